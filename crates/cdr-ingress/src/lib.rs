@@ -1,0 +1,1 @@
+//! The door: who may push, and nothing else gets in.

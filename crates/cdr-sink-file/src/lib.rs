@@ -1,0 +1,1 @@
+//! Archives pushes as files.

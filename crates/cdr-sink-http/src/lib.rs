@@ -1,0 +1,1 @@
+//! Forwards pushes to a CRM or any HTTP receiver.

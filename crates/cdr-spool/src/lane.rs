@@ -1,0 +1,109 @@
+//! What a lane has done and what it still owes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::Position;
+
+/// A lane to be registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewLane {
+    /// Its name: that of its sink.
+    pub name: String,
+    /// Where it starts, if the spool does not know it yet.
+    pub start: Start,
+}
+
+/// Where a new lane starts to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the next push.
+    Now,
+    /// With the oldest push that is kept.
+    Beginning,
+    /// With the first push that arrived at or after this time, in milliseconds since 1970.
+    At(i64),
+}
+
+/// What became of one delivery in one attempt, or without any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is there. The receipt is stored only if given: one that can be derived need not be.
+    Delivered {
+        /// Where it went: object key, message id, HTTP status.
+        receipt: Option<String>,
+    },
+    /// No route sends this push to this sink.
+    Passed,
+    /// A person decided that it shall not be delivered.
+    Discarded,
+    /// It is given up, and waits as a dead letter until a person decides.
+    Dead {
+        /// Why, for a person.
+        reason: String,
+        /// The beginning of what the other side answered.
+        excerpt: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// It failed and will be tried again.
+    Retry {
+        /// How often it was tried.
+        attempts: u32,
+        /// Time that counts towards giving up, since the first attempt.
+        spent: Duration,
+        /// When it is due, in milliseconds since 1970 (wall clock).
+        due_ms: i64,
+        /// The last answer, short.
+        answer: String,
+    },
+}
+
+impl Outcome {
+    /// True for everything but a retry: the delivery is over and stays over.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Outcome::Retry { .. })
+    }
+}
+
+/// What a lane has read and what of it is open.
+///
+/// Every push before `next` that is not in `open` is closed. A position before `next` about which nothing was recorded is
+/// open with no attempts: it was read, and the process ended before it had an outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneState {
+    /// The first position that the lane has not read.
+    pub next: Position,
+    /// Read and not closed.
+    pub open: BTreeMap<Position, Open>,
+}
+
+/// An open delivery.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Time that counts towards giving up.
+    pub spent: Duration,
+    /// When it is due, in milliseconds since 1970; 0 means at once.
+    pub due_ms: i64,
+    /// The last answer, short; empty before the first attempt.
+    pub answer: String,
+}
+
+/// A delivery that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The lane that gave it up.
+    pub lane: String,
+    /// The push.
+    pub position: Position,
+    /// Why.
+    pub reason: String,
+    /// The beginning of what the other side answered.
+    pub excerpt: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was given up, in milliseconds since 1970.
+    pub died_at_ms: i64,
+}

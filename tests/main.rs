@@ -1,0 +1,6 @@
+//! End to end: the sinks against real servers, the gateway through its built binary.
+
+mod sink_email;
+mod sink_file;
+mod sink_http;
+mod sink_s3;
