@@ -4,3 +4,4 @@ mod sink_email;
 mod sink_file;
 mod sink_http;
 mod sink_s3;
+mod simulator_s3;

@@ -11,10 +11,13 @@
 //! `tencentcloud-sdk-python-ccc` 3.1.177, whose fields were seen in pushes or announced; **O** the pages of the
 //! other pushes (recording 1229/59642, voicemail 679/86651, text 679/67259, video 679/82296).
 
+mod value;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+pub use self::value::{Shape, Value};
 use crate::{Action, CallResult, EndStatus, json};
 
 /// Reads a body strictly; published actions give their typed view.
@@ -35,23 +38,37 @@ pub fn read(action: &Action, body: &[u8]) -> Result<Option<Cdr>, json::Fault> {
 
 /// A struct whose fields are read one by one from a JSON object.
 trait Fields: Default {
+    const SHAPES: &'static [(&'static str, Shape)];
+
     fn take(&mut self, key: &str, raw: &RawValue);
+    fn values(&self) -> Vec<(&'static str, Value<'_>)>;
 }
 
-/// What a JSON value becomes in a field of this type: `Err` when it is of another type.
+/// What a field of this type holds, and what a JSON value becomes in it: `Err` when it is of another type.
 trait Field: Sized {
+    const SHAPE: Shape;
+
     fn read(raw: &RawValue) -> Result<Self, WrongType>;
+    fn value(&self) -> Value<'_>;
 }
 
 struct WrongType;
 
 impl Field for i64 {
+    const SHAPE: Shape = Shape::Integer;
+
     fn read(raw: &RawValue) -> Result<Self, WrongType> {
         json::integer(raw).ok_or(WrongType)
+    }
+
+    fn value(&self) -> Value<'_> {
+        Value::Integer(*self)
     }
 }
 
 impl Field for String {
+    const SHAPE: Shape = Shape::Text;
+
     fn read(raw: &RawValue) -> Result<Self, WrongType> {
         match json::text(raw) {
             Some(text) => Ok(text.into_owned()),
@@ -62,26 +79,48 @@ impl Field for String {
             None => Err(WrongType),
         }
     }
+
+    fn value(&self) -> Value<'_> {
+        Value::Text(self)
+    }
 }
 
 impl Field for EndStatus {
+    const SHAPE: Shape = Shape::Status;
+
     fn read(raw: &RawValue) -> Result<Self, WrongType> {
         json::text(raw).map(|text| Self::new(&text)).ok_or(WrongType)
+    }
+
+    fn value(&self) -> Value<'_> {
+        Value::Text(self.as_str())
     }
 }
 
 impl<T: Fields> Field for T {
+    const SHAPE: Shape = Shape::Object(T::SHAPES);
+
     fn read(raw: &RawValue) -> Result<Self, WrongType> {
         let mut fields = T::default();
         json::read_object(raw.get().as_bytes(), |key, raw| fields.take(&key, raw)).map_err(|_| WrongType)?;
         Ok(fields)
     }
+
+    fn value(&self) -> Value<'_> {
+        Value::Object(self.values())
+    }
 }
 
 impl<T: Field> Field for Vec<T> {
+    const SHAPE: Shape = Shape::List(&T::SHAPE);
+
     fn read(raw: &RawValue) -> Result<Self, WrongType> {
         let elements: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| WrongType)?;
         elements.into_iter().filter(|raw| raw.get() != "null").map(T::read).collect()
+    }
+
+    fn value(&self) -> Value<'_> {
+        Value::List(self.iter().map(Field::value).collect())
     }
 }
 
@@ -102,6 +141,9 @@ macro_rules! fields {
             /// The published names of its fields.
             pub const FIELDS: &[&str] = &[$($key),*];
 
+            /// The published names of its fields, and what each holds.
+            pub const SHAPES: &[(&str, Shape)] = &[$(($key, <$type as Field>::SHAPE)),*];
+
             /// The value of a field by its published name; null when absent, none when there is no such field.
             pub fn get(&self, name: &str) -> Option<serde_json::Value> {
                 match name {
@@ -109,9 +151,23 @@ macro_rules! fields {
                     _ => None,
                 }
             }
+
+            /// The same, borrowed: cheap for texts and numbers.
+            pub fn value(&self, name: &str) -> Option<Value<'_>> {
+                match name {
+                    $($key => Some(self.$field.as_ref().map_or(Value::Null, Field::value)),)*
+                    _ => None,
+                }
+            }
         }
 
         impl Fields for $name {
+            const SHAPES: &'static [(&'static str, Shape)] = Self::SHAPES;
+
+            fn values(&self) -> Vec<(&'static str, Value<'_>)> {
+                vec![$(($key, self.$field.as_ref().map_or(Value::Null, Field::value))),*]
+            }
+
             fn take(&mut self, key: &str, raw: &RawValue) {
                 match key {
                     $($key $(| $alias)* => {

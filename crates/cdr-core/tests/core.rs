@@ -1,10 +1,11 @@
 //! What the words promise to those who use them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use cdr_core::{
-    Action, CallResult, Cdr, EndStatus, Facts, Incoming, Origin, Secret, SettingPath, cdr,
+    Action, CallResult, Cdr, EndStatus, Facts, Incoming, Origin, Secret, SettingPath,
+    cdr::{self, Shape, Value},
     end_status::PUBLISHED,
     setting::{self, SecretPlace, Surroundings},
 };
@@ -54,6 +55,27 @@ fn keys_of_ivr_entries_are_read_in_both_spellings() {
         read(r#"{"SessionId":"s","PostIVRKeyPressed":[{"key":"1","label":"a"},{"Key":"2","Label":"b"}]}"#);
     let keys = cdr.post_ivr_key_pressed.unwrap();
     assert_eq!((keys[0].key.as_deref(), keys[1].label.as_deref()), (Some("1"), Some("b")));
+}
+
+#[test]
+fn a_field_is_found_by_its_published_name_with_the_shape_it_says() {
+    let cdr = read(
+        r#"{"SessionId":"s","Duration":"75","EndStatusString":"OK","IVRKeyPressed":["1",null],
+            "SeatUser":{"Mail":"a@b"},"ServeParticipants":[{"Sequence":0}]}"#,
+    );
+    assert_eq!(cdr.value("Duration"), Some(Value::Integer(75)));
+    assert_eq!(cdr.value("EndStatusString"), Some(Value::Text("ok")));
+    assert_eq!(cdr.value("IVRKeyPressed"), Some(Value::List(vec![Value::Text("1")])));
+    assert_eq!(cdr.value("Caller"), Some(Value::Null));
+    assert_eq!(cdr.value("caller"), None);
+    let shapes: HashMap<_, _> = Cdr::SHAPES.iter().copied().collect();
+    assert_eq!(shapes.len(), Cdr::FIELDS.len());
+    let Some(Value::Object(seat)) = cdr.value("SeatUser") else { panic!("an object") };
+    let Shape::Object(members) = shapes["SeatUser"] else { panic!("an object") };
+    assert_eq!(seat[0], ("Mail", Value::Text("a@b")));
+    assert!(seat.iter().map(|(name, _)| name).eq(members.iter().map(|(name, _)| name)));
+    assert!(matches!(shapes["ServeParticipants"], Shape::List(Shape::Object(_))));
+    assert_eq!((shapes["Duration"], shapes["EndStatusString"]), (Shape::Integer, Shape::Status));
 }
 
 #[test]

@@ -1,1 +1,32 @@
 //! Who gets what, and when again: routes, lanes, retry, pause.
+//!
+//! ```text
+//!  door ──Intake──▶ Dispatcher ──append──▶ spool ──commit──▶ routes (once) ──▶ live window
+//!                                            │                                    │ fresh
+//!                                            └────────── backlog ──────────▶ Lane ◀┘ ──▶ sink
+//!                                            ◀───────── outcomes ───────────┘
+//! ```
+//!
+//! # Reading order
+//! * [`dispatcher`]: what the door hands its pushes to; starts, hands over and stops lanes.
+//! * [`store`]: the spool in the words of pushes; routes each push once, right after its commit.
+//! * [`lane`]: what drives one sink: reads ahead, tries, settles, waits. The heart of this crate.
+//! * [`retry`]: the arithmetic of back-off.
+//! * [`route`] and [`expression`]: which push goes where.
+//! * [`window`], [`stored`], [`event`]: what is live, how facts lie in the spool, what operators are told.
+#![forbid(unsafe_code)]
+
+pub mod dispatcher;
+pub mod event;
+pub mod expression;
+pub mod lane;
+pub mod retry;
+pub mod route;
+pub mod store;
+pub mod stored;
+pub mod window;
+
+pub use dispatcher::{Dispatcher, Parked, Plan};
+pub use event::Event;
+pub use lane::{LanePlan, LaneSnapshot};
+pub use retry::{RetryPolicy, RetrySettings};

@@ -1,1 +1,43 @@
-//! The door: who may push, and nothing else gets in.
+//! The door: receives pushes over HTTP, lets in who may come in, and answers `ErrCode` 0 only for what is
+//! fsynced.
+//!
+//! ```text
+//! Door ── accepts ──▶ connection ── HTTP/1 by hyper ──▶ visit ── Intake::store ──▶ answer
+//! ```
+//!
+//! # What it promises
+//! * `{"ErrCode":0,"ErrMsg":"ok"}` is said only after [`Intake::store`](cdr_core::Intake::store) returned `Ok`.
+//! * What was handed to the intake is stored, counted and logged even if the sender hangs up meanwhile.
+//! * Every other answer is JSON with an `ErrCode` that is not 0 and its HTTP status, from one table; only what
+//!   is not HTTP at all gets hyper's bare answer.
+//! * Nothing is parsed that somebody unknown sent, beyond the head of the request.
+//! * Neither bodies nor what senders call themselves reach the log; addresses, sessions and reasons do.
+//!
+//! # Reading order
+//! * [`IngressSettings`]: what can be set.
+//! * `visit`: the way of a request, a line for each check; `answer`: the table of answers.
+//! * `proof`, `asked`, `body`, [`client_address`]: the checks themselves.
+//! * [`Door`], `connection`: the listener, and what hyper leaves to us.
+//! * [`DoorCounters`], `refusals`: what operators see.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod asked;
+mod body;
+mod client_address;
+mod connection;
+mod counters;
+mod door;
+mod keeper;
+mod network;
+mod proof;
+mod refusals;
+mod settings;
+mod visit;
+
+pub use answer::Verdict;
+pub use client_address::client_address;
+pub use counters::{DoorCounters, DoorSnapshot};
+pub use door::{BindError, Door, DoorHandle, Reloaded};
+pub use network::{InvalidNetwork, Network};
+pub use settings::{Allow, AllowMode, BasicProof, IngressSettings, Limits, Proof};

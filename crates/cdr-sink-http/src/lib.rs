@@ -1,1 +1,36 @@
-//! Forwards pushes to a CRM or any HTTP receiver.
+//! Forwards pushes to a CRM, or to anything else that takes JSON over HTTP.
+//!
+//! ```yaml
+//! crm:
+//!   http:
+//!     url: "https://crm.example.com/calls"
+//!     auth: { bearer: { env: CRM_TOKEN } }
+//! ```
+//! One request a push, its body the very bytes that came. The receiver can tell a repeat from something new:
+//! `Idempotency-Key` is the same for every attempt on a push, and never the same for two pushes.
+//!
+//! What an answer means:
+//!
+//! | what happened | outcome |
+//! |---|---|
+//! | 2xx, and no `ErrCode` but 0 in it | delivered |
+//! | 2xx with a non-zero `ErrCode`; 404, 408, 5xx …; no answer in time; the connection broke | retry |
+//! | 400, 413, 415, 422 … | reject |
+//! | no connection (nobody listens, no such host, TLS), 401, 403, 429, 503 with `Retry-After`, a redirect | away |
+//!
+//! Statuses are judged by [`cdr_core::http_status`]. Whoever accepted the connection may have taken the push,
+//! so whatever goes wrong from then on is a retry of this push; before that it is the receiver that is away.
+//!
+//! Certificates are checked against the system's trusted roots; `SSL_CERT_FILE` names others, for all sinks.
+//!
+//! Errors and logs show scheme, host and port of the receiver alone: paths of webhooks are often secrets.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod connect;
+mod request;
+mod settings;
+mod sink;
+
+pub use settings::{Auth, HttpSettings, Method, Success};
+pub use sink::HttpSink;

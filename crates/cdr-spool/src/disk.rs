@@ -49,6 +49,7 @@ pub trait File: Send + Sync + 'static {
 }
 
 /// A directory of the machine.
+#[derive(Debug)]
 pub struct RealDirectory(PathBuf);
 
 impl RealDirectory {

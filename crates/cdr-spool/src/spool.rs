@@ -1,37 +1,432 @@
-//! The handle (draft: signatures settled, bodies follow).
-#![allow(unused_variables, missing_docs, clippy::todo)]
-use std::marker::PhantomData;
+//! The handle that everyone else holds.
+
 use std::sync::Arc;
-use crate::*;
+use std::time::{Duration, Instant};
 
-pub struct Spool<T> { t: Arc<PhantomData<fn(T)>> }
-impl<T> Clone for Spool<T> { fn clone(&self) -> Self { Spool { t: self.t.clone() } } }
+use tokio::sync::{oneshot, watch};
 
-/// What the writer calls after each commit, on its own thread, before any appender is answered.
+use crate::clock::{Clock, SystemClock};
+use crate::disk::{Directory, RealDirectory};
+use crate::inbox::{Change, Changed, Inbox, Request};
+use crate::log::segment;
+use crate::recovery::{self, Recovered};
+use crate::store::{Store, Stored};
+use crate::writer::{self, Shared, Writer};
+use crate::{
+    AppendError, Appended, ControlError, DeadLetter, Health, LaneState, NewLane, NewPush, NewQuarantine, OpenError,
+    Outcome, Position, Quarantined, Read, ReadError, Recovery, Settings, SpoolId, Start, Stats, StoredPush,
+    StoredQuarantine,
+};
+
+/// What the writer calls after each commit that holds pushes: on its own thread, in order, after the sync and before any
+/// appender is answered. It must be quick, and a panic in it stops the spool.
 pub type OnCommit<T> = Box<dyn FnMut(Vec<(Position, T)>) + Send>;
 
+/// Facts longer than this are no facts, and names longer than this no names.
+const LONGEST_FACTS: usize = 64 * 1024;
+const LONGEST_NAME: usize = 1024;
+/// An hour: how far the wall clock may be from the newest entry before it is doubted.
+const CLOCK_DOUBT: Duration = Duration::from_secs(3600);
+
+/// A spool, open for writing. Clones are handles to the same one; when the last is dropped the writer ends.
+pub struct Spool<T> {
+    handle: Arc<Handle<T>>,
+}
+
+struct Handle<T> {
+    shared: Arc<Shared<T>>,
+    closed: watch::Receiver<bool>,
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        self.shared.inbox.stop();
+    }
+}
+
+impl<T> Clone for Spool<T> {
+    fn clone(&self) -> Self {
+        Spool { handle: self.handle.clone() }
+    }
+}
+
+impl<T> std::fmt::Debug for Spool<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spool").field("identity", &self.store().identity).finish_non_exhaustive()
+    }
+}
+
+/// What a spool stands on. The tests put another disk and another clock below it.
+pub struct Ground {
+    /// The directory of the spool.
+    pub directory: Arc<dyn Directory>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The size of a segment, if not the one that follows from the settings.
+    pub segment_size: Option<u64>,
+}
+
+impl<T> Spool<T> {
+    fn store(&self) -> &Store {
+        &self.handle.shared.store
+    }
+}
+
 impl<T: Send + 'static> Spool<T> {
-    pub fn open(settings: Settings, lanes: &[NewLane], on_commit: OnCommit<T>) -> Result<(Spool<T>, Recovery), OpenError> { todo!() }
-    pub fn identity(&self) -> SpoolId { todo!() }
-    pub async fn append(&self, push: NewPush<T>) -> Result<Appended, AppendError> { todo!() }
-    pub async fn quarantine(&self, found: NewQuarantine) -> Result<Quarantined, AppendError> { todo!() }
-    pub fn end(&self) -> Position { todo!() }
-    pub fn lanes(&self) -> Vec<(String, LaneState)> { todo!() }
-    pub async fn register_lanes(&self, lanes: &[NewLane]) -> Result<Vec<String>, ControlError> { todo!() }
-    pub async fn rename_lane(&self, old: &str, new: &str) -> Result<(), ControlError> { todo!() }
-    pub async fn retire_lane(&self, name: &str) -> Result<(), ControlError> { todo!() }
-    pub async fn configured(&self, hash: [u8; 32]) -> Result<u64, ControlError> { todo!() }
-    pub fn read(&self, from: Position, max: usize, max_bytes: usize) -> Result<Read, ReadError> { todo!() }
-    pub fn get(&self, position: Position) -> Result<Option<StoredPush>, ReadError> { todo!() }
-    /// Queued when called, not when awaited: a caller may go on and drop the future.
-    pub fn record(&self, lane: &str, outcomes: Vec<(Position, Outcome)>) -> impl Future<Output = ()> + Send + 'static { async { todo!() } }
-    pub fn dead_letters(&self, lane: &str, after: Position, max: usize) -> Result<Vec<DeadLetter>, ReadError> { todo!() }
-    /// How many were dead and are open again.
-    pub async fn reopen(&self, lane: &str, positions: &[Position]) -> Result<Vec<Position>, ControlError> { todo!() }
-    pub async fn discard(&self, lane: &str, positions: &[Position]) -> Result<Vec<Position>, ControlError> { todo!() }
-    pub fn quarantined(&self, after: Position, max: usize) -> Result<Vec<StoredQuarantine>, ReadError> { todo!() }
-    pub async fn discard_quarantine(&self, positions: &[Position]) -> Result<Vec<Position>, ControlError> { todo!() }
-    pub fn stats(&self) -> Stats { todo!() }
-    pub fn health(&self) -> Health { todo!() }
-    pub async fn close(&self) { todo!() }
+    /// Opens a spool, or makes one, and starts its writer. Lanes that it does not know are registered durably before this
+    /// returns; lanes that it knows and that are not named are left as they are.
+    ///
+    /// Blocks: reads the log from the newest checkpoint on, and the indexes of the segments before it.
+    ///
+    /// # Errors
+    /// If the settings contradict each other, another process has the spool, a newer gateway wrote it, or the disk fails.
+    pub fn open(
+        settings: Settings,
+        lanes: &[NewLane],
+        on_commit: OnCommit<T>,
+    ) -> Result<(Spool<T>, Recovery), OpenError> {
+        let directory = RealDirectory::create(&settings.path).map_err(|source| OpenError::Io {
+            doing: "make the directory",
+            path: settings.path.clone(),
+            source,
+        })?;
+        let clock = Arc::new(SystemClock::start());
+        Spool::open_on(Ground { directory: Arc::new(directory), clock, segment_size: None }, settings, lanes, on_commit)
+    }
+
+    /// [`open`](Self::open) on another disk and another clock.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(
+        ground: Ground,
+        settings: Settings,
+        lanes: &[NewLane],
+        on_commit: OnCommit<T>,
+    ) -> Result<(Spool<T>, Recovery), OpenError> {
+        let began = Instant::now();
+        let segment_size = ground.segment_size.unwrap_or_else(|| settings.segment_size());
+        settings.check(segment_size)?;
+        let lock = lock(&ground, &settings)?;
+        let mut recovered = recovery::recover(&*ground.directory, &settings.path)?;
+        let now = ground.clock.wall_ms();
+        let start = writer::Start::of(&recovered, now, settings.dedupe_window);
+        let state = std::mem::take(&mut recovered.state);
+        let store =
+            Store::new(ground.directory, ground.clock, settings, segment_size, recovered.identity, state);
+        let shared = Arc::new(Shared { store, inbox: Inbox::new() });
+        let (closed, when_closed) = watch::channel(false);
+        let lanes = starting_safely(lanes, &recovered);
+        let (writer, registered) = Writer::start(shared.clone(), on_commit, start, &lanes, lock, closed)?;
+        tidy(&shared.store, &recovered);
+        let recovery = report(&shared.store, recovered, registered, now, began.elapsed());
+        std::thread::Builder::new().name("spool-writer".into()).spawn(move || writer.run()).map_err(|source| {
+            OpenError::Io { doing: "start the writer", path: shared.store.settings.path.clone(), source }
+        })?;
+        Ok((Spool { handle: Arc::new(Handle { shared, closed: when_closed }) }, recovery))
+    }
+
+    /// Whose spool it is.
+    pub fn identity(&self) -> SpoolId {
+        self.store().identity
+    }
+
+    /// Stores a push; returns when it is on disk, or when it is sure that it was before.
+    ///
+    /// Once queued it is stored whether or not anyone waits: a dropped future loses the answer and never the push.
+    ///
+    /// # Errors
+    /// Whatever the error, the push was not stored, or not for certain: its sender must keep it. After
+    /// [`AppendError::Failing`] a crash that comes before the next segment may still bring it back; its sender's retry then is a
+    /// repeat.
+    pub async fn append(&self, push: NewPush<T>) -> Result<Appended, AppendError> {
+        let settings = &self.store().settings;
+        at_most("the body", push.body.len(), settings.body_limit)?;
+        at_most("the facts", push.facts.len(), LONGEST_FACTS as u64)?;
+        at_most("the action", push.key.action.len(), LONGEST_NAME as u64)?;
+        at_most("the uuid", push.key.uuid.as_ref().map_or(0, String::len), LONGEST_NAME as u64)?;
+        let (reply, answer) = oneshot::channel();
+        let bytes = push.body.len() as u64;
+        self.handle.shared.inbox.offer(Request::Append(push, reply), bytes, settings.in_flight)?;
+        answer.await.unwrap_or(Err(AppendError::Stopping))
+    }
+
+    /// Keeps the bytes of an authentic request that is no push; once for equal bytes.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), and [`AppendError::QuarantineFull`] when quarantine fills its 5 % of the room.
+    pub async fn quarantine(&self, found: NewQuarantine) -> Result<Quarantined, AppendError> {
+        let settings = &self.store().settings;
+        at_most("the body", found.body.len(), settings.body_limit)?;
+        at_most("the facts", found.facts.len(), LONGEST_FACTS as u64)?;
+        at_most("the reason", found.reason.len(), LONGEST_FACTS as u64)?;
+        let (reply, answer) = oneshot::channel();
+        let bytes = found.body.len() as u64;
+        self.handle.shared.inbox.offer(Request::Quarantine(found, reply), bytes, settings.in_flight)?;
+        answer.await.unwrap_or(Err(AppendError::Stopping))
+    }
+
+    /// The first position that is not committed.
+    pub fn end(&self) -> Position {
+        self.store().state().end
+    }
+
+    /// All lanes that the spool knows, also those that no configuration names any more.
+    pub fn lanes(&self) -> Vec<(String, LaneState)> {
+        self.store().state().lanes.iter().map(|(name, lane)| (name.clone(), lane.state.clone())).collect()
+    }
+
+    /// Registers those lanes that are not known yet, durably; returns their names.
+    ///
+    /// # Errors
+    /// If the disk fails, or the spool is being closed.
+    pub async fn register_lanes(&self, lanes: &[NewLane]) -> Result<Vec<String>, ControlError> {
+        Ok(self.control(Change::Register(lanes.to_vec())).await?.names)
+    }
+
+    /// Gives a lane another name, durably. What it has open and its dead letters stay.
+    ///
+    /// # Errors
+    /// If there is no such lane, the new name is taken, the disk fails, or the spool is being closed.
+    pub async fn rename_lane(&self, old: &str, new: &str) -> Result<(), ControlError> {
+        self.control(Change::Rename { old: old.to_owned(), new: new.to_owned() }).await.map(drop)
+    }
+
+    /// Forgets a lane with everything that it owes and its dead letters, durably.
+    ///
+    /// # Errors
+    /// If there is no such lane, the disk fails, or the spool is being closed.
+    pub async fn retire_lane(&self, name: &str) -> Result<(), ControlError> {
+        self.control(Change::Retire(name.to_owned())).await.map(drop)
+    }
+
+    /// Notes the configuration that is in force from here on; returns its generation, which grows with each change of the hash.
+    ///
+    /// # Errors
+    /// If the disk fails, or the spool is being closed.
+    pub async fn configured(&self, hash: [u8; 32]) -> Result<u64, ControlError> {
+        Ok(self.control(Change::Configured(hash)).await?.generation)
+    }
+
+    /// Committed pushes (not quarantine) from `from` on, in order: at most `max`, and at most `max_bytes` of bodies, but one if
+    /// there is one. [`Read::next`] is where to go on; it equals [`end`](Self::end) when there is nothing more.
+    ///
+    /// Blocks for a `pread` or a few; cheap when `from` is where the last read ended.
+    ///
+    /// # Errors
+    /// If the disk cannot be read. Damaged pushes are no error: they are in [`Read::lost`].
+    pub fn read(&self, from: Position, max: usize, max_bytes: usize) -> Result<Read, ReadError> {
+        self.store().read(from, max, max_bytes)
+    }
+
+    /// One push; none if there is no push at that position, or no longer. Blocks for a `pread` or two.
+    ///
+    /// # Errors
+    /// If it is damaged, or the disk cannot be read.
+    pub fn get(&self, position: Position) -> Result<Option<StoredPush>, ReadError> {
+        Ok(self.store().stored(position)?.and_then(|stored| match stored {
+            Stored::Push(push) => Some(push),
+            Stored::Quarantine(_) => None,
+        }))
+    }
+
+    /// Makes outcomes of one lane durable. The future is ready when they are; a caller need not wait, nor poll it: they are
+    /// queued when this returns. Never fails: while the disk fails they are kept in memory and written again.
+    ///
+    /// An outcome for a delivery that is closed already changes nothing.
+    pub fn record(
+        &self,
+        lane: &str,
+        outcomes: Vec<(Position, Outcome)>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (done, when_done) = oneshot::channel();
+        self.handle.shared.inbox.put(Request::Record { lane: lane.to_owned(), outcomes, done });
+        async move {
+            // The writer is gone: there is nothing more to wait for.
+            when_done.await.ok();
+        }
+    }
+
+    /// Dead letters of a lane behind `after`, at most `max`, in order. Start with `Position(0)`. Blocks for a `pread` or two each.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn dead_letters(&self, lane: &str, after: Position, max: usize) -> Result<Vec<DeadLetter>, ReadError> {
+        let (number, places): (u32, Vec<_>) = {
+            let state = self.store().state();
+            let Some(known) = state.lanes.get(lane) else { return Ok(Vec::new()) };
+            let behind = known.dead.range(after.next()..).take(max);
+            (known.number, behind.map(|(position, place)| (*position, *place)).collect())
+        };
+        let mut letters = Vec::with_capacity(places.len());
+        for (position, place) in places {
+            let dead = place.map(|place| self.store().dead(place, number, position)).transpose()?.flatten();
+            letters.push(dead_letter(lane, position, dead));
+        }
+        Ok(letters)
+    }
+
+    /// Wakes dead letters, durably: they are open again, with no attempts. Returns those that were dead.
+    ///
+    /// # Errors
+    /// If there is no such lane, the disk fails, or the spool is being closed.
+    pub async fn reopen(&self, lane: &str, positions: &[Position]) -> Result<Vec<Position>, ControlError> {
+        let change = Change::Reopen { lane: lane.to_owned(), positions: positions.to_vec() };
+        Ok(self.control(change).await?.positions)
+    }
+
+    /// Lets dead letters go, durably: nobody will deliver them. Returns those that were dead.
+    ///
+    /// # Errors
+    /// If there is no such lane, the disk fails, or the spool is being closed.
+    pub async fn discard(&self, lane: &str, positions: &[Position]) -> Result<Vec<Position>, ControlError> {
+        let change = Change::Discard { lane: lane.to_owned(), positions: positions.to_vec() };
+        Ok(self.control(change).await?.positions)
+    }
+
+    /// Quarantined bytes behind `after`, at most `max`, in order. Start with `Position(0)`.
+    ///
+    /// # Errors
+    /// If they are damaged, or the disk cannot be read.
+    pub fn quarantined(&self, after: Position, max: usize) -> Result<Vec<StoredQuarantine>, ReadError> {
+        let positions: Vec<Position> = {
+            let state = self.store().state();
+            let held = state.quarantine.range(after.next()..).filter(|(_, held)| !held.discarded);
+            held.map(|(position, _)| *position).take(max).collect()
+        };
+        let mut found = Vec::with_capacity(positions.len());
+        for position in positions {
+            if let Some(Stored::Quarantine(quarantine)) = self.store().stored(position)? {
+                found.push(quarantine);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Lets quarantined bytes go, durably: they no longer count, and their room is free when their segment goes. Returns those
+    /// that were in quarantine.
+    ///
+    /// # Errors
+    /// If the disk fails, or the spool is being closed.
+    pub async fn discard_quarantine(&self, positions: &[Position]) -> Result<Vec<Position>, ControlError> {
+        Ok(self.control(Change::DiscardQuarantine(positions.to_vec())).await?.positions)
+    }
+
+    /// Numbers for metrics; cheap enough for every scrape, not for every push.
+    pub fn stats(&self) -> Stats {
+        let mut stats = crate::stats::of(&self.store().state());
+        stats.in_flight = self.handle.shared.inbox.bytes();
+        stats
+    }
+
+    /// Can a push be stored now?
+    pub fn health(&self) -> Health {
+        self.store().state().health.clone()
+    }
+
+    /// Takes no more pushes, commits what waits, writes a checkpoint, and releases the lock. Reading goes on working.
+    pub async fn close(&self) {
+        self.handle.shared.inbox.stop();
+        let mut closed = self.handle.closed.clone();
+        // An error means that the writer is gone, which is as closed as can be.
+        closed.wait_for(|closed| *closed).await.ok();
+    }
+
+    async fn control(&self, change: Change) -> Result<Changed, ControlError> {
+        let (reply, answer) = oneshot::channel();
+        let inbox = &self.handle.shared.inbox;
+        if inbox.is_stopping() || !inbox.put(Request::Control(change, reply)) {
+            return Err(ControlError::Stopping);
+        }
+        answer.await.unwrap_or(Err(ControlError::Stopping))
+    }
+}
+
+fn at_most(what: &'static str, size: usize, limit: u64) -> Result<(), AppendError> {
+    let size = size as u64;
+    if size > limit { Err(AppendError::TooLarge { what, size, limit }) } else { Ok(()) }
+}
+
+fn dead_letter(lane: &str, position: Position, dead: Option<crate::log::outcomes::Dead>) -> DeadLetter {
+    let lane = lane.to_owned();
+    match dead {
+        Some(dead) => DeadLetter {
+            lane,
+            position,
+            reason: dead.reason,
+            excerpt: dead.excerpt,
+            attempts: dead.attempts,
+            died_at_ms: dead.died_at_ms,
+        },
+        None => DeadLetter {
+            lane,
+            position,
+            reason: "the reason is damaged on disk".into(),
+            excerpt: String::new(),
+            attempts: 0,
+            died_at_ms: 0,
+        },
+    }
+}
+
+fn lock(ground: &Ground, settings: &Settings) -> Result<Box<dyn Send + Sync>, OpenError> {
+    let path = settings.path.clone();
+    ground.directory.lock().map_err(|source| match source.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::Locked { path, holder: source.to_string() },
+        _ => OpenError::Io { doing: "take the lock", path, source },
+    })
+}
+
+/// When damage hides what lanes had done, a lane that seems new may be an old one: it starts at the beginning, whatever it
+/// was to do. Repeats are said and harmless, gaps are neither.
+fn starting_safely(lanes: &[NewLane], recovered: &Recovered) -> Vec<NewLane> {
+    let start = |lane: &NewLane| if recovered.lanes_unknown { Start::Beginning } else { lane.start };
+    lanes.iter().map(|lane| NewLane { name: lane.name.clone(), start: start(lane) }).collect()
+}
+
+/// Removes what the log no longer names, keeps aside what cannot be read, and writes indexes that are missing. All of it
+/// may fail: the next start does it again.
+fn tidy(store: &Store, recovered: &Recovered) {
+    for name in &recovered.leftovers {
+        if store.directory.remove(name).is_ok() {
+            tracing::info!(file = name, "removed a file that the log no longer needs");
+        }
+    }
+    for number in &recovered.unreadable {
+        store.directory.rename(&segment::file_name(*number), &segment::damaged_name(*number)).ok();
+    }
+    for index in recovered.indexes.iter().filter(|i| recovered.scanned.contains(&i.stamp.segment)) {
+        index.save(&*store.directory).ok();
+    }
+}
+
+fn report(
+    store: &Store,
+    recovered: Recovered,
+    registered: Vec<String>,
+    now_ms: i64,
+    took: Duration,
+) -> Recovery {
+    let off = recovered.newest_ms.map(|newest| Duration::from_millis(now_ms.abs_diff(newest)));
+    let state = store.state();
+    let recovery = Recovery {
+        identity: recovered.identity,
+        is_new: recovered.is_new,
+        end: state.end,
+        segments: state.segments.len(),
+        bytes_read: recovered.bytes_read,
+        torn_bytes: recovered.torn_bytes,
+        damage: recovered.damage,
+        registered,
+        clock_off: off.filter(|off| *off > CLOCK_DOUBT),
+        took,
+    };
+    if recovery.torn_bytes > 0 {
+        tracing::warn!(bytes = recovery.torn_bytes, "cut an unfinished last write; no sender was told that it was stored");
+    }
+    for damage in &recovery.damage {
+        let lost = damage.lost.map_or(0, |(first, last)| last.0 - first.0 + 1);
+        tracing::error!(file = damage.file, offset = damage.offset, lost, "the spool is damaged on disk; lost pushes become dead letters, the file is kept");
+    }
+    recovery
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::state::{Lane, Segment, State};
 use crate::{Position, SpoolId};
 
 /// Can a push be stored now?
@@ -107,4 +108,37 @@ pub struct Damage {
     pub offset: u64,
     /// The positions that lay there, first and last; none if it held only outcomes.
     pub lost: Option<(Position, Position)>,
+}
+
+/// The numbers of a state: counters as they are, the rest computed from segments and lanes.
+pub(crate) fn of(state: &State) -> Stats {
+    let mut owed_by_lane: Vec<(String, u64)> =
+        state.lanes.iter().map(|(name, lane)| (name.clone(), state.segments.iter().map(|s| owed(s, lane)).sum())).collect();
+    owed_by_lane.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let most = |segment: &Segment| state.lanes.values().map(|lane| owed(segment, lane)).max().unwrap_or(0);
+    Stats {
+        health: state.health.clone(),
+        bytes: state.bytes(),
+        segments: state.segments.len() as u64,
+        owed_bytes: state.segments.iter().map(most).sum(),
+        owed_by_lane,
+        oldest_kept_ms: state.segments.first().map(|s| s.opened_at_ms),
+        quarantine_bytes: state.quarantine_bytes,
+        dead_letters: state.lanes.iter().map(|(name, lane)| (name.clone(), lane.dead.len() as u64)).collect(),
+        ..state.counters.clone()
+    }
+}
+
+/// Bytes of a segment that a lane has not closed, taking its pushes as equally large.
+fn owed(segment: &Segment, lane: &Lane) -> u64 {
+    let pushes = segment.until.0 - segment.first.0;
+    if pushes == 0 {
+        return 0;
+    }
+    let unread = segment.until.0.saturating_sub(lane.state.next.max(segment.first).0);
+    let open = match unread == pushes {
+        true => 0,
+        false => lane.state.open.range(segment.first..segment.until).count() as u64,
+    };
+    segment.size * (unread + open).min(pushes) / pushes
 }

@@ -1,0 +1,286 @@
+//! The whole of it: what the door hands its pushes to, and what keeps the lanes running.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cdr_core::{
+    Alert, Batch, Delivery, Facts, Incoming, Intake, NotStored, Origin, Outcome as Sent, Position, Push, Quarantined,
+    SinkName, Stored, Suspect, registry::AnySink,
+};
+use cdr_spool::{AppendError, Appended, ControlError, DeadLetter, NewLane, OpenError, ReadError, Recovery, Settings};
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use crate::{
+    event::Event,
+    lane::{Control, Lane, LaneHandle, LanePlan, LaneSnapshot},
+    route::Routes,
+    store::{Routing, Store, blocking},
+    stored,
+};
+
+/// The sender waits for a commit this long; then it hears 503. Far below any timeout of a sender.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(4);
+
+/// Everything that decides who gets what.
+pub struct Plan {
+    /// A lane for each sink.
+    pub lanes: Vec<LanePlan>,
+    /// Which pushes go where.
+    pub routes: Routes,
+    /// The sinks that get the gateway's own alerts.
+    pub alerts_to: Vec<SinkName>,
+}
+
+impl Plan {
+    fn new_lanes(&self) -> Vec<NewLane> {
+        let lane = |plan: &LanePlan| NewLane { name: plan.name.to_string(), start: plan.start };
+        self.lanes.iter().map(lane).collect()
+    }
+}
+
+/// The spool, the routes and the running lanes.
+pub struct Dispatcher {
+    store: Arc<Store>,
+    lanes: Mutex<BTreeMap<SinkName, Running>>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+struct Running {
+    handle: LaneHandle,
+    sink: Arc<dyn AnySink>,
+}
+
+/// A lane that the spool knows and the configuration does not: its pushes wait until a person decides.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    /// The name of the sink that disappeared.
+    pub name: String,
+    /// The first position that it has not read.
+    pub next: Position,
+    /// Deliveries that it had read and not closed.
+    pub open: usize,
+}
+
+impl Dispatcher {
+    /// Opens the spool and starts a lane for each sink. Events of the lanes go to `events`.
+    ///
+    /// # Errors
+    /// The spool cannot be opened.
+    pub fn open(
+        spool: Settings,
+        plan: Plan,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<(Self, Recovery), OpenError> {
+        let new_lanes = plan.new_lanes();
+        let (store, recovery) = Store::open(spool, &new_lanes, Routing::new(plan.routes, plan.alerts_to))?;
+        let dispatcher = Self { store: Arc::new(store), lanes: Mutex::default(), events };
+        dispatcher.start_lanes(plan.lanes);
+        Ok((dispatcher, recovery))
+    }
+
+    /// Takes a new plan without stopping anything: sinks that stay are handed over, new ones start, those that
+    /// are gone finish their attempts within `grace` and are parked.
+    ///
+    /// # Errors
+    /// A new lane cannot be registered; then nothing changed.
+    pub async fn reload(&self, plan: Plan, grace: Duration) -> Result<(), ControlError> {
+        self.store.spool().register_lanes(&plan.new_lanes()).await?;
+        self.store.route_by(Routing::new(plan.routes, plan.alerts_to));
+        let (kept, new): (Vec<_>, Vec<_>) =
+            plan.lanes.into_iter().partition(|lane| self.lock().contains_key(&lane.name));
+        let stays = |name: &SinkName| kept.iter().any(|lane| lane.name == *name);
+        let gone: Vec<Running> = self.lock().extract_if(.., |name, _| !stays(name)).map(|(_, lane)| lane).collect();
+        for lane in gone {
+            tokio::spawn(stop_lane(lane.handle, grace));
+        }
+        for lane in kept {
+            self.reconfigure(lane).await;
+        }
+        self.start_lanes(new);
+        Ok(())
+    }
+
+    async fn reconfigure(&self, plan: LanePlan) {
+        if let Some(running) = self.lock().get_mut(&plan.name) {
+            running.sink = Arc::clone(&plan.sink);
+        }
+        let Some(control) = self.control_of(plan.name.as_str()) else { return };
+        // A lane that is gone has stopped with the gateway; there is nothing to hand over to.
+        let _ = control.send(Control::Reconfigure(plan)).await;
+    }
+
+    fn start_lanes(&self, plans: Vec<LanePlan>) {
+        let mut known: BTreeMap<String, _> = self.store.spool().lanes().into_iter().collect();
+        for plan in plans {
+            let (name, sink) = (plan.name.clone(), Arc::clone(&plan.sink));
+            let state = known.remove(name.as_str()).unwrap_or_default();
+            let handle = Lane::start(plan, state, Arc::clone(&self.store), self.events.clone());
+            self.lock().insert(name, Running { handle, sink });
+        }
+    }
+
+    /// The spool and the routes.
+    pub fn pushes(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// How each lane is doing.
+    pub fn lanes(&self) -> Vec<(SinkName, LaneSnapshot)> {
+        self.lock().iter().map(|(name, lane)| (name.clone(), lane.handle.status.snapshot())).collect()
+    }
+
+    /// Lanes without a sink.
+    pub fn parked(&self) -> Vec<Parked> {
+        let running = self.lock();
+        let is_parked = |name: &str| !running.keys().any(|sink| sink.as_str() == name);
+        let known = self.store.spool().lanes().into_iter().filter(|(name, _)| is_parked(name));
+        known.map(|(name, state)| Parked { name, next: stored::position(state.next), open: state.open.len() }).collect()
+    }
+
+    /// Tells the operators something: through the spool like any push, so that it is neither lost nor repeated;
+    /// should the spool be what is broken, by one attempt on the spot.
+    pub async fn raise(&self, alert: &Alert) {
+        let Some(incoming) = incoming(alert) else { return };
+        let not_stored = match Intake::store(self, incoming.clone()).await {
+            Ok(_) => return,
+            Err(reason) => reason,
+        };
+        warn!(kind = alert.kind.as_str(), reason = %not_stored, "the alert cannot be stored; it is sent at once, with one attempt");
+        let push = Arc::new(Push::stored(self.store.id(), Position(0), incoming));
+        for name in &self.store.routing().alerts_to {
+            let sink = self.lock().get(name).map(|running| Arc::clone(&running.sink));
+            if let Some(sink) = sink {
+                send_at_once(name, sink.as_ref(), Arc::clone(&push)).await;
+            }
+        }
+    }
+
+    /// Dead letters of a lane, from after `after` on.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub async fn dead_letters(&self, lane: &str, after: Position, most: usize) -> Result<Vec<DeadLetter>, ReadError> {
+        let (spool, lane) = (self.store.spool().clone(), lane.to_owned());
+        blocking(move || spool.dead_letters(&lane, stored::spool_position(after), most)).await
+    }
+
+    /// Opens dead letters again; those that were none are left out of the answer.
+    ///
+    /// # Errors
+    /// It could not be made durable, or there is no such lane.
+    pub async fn retry_dead(&self, lane: &str, positions: &[Position]) -> Result<Vec<Position>, ControlError> {
+        let reopened = self.store.spool().reopen(lane, &to_spool(positions)).await?;
+        let reopened: Vec<Position> = reopened.into_iter().map(stored::position).collect();
+        if let Some(control) = self.control_of(lane) {
+            // A lane that is parked takes them when its sink is back.
+            let _ = control.send(Control::Reopened(reopened.clone())).await;
+        }
+        Ok(reopened)
+    }
+
+    fn control_of(&self, lane: &str) -> Option<mpsc::Sender<Control>> {
+        let lanes = self.lock();
+        lanes.iter().find(|(name, _)| name.as_str() == lane).map(|(_, lane)| lane.handle.control.clone())
+    }
+
+    /// Discards dead letters: a person decided that they are not to be delivered.
+    ///
+    /// # Errors
+    /// It could not be made durable, or there is no such lane.
+    pub async fn discard_dead(&self, lane: &str, positions: &[Position]) -> Result<Vec<Position>, ControlError> {
+        let discarded = self.store.spool().discard(lane, &to_spool(positions)).await?;
+        Ok(discarded.into_iter().map(stored::position).collect())
+    }
+
+    /// Ends the lanes, their attempts within `grace`, then makes the spool's last outcomes durable and lets go of it.
+    pub async fn stop(&self, grace: Duration) {
+        let lanes = std::mem::take(&mut *self.lock());
+        let mut stopping: tokio::task::JoinSet<()> =
+            lanes.into_values().map(|lane| stop_lane(lane.handle, grace)).collect();
+        // Outcomes that a broken disk never takes must not hold the process for ever; they repeat after the start.
+        let all = async { while stopping.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace + Duration::from_secs(3), all).await.is_err() {
+            error!("some outcomes could not be made durable; their pushes are delivered again after the next start");
+        }
+        self.store.spool().close().await;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SinkName, Running>> {
+        // Inserting and looking up: nothing in here panics half-way.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn stop_lane(lane: LaneHandle, grace: Duration) {
+    let (done, is_done) = oneshot::channel();
+    if lane.control.send(Control::Stop(grace, done)).await.is_ok() {
+        let _ = is_done.await;
+    }
+}
+
+fn to_spool(positions: &[Position]) -> Vec<cdr_spool::Position> {
+    positions.iter().copied().map(stored::spool_position).collect()
+}
+
+fn incoming(alert: &Alert) -> Option<Incoming> {
+    let body = Bytes::from(serde_json::to_vec(alert).ok()?);
+    let facts = Facts {
+        action: Alert::ACTION.parse().ok()?,
+        version: None,
+        // Two alerts of equal text are two alerts.
+        uuid: Some(uuid::Uuid::new_v4().to_string()),
+        received_at: alert.at,
+        sender: None,
+        origin: Origin::Alert,
+        sha256: Sha256::digest(&body).into(),
+    };
+    Some(Incoming { facts, body, cdr: None })
+}
+
+async fn send_at_once(name: &SinkName, sink: &dyn AnySink, push: Arc<Push>) {
+    let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: false };
+    let Some(batch) = Batch::new(vec![delivery]) else { return };
+    let report = tokio::time::timeout(Duration::from_secs(30), sink.deliver(&batch)).await;
+    match report.as_ref().map(cdr_core::Report::outcomes) {
+        Ok([Sent::Delivered(_)]) => {}
+        other => error!(sink = %name, outcome = ?other, "the alert could not be sent"),
+    }
+}
+
+impl Intake for Dispatcher {
+    async fn store(&self, push: Incoming) -> Result<Stored, NotStored> {
+        // Dropping the wait does not drop the push: it belongs to the spool from here on.
+        let appending = self.store.spool().append(stored::to_spool(Box::new(push)));
+        let appended = tokio::time::timeout(COMMIT_DEADLINE, appending).await;
+        match appended.map_err(|_| NotStored::Slow(COMMIT_DEADLINE))?.map_err(not_stored)? {
+            Appended::Stored { position, uuid_reused } => {
+                Ok(Stored { position: stored::position(position), repeat: false, uuid_reused })
+            }
+            Appended::Repeat { position } => {
+                Ok(Stored { position: stored::position(position), repeat: true, uuid_reused: false })
+            }
+        }
+    }
+
+    async fn quarantine(&self, suspect: Suspect) -> Result<Quarantined, NotStored> {
+        let keeping = self.store.spool().quarantine(stored::to_quarantine(suspect));
+        let kept = tokio::time::timeout(COMMIT_DEADLINE, keeping).await;
+        let kept = kept.map_err(|_| NotStored::Slow(COMMIT_DEADLINE))?.map_err(not_stored)?;
+        Ok(Quarantined { number: stored::position(kept.position), repeat: !kept.is_new })
+    }
+}
+
+fn not_stored(error: AppendError) -> NotStored {
+    match error {
+        AppendError::Full { .. } | AppendError::QuarantineFull { .. } => NotStored::Full,
+        AppendError::Busy { .. } => NotStored::Busy,
+        AppendError::Stopping => NotStored::Stopping,
+        other => NotStored::Failing(other.to_string()),
+    }
+}

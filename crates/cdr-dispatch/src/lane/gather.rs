@@ -1,0 +1,155 @@
+//! Deliveries that are ready for an attempt, gathered into batches as the sink wants them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use cdr_core::{Batching, Partition, Position};
+use tokio::time::Instant;
+
+/// Ready deliveries by partition.
+#[derive(Debug)]
+pub struct Gather {
+    batching: Batching,
+    queues: BTreeMap<Partition, Queue>,
+    ready: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// In the order of their positions, so that a batch is, too.
+    ready: BTreeSet<Position>,
+    bytes: usize,
+    /// When the first of them came.
+    since: Option<Instant>,
+    /// No batch goes out before this.
+    not_before: Option<Instant>,
+    /// Batches of this partition under way.
+    trying: usize,
+}
+
+/// What is ready to be tried together.
+#[derive(Debug)]
+pub struct Ready {
+    /// Which partition it is of.
+    pub partition: Partition,
+    /// In the order of their positions, at least one.
+    pub positions: Vec<Position>,
+}
+
+impl Gather {
+    /// Gathers as a sink wants it.
+    pub fn new(batching: Batching) -> Self {
+        let batching = Batching { pushes: batching.pushes.max(1), ..batching };
+        Self { batching, queues: BTreeMap::new(), ready: 0 }
+    }
+
+    /// Takes the wishes of a new sink.
+    pub fn reconfigure(&mut self, batching: Batching) {
+        self.batching = Batching { pushes: batching.pushes.max(1), ..batching };
+    }
+
+    /// Most pushes in a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batching.pushes
+    }
+
+    /// How many deliveries are ready.
+    pub fn len(&self) -> usize {
+        self.ready
+    }
+
+    /// A delivery is ready.
+    pub fn add(&mut self, partition: Partition, position: Position, bytes: usize) {
+        let queue = self.queues.entry(partition).or_default();
+        if queue.ready.insert(position) {
+            queue.bytes += bytes;
+            self.ready += 1;
+        }
+        queue.since.get_or_insert_with(Instant::now);
+    }
+
+    /// The next batch that may go out now. `size` tells the bytes of a push; while a sink is `probed`, one push
+    /// goes alone, if possible one that `is_fresh`, so that a poison push cannot keep a sink paused.
+    pub fn next(
+        &mut self,
+        probe: bool,
+        size: impl Fn(Position) -> usize,
+        is_fresh: impl Fn(Position) -> bool,
+    ) -> Option<Ready> {
+        let now = Instant::now();
+        let due = |queue: &Queue| queue.due(&self.batching, probe).is_some_and(|due| due <= now);
+        let fresh_first = |queue: &Queue| probe && queue.ready.iter().any(|&position| is_fresh(position));
+        let (partition, queue) = (self.queues.iter_mut())
+            .filter(|(_, queue)| due(queue))
+            .min_by_key(|(_, queue)| (!fresh_first(queue), queue.since))?;
+        let positions = match probe {
+            true => {
+                let fresh = queue.ready.iter().copied().find(|&position| is_fresh(position));
+                fresh.or(queue.ready.first().copied()).into_iter().collect()
+            }
+            false => queue.front(&self.batching, &size),
+        };
+        queue.take(&positions, &size, self.batching.spacing);
+        self.ready -= positions.len();
+        Some(Ready { partition: partition.clone(), positions })
+    }
+
+    /// A batch is over; the next one of its partition waits for the spacing if it was `delivered`.
+    pub fn finished(&mut self, partition: &Partition, delivered: bool) {
+        let Some(queue) = self.queues.get_mut(partition) else { return };
+        queue.trying = queue.trying.saturating_sub(1);
+        if !delivered {
+            queue.not_before = None;
+        }
+        let idle = queue.ready.is_empty() && queue.trying == 0;
+        if idle && queue.not_before.is_none_or(|until| until <= Instant::now()) {
+            self.queues.remove(partition);
+        }
+    }
+
+    /// When the next batch may go out, if nothing else happens.
+    pub fn next_due(&self, probe: bool) -> Option<Instant> {
+        self.queues.values().filter_map(|queue| queue.due(&self.batching, probe)).min()
+    }
+}
+
+impl Queue {
+    /// When a batch of this queue may go out; none when it is empty or must wait for another one.
+    fn due(&self, batching: &Batching, probe: bool) -> Option<Instant> {
+        let since = self.since.filter(|_| !self.ready.is_empty())?;
+        // Spaced batches follow each other; otherwise the first two would leave side by side.
+        if batching.spacing > Duration::ZERO && self.trying > 0 {
+            return None;
+        }
+        let full = self.ready.len() >= batching.pushes || self.bytes >= batching.bytes;
+        let gathered = if full || probe { since } else { since + batching.wait };
+        Some(gathered.max(self.not_before.unwrap_or(gathered)))
+    }
+
+    /// The positions of the next batch: as many as its bounds allow, at least one.
+    fn front(&self, batching: &Batching, size: impl Fn(Position) -> usize) -> Vec<Position> {
+        let mut bytes = 0_usize;
+        let mut chosen = Vec::new();
+        for &position in self.ready.iter().take(batching.pushes) {
+            bytes = bytes.saturating_add(size(position));
+            if !chosen.is_empty() && bytes > batching.bytes {
+                break;
+            }
+            chosen.push(position);
+        }
+        chosen
+    }
+
+    fn take(&mut self, positions: &[Position], size: impl Fn(Position) -> usize, spacing: Duration) {
+        for &position in positions {
+            self.ready.remove(&position);
+            self.bytes = self.bytes.saturating_sub(size(position));
+        }
+        self.trying += 1;
+        let now = Instant::now();
+        self.since = (!self.ready.is_empty()).then_some(now);
+        self.not_before = (spacing > Duration::ZERO).then(|| now + spacing);
+    }
+}

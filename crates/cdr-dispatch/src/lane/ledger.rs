@@ -1,0 +1,150 @@
+//! What a lane has read and not closed: each delivery, what it is doing, and since when.
+//!
+//! Bounded: at most [`Ledger::MOST`] deliveries are open, and the bodies of those that wait long for their next
+//! attempt are let go and read again from the spool. A backlog costs disk, not memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use cdr_core::{Position, Push};
+use tokio::time::Instant;
+
+/// Bodies of deliveries that wait longer than this are not kept in memory.
+const KEEP_BODY: Duration = Duration::from_secs(2);
+
+/// The open deliveries of one lane.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    open: BTreeMap<Position, Open>,
+    /// Failed ones, by when they are due.
+    waiting: BTreeSet<(Instant, Position)>,
+    /// Due ones whose body must be read from the spool first.
+    due: BTreeSet<Position>,
+}
+
+/// One open delivery.
+#[derive(Debug)]
+pub struct Open {
+    /// The push, unless its body was let go.
+    pub push: Option<Arc<Push>>,
+    /// The routes that named this sink for it.
+    pub routes: Arc<[String]>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Time that counted towards giving up before this process, or before the last attempt.
+    pub spent: Duration,
+    /// The lane's active time at the start of its first attempt in this process.
+    pub first_tried: Option<Duration>,
+    /// When the push arrived, once known, in milliseconds since 1970.
+    pub received_at_ms: Option<i64>,
+}
+
+impl Ledger {
+    /// Most open deliveries; when full the lane reads no further.
+    pub const MOST: usize = 4096;
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// How many wait for their next attempt.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len() + self.due.len()
+    }
+
+    /// Whether one more may be opened.
+    pub fn has_room(&self) -> bool {
+        self.open.len() < Self::MOST
+    }
+
+    /// The oldest open delivery.
+    pub fn oldest(&self) -> Option<(Position, &Open)> {
+        self.open.first_key_value().map(|(&position, open)| (position, open))
+    }
+
+    /// Opens a delivery that was read just now.
+    pub fn read(&mut self, push: Arc<Push>, routes: Arc<[String]>) {
+        let received_at_ms = Some(push.facts().received_at.as_millisecond());
+        let position = push.position();
+        let open =
+            Open { push: Some(push), routes, attempts: 0, spent: Duration::ZERO, first_tried: None, received_at_ms };
+        self.open.insert(position, open);
+    }
+
+    /// Opens a delivery that the spool still knows from an earlier process.
+    pub fn recovered(&mut self, position: Position, attempts: u32, spent: Duration, due: Instant) {
+        let routes = Arc::from([]);
+        let open = Open { push: None, routes, attempts, spent, first_tried: None, received_at_ms: None };
+        self.open.insert(position, open);
+        self.waiting.insert((due, position));
+    }
+
+    /// An open delivery.
+    pub fn get(&self, position: Position) -> Option<&Open> {
+        self.open.get(&position)
+    }
+
+    /// An open delivery, to change it.
+    pub fn get_mut(&mut self, position: Position) -> Option<&mut Open> {
+        self.open.get_mut(&position)
+    }
+
+    /// Lets a failed delivery wait, and lets go of its body if that is long.
+    pub fn wait(&mut self, position: Position, wait: Duration) {
+        if let Some(open) = self.open.get_mut(&position) {
+            if wait > KEEP_BODY {
+                open.push = None;
+            }
+            self.waiting.insert((Instant::now() + wait, position));
+        }
+    }
+
+    /// When the next waiting delivery is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.waiting.first().map(|&(due, _)| due)
+    }
+
+    /// Deliveries that are due now, their body in memory; the others go where [`unread`](Self::unread) finds them.
+    pub fn take_due(&mut self) -> Vec<Position> {
+        let now = Instant::now();
+        let mut ready = Vec::new();
+        while let Some(&(due, position)) = self.waiting.first()
+            && due <= now
+        {
+            self.waiting.pop_first();
+            match self.open.get(&position) {
+                Some(open) if open.push.is_some() => ready.push(position),
+                Some(_) => {
+                    self.due.insert(position);
+                }
+                None => {}
+            }
+        }
+        ready
+    }
+
+    /// Takes up to `most` due deliveries whose body must be read.
+    pub fn unread(&mut self, most: usize) -> Vec<Position> {
+        let chosen: Vec<_> = self.due.iter().copied().take(most).collect();
+        for position in &chosen {
+            self.due.remove(position);
+        }
+        chosen
+    }
+
+    /// Puts back what could not be read.
+    pub fn still_unread(&mut self, positions: impl IntoIterator<Item = Position>) {
+        self.due.extend(positions);
+    }
+
+    /// Forgets deliveries whose outcome is durable.
+    pub fn close(&mut self, positions: &[Position]) {
+        for position in positions {
+            self.open.remove(position);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a lane tells about itself: numbers for metrics, words for the operator.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use cdr_core::Position;
+use jiff::Timestamp;
+
+/// The state of one lane, read by whoever asks; written by the lane alone.
+#[derive(Debug, Default)]
+pub struct LaneStatus {
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    died: AtomicU64,
+    attempts: AtomicU64,
+    now: Mutex<LaneNow>,
+}
+
+/// Where a lane is at the moment.
+#[derive(Clone, Debug, Default)]
+pub struct LaneNow {
+    /// Why it is paused, if it is.
+    pub paused: Option<PausedNow>,
+    /// The first position that it has not read.
+    pub next: u64,
+    /// Deliveries read and not closed.
+    pub open: usize,
+    /// Those of them that failed and wait for their next attempt.
+    pub waiting: usize,
+    /// Attempts under way.
+    pub trying: usize,
+    /// When the oldest undelivered push arrived, in milliseconds since 1970.
+    pub oldest_received_at_ms: Option<i64>,
+    /// The last failure, in words for the operator; empty when there was none.
+    pub last_failure: String,
+}
+
+/// A pause, for the operator.
+#[derive(Clone, Debug)]
+pub struct PausedNow {
+    /// When it began.
+    pub since: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// How long until the next probe.
+    pub probe_in: Duration,
+}
+
+/// Counters of a lane since the process started, and where it is now.
+#[derive(Clone, Debug)]
+pub struct LaneSnapshot {
+    /// Deliveries that were confirmed.
+    pub delivered: u64,
+    /// Attempts on a push that failed and will be made again.
+    pub failed: u64,
+    /// Deliveries that became dead letters.
+    pub died: u64,
+    /// Calls of the sink.
+    pub attempts: u64,
+    /// Where it is now.
+    pub now: LaneNow,
+}
+
+impl LaneStatus {
+    pub(super) fn count_delivered(&self) {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_failed(&self, reason: &str) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.note_failure(reason);
+    }
+
+    pub(super) fn count_died(&self, reason: &str) {
+        self.died.fetch_add(1, Ordering::Relaxed);
+        self.note_failure(reason);
+    }
+
+    pub(super) fn count_attempt(&self) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_failure(&self, reason: &str) {
+        self.lock().last_failure = reason.to_owned();
+    }
+
+    pub(super) fn is_at(&self, paused: Option<PausedNow>, next: Position, open: usize, waiting: usize, trying: usize) {
+        let mut now = self.lock();
+        (now.paused, now.next, now.open, now.waiting, now.trying) = (paused, next.0, open, waiting, trying);
+    }
+
+    pub(super) fn oldest_is(&self, received_at_ms: Option<i64>) {
+        self.lock().oldest_received_at_ms = received_at_ms;
+    }
+
+    /// All of it, at this moment.
+    pub fn snapshot(&self) -> LaneSnapshot {
+        LaneSnapshot {
+            delivered: self.delivered.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            died: self.died.load(Ordering::Relaxed),
+            attempts: self.attempts.load(Ordering::Relaxed),
+            now: self.lock().clone(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LaneNow> {
+        // Plain assignments: nothing in here panics half-way.
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,229 @@
+//! The spool in the words of pushes, and the live window before it: what lanes read and write.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
+
+use arc_swap::ArcSwap;
+use cdr_core::{Incoming, Origin, Position, Push, SinkName, SpoolId};
+use cdr_spool::{NewLane, OpenError, Outcome, ReadError, Recovery, Settings, Spool};
+use tokio::sync::watch;
+
+use crate::{
+    route::{Decision, Routes},
+    stored,
+    window::{Routed, Window},
+};
+
+/// Bytes of bodies that a lane on backlog reads at a time.
+const BACKLOG_BYTES: usize = 1 << 20;
+
+/// The route that the gateway's own alerts come by.
+const ALERT_ROUTE: &str = "gateway alerts";
+
+/// Who gets what at present; a reload replaces it as a whole.
+pub struct Routing {
+    /// The routes, for pushes.
+    pub routes: Routes,
+    /// The sinks that get the gateway's own alerts.
+    pub alerts_to: Vec<SinkName>,
+    alert_route: Arc<[String]>,
+}
+
+impl Routing {
+    /// Routes for pushes, and sinks for alerts.
+    pub fn new(routes: Routes, alerts_to: Vec<SinkName>) -> Self {
+        Self { routes, alerts_to, alert_route: Arc::from([ALERT_ROUTE.to_owned()]) }
+    }
+
+    fn decide(self: &Arc<Self>, push: &Push) -> Destinations {
+        match push.facts().origin {
+            Origin::Push => Destinations::Routed(self.routes.decide(push)),
+            Origin::Alert => Destinations::Alert(Arc::clone(self)),
+        }
+    }
+}
+
+/// Where one push goes.
+#[derive(Clone)]
+pub enum Destinations {
+    /// As the routes say.
+    Routed(Decision),
+    /// To the sinks for alerts.
+    Alert(Arc<Routing>),
+}
+
+impl Destinations {
+    /// The routes that name this sink for the push; none when it does not go there.
+    pub fn to(&self, sink: &SinkName) -> Option<Arc<[String]>> {
+        match self {
+            Self::Routed(decision) => decision.routes_to(sink),
+            Self::Alert(routing) => routing.alerts_to.contains(sink).then(|| Arc::clone(&routing.alert_route)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Destinations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Routed(decision) => decision.fmt(f),
+            Self::Alert(_) => f.write_str("Alert"),
+        }
+    }
+}
+
+/// What a lane read.
+pub struct Read {
+    /// Pushes in order.
+    pub pushes: Vec<Arc<Routed>>,
+    /// Where to go on.
+    pub next: Position,
+    /// Pushes whose bytes the disk lost.
+    pub lost: Vec<Position>,
+}
+
+/// The spool and what is live of it.
+pub struct Store {
+    spool: Spool<Box<Incoming>>,
+    live: Arc<Live>,
+}
+
+/// What the spool's writer fills at each commit.
+struct Live {
+    id: OnceLock<SpoolId>,
+    window: Window,
+    routing: ArcSwap<Routing>,
+    committed: watch::Sender<Position>,
+}
+
+impl Live {
+    /// Runs on the spool's writer thread, after the fsync: routes each push once for all lanes.
+    fn committed(&self, pushes: Vec<(cdr_spool::Position, Box<Incoming>)>) {
+        // Set before the spool is handed out; nothing can be appended earlier.
+        let Some(&id) = self.id.get() else { return };
+        let Some(end) = pushes.last().map(|(last, _)| Position(last.0 + 1)) else { return };
+        let routing = self.routing.load_full();
+        self.window.extend(pushes.into_iter().map(|(position, incoming)| {
+            let push = Push::stored(id, stored::position(position), *incoming);
+            Routed { destinations: routing.decide(&push), push: Arc::new(push) }
+        }));
+        self.committed.send_replace(end);
+    }
+}
+
+impl Store {
+    /// Opens the spool; `lanes` it does not know yet are registered before it returns.
+    ///
+    /// # Errors
+    /// The spool cannot be opened.
+    pub fn open(settings: Settings, lanes: &[NewLane], routing: Routing) -> Result<(Self, Recovery), OpenError> {
+        let live = Arc::new(Live {
+            id: OnceLock::new(),
+            window: Window::default(),
+            routing: ArcSwap::from_pointee(routing),
+            committed: watch::Sender::new(Position(0)),
+        });
+        let writer = Arc::clone(&live);
+        let (spool, recovery) = Spool::open(settings, lanes, Box::new(move |pushes| writer.committed(pushes)))?;
+        live.id.get_or_init(|| stored::spool_id(spool.identity()));
+        live.committed.send_replace(stored::position(spool.end()));
+        Ok((Self { spool, live }, recovery))
+    }
+
+    /// The spool itself.
+    pub fn spool(&self) -> &Spool<Box<Incoming>> {
+        &self.spool
+    }
+
+    /// The identity of the spool.
+    pub fn id(&self) -> SpoolId {
+        stored::spool_id(self.spool.identity())
+    }
+
+    /// The first position that is not committed.
+    pub fn end(&self) -> Position {
+        *self.live.committed.borrow()
+    }
+
+    /// Tells about each commit.
+    pub fn committed(&self) -> watch::Receiver<Position> {
+        self.live.committed.subscribe()
+    }
+
+    /// Who gets what at present.
+    pub fn routing(&self) -> Arc<Routing> {
+        self.live.routing.load_full()
+    }
+
+    /// Replaces who gets what, for pushes committed from now on and for those read from disk.
+    pub fn route_by(&self, routing: Routing) {
+        self.live.routing.store(Arc::new(routing));
+    }
+
+    /// Where a push goes by the routes of today.
+    pub fn decide(&self, push: &Push) -> Destinations {
+        self.routing().decide(push)
+    }
+
+    /// Up to `most` pushes from `from` on: from memory when they are fresh, else from disk.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub async fn read(&self, from: Position, most: usize) -> Result<Read, ReadError> {
+        let end = self.end();
+        if let Some(pushes) = self.live.window.read(from, most) {
+            let after_last = pushes.last().map_or(from, |routed| Position(routed.push.position().0 + 1));
+            let next = if pushes.len() < most { after_last.max(end) } else { after_last };
+            return Ok(Read { pushes, next, lost: Vec::new() });
+        }
+        let spool = self.spool.clone();
+        let read = blocking(move || spool.read(stored::spool_position(from), most, BACKLOG_BYTES)).await?;
+        let (id, routing) = (self.id(), self.routing());
+        let route = |push| {
+            let push = stored::from_spool(id, push);
+            Arc::new(Routed { destinations: routing.decide(&push), push })
+        };
+        Ok(Read {
+            pushes: read.pushes.into_iter().map(route).collect(),
+            next: stored::position(read.next),
+            lost: read.lost.into_iter().map(stored::position).collect(),
+        })
+    }
+
+    /// Single pushes; none for one whose bytes are gone.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub async fn get(&self, positions: Vec<Position>) -> Result<Vec<Option<Arc<Push>>>, ReadError> {
+        let (spool, id) = (self.spool.clone(), self.id());
+        blocking(move || {
+            let get = |position| match spool.get(stored::spool_position(position)) {
+                Ok(push) => Ok(push.map(|push| stored::from_spool(id, push))),
+                Err(ReadError::Damaged { .. }) => Ok(None),
+                Err(error) => Err(error),
+            };
+            positions.into_iter().map(get).collect()
+        })
+        .await
+    }
+
+    /// Hands outcomes of a lane to the spool, now; the future completes when they are durable.
+    pub fn record(
+        &self,
+        lane: &SinkName,
+        outcomes: Vec<(Position, Outcome)>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let outcomes = outcomes.into_iter().map(|(position, outcome)| (stored::spool_position(position), outcome));
+        Box::pin(self.spool.record(lane.as_str(), outcomes.collect()))
+    }
+}
+
+/// Runs what blocks on the disk away from the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        // The runtime cancels blocking work only while it shuts down, and nobody polls this then.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

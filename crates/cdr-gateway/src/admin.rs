@@ -1,0 +1,197 @@
+//! The admin listener: is it alive, can it store, what does it count, and the commands that need the running gateway.
+//!
+//! | path | what |
+//! |---|---|
+//! | `GET /healthz` | 200 while the process lives |
+//! | `GET /readyz` | 200 when a push can be stored now, else 503; sinks never change it, its JSON names the sick ones |
+//! | `GET /metrics` | see [`metrics`](crate::metrics) |
+//! | `GET /api/v1/lanes` | every lane, parked ones too |
+//! | `POST /api/v1/reload` | reads the configuration again |
+//! | `POST /api/v1/dead/{sink}/retry`, `…/discard` | body `{"positions":[…]}` |
+//!
+//! On a listener that is not loopback, `/metrics` and `/api` ask for `Authorization: Bearer` with `admin.token`.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use cdr_core::Position;
+use cdr_spool::Health;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq;
+use tokio::{net::TcpListener, sync::watch};
+use tracing::{debug, warn};
+
+use crate::{config::Admin, gateway::Inner, metrics};
+
+/// The largest body of a command.
+const BODY_LIMIT: usize = 4 << 20;
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serves until `stop` turns true.
+pub async fn serve(listener: TcpListener, settings: Admin, inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
+    let settings = Arc::new(settings);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (inner, settings) = (Arc::clone(&inner), Arc::clone(&settings));
+                tokio::spawn(connection(TokioIo::new(stream), inner, settings));
+            }
+            Err(error) => {
+                warn!(%error, "the admin listener cannot accept; it tries again in a second");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn connection(io: TokioIo<tokio::net::TcpStream>, inner: Arc<Inner>, settings: Arc<Admin>) {
+    let service = service_fn(|request| {
+        let (inner, settings) = (Arc::clone(&inner), Arc::clone(&settings));
+        async move { Ok::<_, Infallible>(answer(request, &inner, &settings).await) }
+    });
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+    if let Err(error) = server.serve_connection(io, service).await {
+        debug!(%error, "admin connection ended");
+    }
+}
+
+async fn answer(request: Request<Incoming>, inner: &Arc<Inner>, settings: &Admin) -> Answer {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let open = matches!(parts[..], ["healthz" | "readyz"]);
+    if !open && !is_allowed(&request, settings) {
+        return told(StatusCode::UNAUTHORIZED, "this needs Authorization: Bearer with admin.token");
+    }
+    match (request.method(), &parts[..]) {
+        (&Method::GET, ["healthz"]) => told(StatusCode::OK, "alive"),
+        (&Method::GET, ["readyz"]) => ready(inner),
+        (&Method::GET, ["metrics"]) => page(metrics::text(inner)),
+        (&Method::GET, ["api", "v1", "lanes"]) => json_answer(StatusCode::OK, &lanes(inner)),
+        (&Method::POST, ["api", "v1", "reload"]) => reload(inner).await,
+        (&Method::POST, ["api", "v1", "dead", sink, verb @ ("retry" | "discard")]) => {
+            decide_dead(inner, sink, verb, request).await
+        }
+        (_, ["healthz" | "readyz" | "metrics"] | ["api", "v1", ..]) => {
+            told(StatusCode::METHOD_NOT_ALLOWED, "no such command, or another method")
+        }
+        _ => told(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /metrics and /api/v1"),
+    }
+}
+
+/// Without a token everybody on a loopback listener may ask; elsewhere the configuration insists on one.
+fn is_allowed(request: &Request<Incoming>, settings: &Admin) -> bool {
+    let Some(token) = &settings.token else { return settings.listen.ip().is_loopback() };
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    given.as_bytes().ct_eq(token.expose().as_bytes()).into()
+}
+
+/// Can a push be stored now? Nothing else counts.
+fn ready(inner: &Arc<Inner>) -> Answer {
+    let spool = inner.dispatcher.pushes().spool().health();
+    let reason = match &spool {
+        _ if inner.is_stopping() => Some("the gateway is stopping".to_owned()),
+        Health::Ok => None,
+        Health::Full { owed, max_size } => Some(format!("the spool is full: {owed} bytes are owed to sinks, {max_size} are allowed")),
+        Health::Failing { reason, .. } => Some(format!("the spool cannot write: {reason}")),
+    };
+    let sick: Vec<Value> = (inner.dispatcher.lanes().into_iter())
+        .filter_map(|(sink, lane)| {
+            let paused = lane.now.paused?;
+            Some(json!({ "sink": sink.as_str(), "since": paused.since, "reason": paused.reason }))
+        })
+        .collect();
+    let parked: Vec<String> = inner.dispatcher.parked().into_iter().map(|lane| lane.name).collect();
+    let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json_answer(status, &json!({ "ready": reason.is_none(), "reason": reason, "sick_sinks": sick, "parked": parked }))
+}
+
+fn lanes(inner: &Arc<Inner>) -> Value {
+    let end = inner.dispatcher.pushes().end().0;
+    let now_ms = Timestamp::now().as_millisecond();
+    let lane = |(sink, lane): (cdr_core::SinkName, cdr_dispatch::LaneSnapshot)| {
+        let paused = lane.now.paused.map(|paused| {
+            json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": paused.probe_in.as_secs_f64() })
+        });
+        json!({
+            "sink": sink.as_str(), "paused": paused, "unread": end.saturating_sub(lane.now.next), "open": lane.now.open,
+            "waiting": lane.now.waiting, "trying": lane.now.trying, "delivered": lane.delivered, "failed": lane.failed,
+            "dead": lane.died, "last_failure": lane.now.last_failure,
+            "oldest_undelivered_s": lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
+        })
+    };
+    let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "unread": end.saturating_sub(lane.next.0), "open": lane.open });
+    json!({
+        "lanes": inner.dispatcher.lanes().into_iter().map(lane).collect::<Vec<_>>(),
+        "parked": inner.dispatcher.parked().into_iter().map(parked).collect::<Vec<_>>(),
+    })
+}
+
+async fn reload(inner: &Arc<Inner>) -> Answer {
+    match inner.reload().await {
+        Ok(notes) => json_answer(StatusCode::OK, &json!({ "reloaded": true, "notes": notes })),
+        Err(faults) => json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "reloaded": false, "faults": faults })),
+    }
+}
+
+#[derive(Deserialize)]
+struct Positions {
+    positions: Vec<Position>,
+}
+
+async fn decide_dead(inner: &Arc<Inner>, sink: &str, verb: &str, request: Request<Incoming>) -> Answer {
+    let body = match Limited::new(request.into_body(), BODY_LIMIT).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return told(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")),
+    };
+    let positions = match serde_json::from_slice::<Positions>(&body) {
+        Ok(read) => read.positions,
+        Err(error) => return told(StatusCode::BAD_REQUEST, &format!("expected {{\"positions\":[…]}}: {error}")),
+    };
+    let done = match verb {
+        "retry" => inner.dispatcher.retry_dead(sink, &positions).await,
+        _ => inner.dispatcher.discard_dead(sink, &positions).await,
+    };
+    match done {
+        Ok(done) => json_answer(StatusCode::OK, &json!({ "positions": done })),
+        Err(error @ cdr_spool::ControlError::UnknownLane { .. }) => told(StatusCode::NOT_FOUND, &error.to_string()),
+        Err(error) => told(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+fn told(status: StatusCode, message: &str) -> Answer {
+    json_answer(status, &json!({ "message": message }))
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    answer
+}
+
+fn page(text: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    let kind = header::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}
+
+/// Binds the admin listener.
+///
+/// # Errors
+/// The address is taken or not ours.
+pub async fn bind(settings: &Admin) -> io::Result<TcpListener> {
+    TcpListener::bind(settings.listen).await
+}

@@ -1,0 +1,158 @@
+//! The command line: one file a command, each does one thing and says how it went.
+//!
+//! Exit codes: 0 good, 1 failed, 2 used wrongly. What people asked for goes to stdout, everything else to
+//! stderr; with `--format json` stdout holds JSON, an object a line.
+
+mod check;
+mod demo;
+mod init;
+mod logging;
+mod reload;
+mod running;
+mod send;
+mod serve;
+
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+
+use cdr_core::Sinks;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Finding, LogLevel, Plan, Source};
+
+/// Receives Tencent Cloud Contact Center's call records, keeps each before it answers, and delivers it to
+/// archive, CRM and mailbox.
+#[derive(Parser)]
+#[command(name = "cdr-gateway", version, max_term_width = 100, arg_required_else_help = false)]
+struct Line {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What every command takes.
+#[derive(Args, Clone)]
+struct Common {
+    /// The configuration; without it gateway.yaml of this folder, and without that the built-in one.
+    #[arg(long, short, global = true, value_name = "FILE", env = "CDR_GATEWAY_CONFIG")]
+    config: Option<PathBuf>,
+    /// How answers and log lines look.
+    #[arg(long, global = true, value_enum)]
+    format: Option<Format>,
+    /// From which level on to log; without it as `log.level` says.
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = level)]
+    log: Option<LogLevel>,
+}
+
+/// How answers look.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the gateway; this is what happens without a command, too.
+    ///
+    /// Example: cdr-gateway run --config /etc/cdr-gateway/gateway.yaml
+    Run,
+    /// Writes a gateway.yaml to start from.
+    ///
+    /// Example: cdr-gateway init
+    Init(init::Init),
+    /// Checks the configuration and says every fault with its line; does nothing else.
+    ///
+    /// Example: cdr-gateway check --config gateway.yaml
+    Check,
+    /// Makes the running gateway read its configuration again; SIGHUP does the same.
+    ///
+    /// Example: cdr-gateway reload
+    Reload,
+    /// Shows the whole thing at work in one process, with receivers of its own; needs nothing.
+    ///
+    /// Example: cdr-gateway demo
+    ///
+    /// `demo crm` runs nothing but the CRM receiver, where the default configuration forwards to.
+    Demo(demo::Demo),
+    /// Pushes files or made-up calls to a URL as TCCC would: query, headers, UUID, up to 3 retries.
+    ///
+    /// Example: cdr-gateway send call.json --url http://127.0.0.1:8080/
+    Send(send::Send),
+}
+
+fn level(text: &str) -> Result<LogLevel, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "error" => Ok(LogLevel::Error),
+        "warn" => Ok(LogLevel::Warn),
+        "info" => Ok(LogLevel::Info),
+        "debug" => Ok(LogLevel::Debug),
+        "trace" => Ok(LogLevel::Trace),
+        _ => Err("expected error, warn, info, debug or trace".to_owned()),
+    }
+}
+
+/// What a command ends with; the message has been told by then.
+type Ended = Result<(), anyhow::Error>;
+
+/// A command failed, and everything about it was said already.
+#[derive(Debug, thiserror::Error)]
+#[error("")]
+struct Said;
+
+/// Reads the command line and does what it says.
+pub fn run(sinks: Sinks) -> ExitCode {
+    // clap itself ends the process with 2 when the words are off, with 0 for --help.
+    let Line { common, command } = Line::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cdr-gateway: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(dispatch(command.unwrap_or(Command::Run), common, sinks)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Said>() => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cdr-gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
+    match command {
+        Command::Run => serve::run(common, sinks).await,
+        Command::Init(init) => init.run(),
+        Command::Check => check::run(&common, &sinks),
+        Command::Reload => reload::run(&common, &sinks).await,
+        Command::Demo(demo) => demo.run(&common, sinks).await,
+        Command::Send(send) => send.run(&common).await,
+    }
+}
+
+impl Common {
+    fn source(&self) -> Source {
+        Source::find(self.config.clone())
+    }
+
+    fn wants_json(&self) -> bool {
+        self.format == Some(Format::Json)
+    }
+
+    /// The plan of the configuration; its faults are told to stderr, a line each.
+    fn plan(&self, sinks: &Sinks) -> Result<(Plan, Vec<Finding>), anyhow::Error> {
+        config::load(&self.source(), sinks, config::environment()).map_err(|faults| {
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            Said.into()
+        })
+    }
+}
+
+/// Whether colours and bars make sense on stderr.
+fn has_people_at_stderr() -> bool {
+    std::io::stderr().is_terminal()
+}

@@ -1,0 +1,186 @@
+//! `cdr-gateway send`: pushes files or made-up calls as TCCC would.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use cdr_core::{Action, Secret};
+use cdr_simulator::{
+    calls::CallCentre,
+    sender::{Outgoing, Sender, SenderSettings, Sent},
+};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+use uuid::Uuid;
+
+use super::{Common, Ended, Said, has_people_at_stderr};
+
+/// Pushes files or made-up calls to a URL as TCCC would.
+#[derive(Args)]
+pub struct Send {
+    /// Files, each the body of one push; without any, calls are made up.
+    files: Vec<PathBuf>,
+    /// Where to push; `action` and `version` are appended to its query.
+    #[arg(long, default_value = "http://127.0.0.1:8080/")]
+    url: Url,
+    /// What is pushed.
+    #[arg(long, default_value = "cdr")]
+    action: Action,
+    /// How many made-up calls.
+    #[arg(long, default_value_t = 1, conflicts_with = "files")]
+    count: u64,
+    /// Which made-up calls: the same seed makes the same ones.
+    #[arg(long, default_value_t = 1, conflicts_with = "files")]
+    seed: u64,
+    /// The number of the first made-up call.
+    #[arg(long, default_value_t = 0, conflicts_with = "files")]
+    first: u64,
+    /// Pushes a second; without it as fast as they are answered.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How many pushes are under way at once.
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// User name for Basic.
+    #[arg(long, requires = "password_env")]
+    username: Option<String>,
+    /// The environment variable that holds the password for Basic.
+    #[arg(long, value_name = "NAME", requires = "username")]
+    password_env: Option<String>,
+    /// X-TCCC-PUSH-UUID for all of them, to send a push again; without it each gets a fresh one.
+    #[arg(long)]
+    uuid: Option<Uuid>,
+    /// How often to try again; TCCC does up to 3 times.
+    #[arg(long, default_value_t = 3)]
+    retries: usize,
+    /// How long an attempt may take.
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// A PEM file of certificates to trust beside those of the system.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Say nothing of each push, only the sum.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Send {
+    /// Pushes them all; fails when one was not taken.
+    pub async fn run(self, common: &Common) -> Ended {
+        let sender = Sender::new(self.settings()?)?;
+        let pushes = self.pushes()?;
+        let bar = self.bar(pushes.len);
+        let stop = CancellationToken::new();
+        tokio::spawn(stop_at_interrupt(stop.clone()));
+        let tell = {
+            // A line each is for reading; beyond that the bar tells, and only what failed is worth a line.
+            let (bar, json, every) = (bar.clone(), common.wants_json(), !self.quiet && pushes.len <= 100);
+            let names = pushes.names;
+            move |outgoing: &Outgoing, sent: &Sent| {
+                bar.inc(1);
+                if every || (!self.quiet && !sent.is_taken()) {
+                    let line = line(names.get(&outgoing.uuid).map(String::as_str), outgoing, sent, json);
+                    bar.suspend(|| println!("{line}"));
+                }
+            }
+        };
+        let summary = sender.run(pushes.bodies, tell, stop).await;
+        bar.finish_and_clear();
+        eprintln!("{summary}");
+        match summary.given_up == 0 && summary.pushes() > 0 {
+            true => Ok(()),
+            false => Err(Said.into()),
+        }
+    }
+
+    fn settings(&self) -> anyhow::Result<SenderSettings> {
+        let waits = [1, 2].into_iter().chain(std::iter::repeat(5)).map(Duration::from_secs);
+        Ok(SenderSettings {
+            action: self.action.clone(),
+            basic: self.basic()?,
+            extra_ca: self.ca.clone(),
+            connections: self.connections,
+            rate: self.rate,
+            retry_waits: waits.take(self.retries).collect(),
+            timeout: self.timeout,
+            ..SenderSettings::new(self.url.clone())
+        })
+    }
+
+    fn basic(&self) -> anyhow::Result<Option<(String, Secret)>> {
+        let (Some(username), Some(name)) = (&self.username, &self.password_env) else { return Ok(None) };
+        let password = std::env::var(name).with_context(|| format!("the environment variable {name} holds no text"))?;
+        Ok(Some((username.clone(), Secret::new(password))))
+    }
+
+    fn pushes(&self) -> anyhow::Result<Pushes> {
+        if self.files.is_empty() {
+            return self.made_up();
+        }
+        let mut names = std::collections::HashMap::new();
+        let mut bodies = Vec::with_capacity(self.files.len());
+        for path in &self.files {
+            let body = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let outgoing = self.outgoing(body.into());
+            names.insert(outgoing.uuid, path.display().to_string());
+            bodies.push(outgoing);
+        }
+        Ok(Pushes { len: bodies.len() as u64, names, bodies: Box::new(bodies.into_iter()) })
+    }
+
+    fn made_up(&self) -> anyhow::Result<Pushes> {
+        if !self.action.is_cdr() {
+            bail!("made-up calls are pushed as cdr; name files to push them as {}", self.action);
+        }
+        let (centre, uuid) = (CallCentre::new(self.seed), self.uuid);
+        let calls = (self.first..self.first.saturating_add(self.count)).map(move |index| {
+            let body = centre.call(index).body;
+            Outgoing { body, uuid: uuid.unwrap_or_else(Uuid::new_v4) }
+        });
+        Ok(Pushes { len: self.count, names: std::collections::HashMap::new(), bodies: Box::new(calls) })
+    }
+
+    fn outgoing(&self, body: Bytes) -> Outgoing {
+        Outgoing { body, uuid: self.uuid.unwrap_or_else(Uuid::new_v4) }
+    }
+
+    fn bar(&self, len: u64) -> ProgressBar {
+        if !has_people_at_stderr() || len < 2 {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(len);
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar
+    }
+}
+
+/// What is pushed.
+struct Pushes {
+    len: u64,
+    /// Which file a push is of.
+    names: std::collections::HashMap<Uuid, String>,
+    bodies: Box<dyn Iterator<Item = Outgoing> + std::marker::Send>,
+}
+
+fn line(name: Option<&str>, outgoing: &Outgoing, sent: &Sent, json: bool) -> String {
+    let name = name.map_or_else(|| outgoing.uuid.to_string(), str::to_owned);
+    let (attempts, ms) = (sent.attempts(), sent.latency.as_secs_f64() * 1e3);
+    if json {
+        let answer = sent.answer.to_string();
+        let uuid = outgoing.uuid.to_string();
+        return json!({ "push": name, "uuid": uuid, "taken": sent.is_taken(), "answer": answer, "attempts": attempts, "ms": ms })
+            .to_string();
+    }
+    let tries = if attempts > 1 { format!(", attempt {attempts}") } else { String::new() };
+    format!("{name}: {} ({ms:.1} ms{tries})", sent.answer)
+}
+
+async fn stop_at_interrupt(stop: CancellationToken) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        stop.cancel();
+    }
+}

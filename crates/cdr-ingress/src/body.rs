@@ -1,0 +1,82 @@
+//! Reading a body: within its size, its time, and the room that all bodies share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use cdr_core::NotStored;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+use crate::{answer::Rejection, proof::Proven, settings::Limits};
+
+/// How many bytes of bodies are here without being fsynced.
+#[derive(Default)]
+pub(crate) struct InFlight(AtomicU64);
+
+/// What one body takes of that; given back when dropped.
+pub(crate) struct Charge {
+    in_flight: Arc<InFlight>,
+    bytes: u64,
+}
+
+impl Charge {
+    fn new(in_flight: &Arc<InFlight>) -> Self {
+        Self { in_flight: Arc::clone(in_flight), bytes: 0 }
+    }
+
+    fn grow(&mut self, bytes: u64, limit: u64) -> Result<(), Rejection> {
+        self.bytes += bytes;
+        let all = self.in_flight.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if all > limit { Err(Rejection::NotStored(NotStored::Busy)) } else { Ok(()) }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.in_flight.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A whole body, and what it takes of the room until it is fsynced.
+pub(crate) struct Held {
+    pub bytes: Bytes,
+    pub charge: Charge,
+}
+
+/// Reads the body of a sender who has proven who he is.
+pub(crate) async fn read(
+    request: Proven<Incoming>,
+    limits: &Limits,
+    in_flight: &Arc<InFlight>,
+) -> Result<Held, Rejection> {
+    let body = request.into_body();
+    if body.size_hint().lower() > limits.body.as_u64() {
+        return Err(Rejection::TooLarge { limit: limits.body });
+    }
+    let collected = collect(body, limits, Charge::new(in_flight));
+    let slow = |_| Rejection::SlowBody { limit: limits.body_timeout };
+    tokio::time::timeout(limits.body_timeout, collected).await.map_err(slow)?
+}
+
+/// No more than this is reserved for what a sender merely announces.
+const TRUSTED_ANNOUNCEMENT: u64 = 64 * 1024;
+
+/// Bytes are charged as they arrive, not as they are announced: room must not be had for nothing.
+///
+/// They are copied out of hyper's buffer, which is larger than most pushes and would live as long as they do.
+async fn collect(mut body: Incoming, limits: &Limits, mut charge: Charge) -> Result<Held, Rejection> {
+    let announced = body.size_hint().lower().min(TRUSTED_ANNOUNCEMENT);
+    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Rejection::BrokenBody)?.into_data() else { continue };
+        if (bytes.len() + data.len()) as u64 > limits.body.as_u64() {
+            return Err(Rejection::TooLarge { limit: limits.body });
+        }
+        charge.grow(data.len() as u64, limits.in_flight.as_u64())?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Held { bytes: bytes.into(), charge })
+}

@@ -1,0 +1,118 @@
+//! What all connections share: the policy in force, the counters, and what was told already.
+
+use std::{net::IpAddr, sync::Arc};
+
+use arc_swap::ArcSwap;
+use cdr_core::SettingFault;
+use http::{Method, Request};
+use percent_encoding::percent_decode_str;
+use subtle::ConstantTimeEq;
+
+use crate::{
+    answer::Rejection,
+    body::InFlight,
+    counters::DoorCounters,
+    proof::Proofs,
+    refusals::{Newcomers, RefusalLog},
+    settings::{AllowMode, IngressSettings},
+};
+
+/// The settings in force, and what was made of them once.
+pub(crate) struct Policy {
+    pub settings: IngressSettings,
+    pub proofs: Proofs,
+    path: Vec<u8>,
+}
+
+impl Policy {
+    pub fn new(settings: IngressSettings) -> Result<Self, Vec<SettingFault>> {
+        let faults = settings.faults();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let proofs = Proofs::new(settings.verify.as_deref());
+        let path = meant(&settings.path);
+        Ok(Self { settings, proofs, path })
+    }
+
+    /// Whether this is a request for what is served here. The path may be a secret, so it is compared in
+    /// constant time.
+    pub fn expects<B>(&self, request: &Request<B>) -> Result<(), Rejection> {
+        if request.method() != Method::POST {
+            return Err(Rejection::Method);
+        }
+        let is_here: bool = meant(request.uri().path()).ct_eq(&self.path).into();
+        is_here.then_some(()).ok_or(Rejection::Path)
+    }
+}
+
+/// What a path means: without percent-encoding and without a slash at its end.
+fn meant(path: &str) -> Vec<u8> {
+    percent_decode_str(path.trim_end_matches('/')).collect()
+}
+
+/// What all connections share.
+pub(crate) struct Keeper {
+    pub policy: ArcSwap<Policy>,
+    pub counters: DoorCounters,
+    pub in_flight: Arc<InFlight>,
+    pub refusals: RefusalLog,
+    newcomers: Newcomers,
+}
+
+impl Keeper {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy: ArcSwap::from_pointee(policy),
+            counters: DoorCounters::default(),
+            in_flight: Arc::default(),
+            refusals: RefusalLog::default(),
+            newcomers: Newcomers::default(),
+        }
+    }
+
+    /// Lets a sender in whose network is allowed.
+    pub fn admit(&self, policy: &Policy, client: IpAddr) -> Result<(), Rejection> {
+        if policy.settings.allows(client) {
+            return Ok(());
+        }
+        match policy.settings.allow.as_ref().map(|allow| allow.mode) {
+            Some(AllowMode::Log) => self.newcomers.passed(client),
+            _ => return Err(Rejection::Network),
+        }
+        Ok(())
+    }
+
+    /// Counts a refusal and tells of it.
+    pub fn refused(&self, rejection: &Rejection, client: IpAddr) {
+        self.counters.count(rejection.verdict());
+        self.refusals.refused(rejection, client);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expects(path: &str, request: &str) -> bool {
+        let settings = IngressSettings { path: path.to_owned(), ..IngressSettings::default() };
+        let request = Request::post(request).body(()).unwrap();
+        Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}")).expects(&request).is_ok()
+    }
+
+    #[test]
+    fn a_slash_at_the_end_and_percent_encoding_make_no_difference() {
+        for request in ["/push", "/push/", "/push/?action=cdr", "/p%75sh", "http://example.com/push?x"] {
+            assert!(expects("/push", request) && expects("/push/", request), "{request}");
+        }
+        assert!(expects("/", "/?action=cdr") && expects("/", "//") && expects("/", "http://example.com"));
+        assert!(expects("/p%75sh", "/push"));
+    }
+
+    #[test]
+    fn another_path_is_another_path() {
+        for request in ["/", "/Push", "/push/x", "/pushx", "/pus", "//push", "/push%2Fx"] {
+            assert!(!expects("/push", request), "{request}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What the door promises, seen from a socket.
+
+mod answers;
+mod client;
+mod life;
+mod logs;
+mod senders;
+mod store;
+mod tolerance;

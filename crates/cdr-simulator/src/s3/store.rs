@@ -1,0 +1,303 @@
+//! What the S3 receiver holds, and its face towards the protocol: the operations of [`s3s::S3`] over a map.
+//!
+//! A put and its condition are one step under one lock, so two puts with `If-None-Match: *` never both win.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use s3s::{Body, S3, S3Request, S3Response, S3Result, dto::*, s3_error};
+use sha2::{Digest, Sha256};
+
+use super::{State, lock};
+
+/// An object that the receiver holds.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Its key.
+    pub key: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Its content type, as sent.
+    pub content_type: Option<String>,
+    /// Its metadata, without the `x-amz-meta-` of the wire.
+    pub metadata: BTreeMap<String, String>,
+    /// How often it was written; puts that a condition refused do not count.
+    pub puts: u32,
+    /// Whether a later put changed its bytes.
+    pub overwritten: bool,
+    written_at: SystemTime,
+}
+
+impl Object {
+    fn etag(&self) -> ETag {
+        ETag::Strong(hex::encode(&Sha256::digest(&self.bytes)[..16]))
+    }
+}
+
+/// Buckets and unfinished multipart uploads.
+#[derive(Default)]
+pub(super) struct Store {
+    buckets: Mutex<HashMap<String, BTreeMap<String, Object>>>,
+    uploads: Mutex<HashMap<String, Upload>>,
+}
+
+struct Upload {
+    bucket: String,
+    key: String,
+    content_type: Option<String>,
+    metadata: BTreeMap<String, String>,
+    parts: BTreeMap<i32, Bytes>,
+}
+
+impl Store {
+    pub(super) fn objects(&self, bucket: &str) -> Vec<Object> {
+        lock(&self.buckets).get(bucket).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn create_bucket(&self, bucket: &str) {
+        lock(&self.buckets).entry(bucket.to_owned()).or_default();
+    }
+
+    pub(super) fn delete_bucket(&self, bucket: &str) {
+        lock(&self.buckets).remove(bucket);
+    }
+
+    pub(super) fn plant(&self, bucket: &str, key: &str, bytes: &[u8]) {
+        self.create_bucket(bucket);
+        let object = new_object(key, Bytes::copy_from_slice(bytes), None, BTreeMap::new());
+        lock(&self.buckets).entry(bucket.to_owned()).or_default().insert(key.to_owned(), object);
+    }
+
+    fn object(&self, bucket: &str, key: &str) -> S3Result<Object> {
+        let buckets = lock(&self.buckets);
+        let objects = buckets.get(bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        objects.get(key).cloned().ok_or_else(|| s3_error!(NoSuchKey))
+    }
+
+    fn check_bucket(&self, bucket: &str) -> S3Result<()> {
+        lock(&self.buckets).contains_key(bucket).then_some(()).ok_or_else(|| s3_error!(NoSuchBucket))
+    }
+
+    fn put(&self, bucket: &str, mut object: Object, only_new: bool) -> S3Result<ETag> {
+        let mut buckets = lock(&self.buckets);
+        let objects = buckets.get_mut(bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        if let Some(earlier) = objects.get(&object.key) {
+            if only_new {
+                return Err(s3_error!(PreconditionFailed, "an object of this key exists"));
+            }
+            object.puts = earlier.puts + 1;
+            object.overwritten = earlier.overwritten || earlier.bytes != object.bytes;
+        }
+        let etag = object.etag();
+        objects.insert(object.key.clone(), object);
+        Ok(etag)
+    }
+}
+
+fn new_object(
+    key: &str,
+    bytes: Bytes,
+    content_type: Option<String>,
+    metadata: BTreeMap<String, String>,
+) -> Object {
+    Object {
+        key: key.to_owned(),
+        bytes,
+        content_type,
+        metadata,
+        puts: 1,
+        overwritten: false,
+        written_at: SystemTime::now(),
+    }
+}
+
+async fn read(body: Option<StreamingBlob>) -> S3Result<Bytes> {
+    let Some(body) = body else { return Ok(Bytes::new()) };
+    // A body that ends early, or is not what its signature covers, ends here.
+    let whole = Body::from(body).collect().await;
+    whole.map(|whole| whole.to_bytes()).map_err(|_| s3_error!(IncompleteBody))
+}
+
+fn blob(bytes: Bytes) -> Option<StreamingBlob> {
+    Some(StreamingBlob::from(Body::from(bytes)))
+}
+
+fn metadata(sent: Option<Metadata>) -> BTreeMap<String, String> {
+    sent.unwrap_or_default().into_iter().collect()
+}
+
+/// The protocol's side of the store.
+pub(super) struct Face(pub(super) Arc<State>);
+
+impl Face {
+    fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    fn only_new(&self, condition: Option<&IfNoneMatch>) -> bool {
+        condition.is_some_and(ETagCondition::is_any) && !self.0.ignores_conditions.load(Ordering::Relaxed)
+    }
+}
+
+type Answer<T> = S3Result<S3Response<T>>;
+
+fn ok<T>(output: T) -> Answer<T> {
+    Ok(S3Response::new(output))
+}
+
+#[async_trait::async_trait]
+impl S3 for Face {
+    async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> Answer<CreateBucketOutput> {
+        self.store().create_bucket(&request.input.bucket);
+        ok(CreateBucketOutput::default())
+    }
+
+    async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> Answer<HeadBucketOutput> {
+        self.store().check_bucket(&request.input.bucket)?;
+        ok(HeadBucketOutput::default())
+    }
+
+    async fn put_object(&self, request: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
+        let input = request.input;
+        self.store().check_bucket(&input.bucket)?;
+        let only_new = self.only_new(input.if_none_match.as_ref());
+        let bytes = read(input.body).await?;
+        let object = new_object(&input.key, bytes, input.content_type, metadata(input.metadata));
+        let etag = self.store().put(&input.bucket, object, only_new)?;
+        ok(PutObjectOutput { e_tag: Some(etag), ..Default::default() })
+    }
+
+    async fn get_object(&self, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
+        let object = self.store().object(&request.input.bucket, &request.input.key)?;
+        ok(GetObjectOutput {
+            e_tag: Some(object.etag()),
+            content_length: Some(object.bytes.len() as i64),
+            content_type: object.content_type,
+            last_modified: Some(object.written_at.into()),
+            metadata: Some(object.metadata.into_iter().collect()),
+            body: blob(object.bytes),
+            ..Default::default()
+        })
+    }
+
+    async fn head_object(&self, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
+        let object = self.store().object(&request.input.bucket, &request.input.key)?;
+        ok(HeadObjectOutput {
+            e_tag: Some(object.etag()),
+            content_length: Some(object.bytes.len() as i64),
+            content_type: object.content_type,
+            last_modified: Some(object.written_at.into()),
+            metadata: Some(object.metadata.into_iter().collect()),
+            ..Default::default()
+        })
+    }
+
+    async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
+        let mut buckets = lock(&self.store().buckets);
+        let objects = buckets.get_mut(&request.input.bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        objects.remove(&request.input.key);
+        ok(DeleteObjectOutput::default())
+    }
+
+    async fn list_objects_v2(&self, request: S3Request<ListObjectsV2Input>) -> Answer<ListObjectsV2Output> {
+        let input = request.input;
+        self.store().check_bucket(&input.bucket)?;
+        let prefix = input.prefix.clone().unwrap_or_default();
+        let after = input.continuation_token.clone().or(input.start_after.clone()).unwrap_or_default();
+        let most = input.max_keys.unwrap_or(1000).clamp(0, 1000);
+        let mut objects = self.store().objects(&input.bucket);
+        objects.retain(|object| object.key.starts_with(&prefix) && object.key > after);
+        let truncated = objects.len() > most as usize;
+        objects.truncate(most as usize);
+        let next = objects.last().filter(|_| truncated).map(|object| object.key.clone());
+        ok(ListObjectsV2Output {
+            name: Some(input.bucket),
+            prefix: input.prefix,
+            max_keys: Some(most),
+            key_count: Some(objects.len() as i32),
+            is_truncated: Some(truncated),
+            next_continuation_token: next,
+            contents: Some(objects.into_iter().map(listed).collect()),
+            ..Default::default()
+        })
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> Answer<CreateMultipartUploadOutput> {
+        let input = request.input;
+        self.store().check_bucket(&input.bucket)?;
+        let id = uuid::Uuid::new_v4().to_string();
+        let upload = Upload {
+            bucket: input.bucket.clone(),
+            key: input.key.clone(),
+            content_type: input.content_type,
+            metadata: metadata(input.metadata),
+            parts: BTreeMap::new(),
+        };
+        lock(&self.store().uploads).insert(id.clone(), upload);
+        ok(CreateMultipartUploadOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(id),
+            ..Default::default()
+        })
+    }
+
+    async fn upload_part(&self, request: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
+        let input = request.input;
+        let bytes = read(input.body).await?;
+        let etag = ETag::Strong(hex::encode(&Sha256::digest(&bytes)[..16]));
+        let mut uploads = lock(&self.store().uploads);
+        let upload = uploads.get_mut(&input.upload_id).ok_or_else(|| s3_error!(NoSuchUpload))?;
+        upload.parts.insert(input.part_number, bytes);
+        ok(UploadPartOutput { e_tag: Some(etag), ..Default::default() })
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> Answer<CompleteMultipartUploadOutput> {
+        let input = request.input;
+        let only_new = self.only_new(input.if_none_match.as_ref());
+        let upload = lock(&self.store().uploads).remove(&input.upload_id);
+        let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
+        let named = input.multipart_upload.and_then(|named| named.parts).unwrap_or_default();
+        let mut bytes = Vec::new();
+        for number in named.iter().map(|part| part.part_number.unwrap_or_default()) {
+            bytes.extend_from_slice(upload.parts.get(&number).ok_or_else(|| s3_error!(InvalidPart))?);
+        }
+        let object = new_object(&upload.key, bytes.into(), upload.content_type, upload.metadata);
+        let etag = self.store().put(&upload.bucket, object, only_new)?;
+        ok(CompleteMultipartUploadOutput {
+            bucket: Some(upload.bucket),
+            key: Some(upload.key),
+            e_tag: Some(etag),
+            ..Default::default()
+        })
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> Answer<AbortMultipartUploadOutput> {
+        lock(&self.store().uploads).remove(&request.input.upload_id);
+        ok(AbortMultipartUploadOutput::default())
+    }
+}
+
+fn listed(object: Object) -> s3s::dto::Object {
+    s3s::dto::Object {
+        e_tag: Some(object.etag()),
+        last_modified: Some(object.written_at.into()),
+        size: Some(object.bytes.len() as i64),
+        key: Some(object.key),
+        ..Default::default()
+    }
+}

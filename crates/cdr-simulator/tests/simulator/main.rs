@@ -1,0 +1,6 @@
+//! The call centre and the sender, through their public interfaces.
+#![forbid(unsafe_code)]
+
+mod calls;
+mod receiver;
+mod sender;

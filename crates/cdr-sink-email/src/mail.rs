@@ -1,0 +1,81 @@
+//! The message itself: headers, encodings and an id that a repeat bears again. lettre writes it, as ASCII
+//! (RFC 2047 headers, quoted-printable or base64 text), so that any server takes it.
+
+use cdr_core::{Batch, SinkName};
+use jiff::Timestamp;
+use lettre::{
+    Address, Message,
+    address::Envelope,
+    message::{
+        Mailbox, Mailboxes, SinglePart,
+        header::{self, HeaderName, HeaderValue},
+    },
+};
+use sha2::{Digest, Sha256};
+
+use crate::letter::Letter;
+
+/// A mail, ready to be handed over.
+pub(crate) struct Mail {
+    /// Its `Message-ID`, with the angle brackets.
+    pub(crate) id: String,
+    /// When the first of its pushes came.
+    pub(crate) first: Timestamp,
+    /// The whole message.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Mail {
+    /// Writes the mail.
+    ///
+    /// # Errors
+    /// lettre refuses a header. Senders and recipients are checked before, so none is known that it would.
+    pub(crate) fn write(
+        sink: &SinkName,
+        batch: &Batch,
+        letter: &Letter,
+        from: &Mailbox,
+        to: &[Mailbox],
+    ) -> Result<Self, lettre::error::Error> {
+        let id = message_id(sink, batch, from.email.domain());
+        let recipients: Mailboxes = to.iter().cloned().collect();
+        let addresses = to.iter().map(|mailbox| mailbox.email.clone()).collect();
+        let message = Message::builder()
+            .envelope(Envelope::new(Some(from.email.clone()), addresses)?)
+            .from(from.clone())
+            .mailbox(header::To::from(recipients))
+            .subject(letter.subject.as_str())
+            .message_id(Some(id.clone()))
+            .date_now()
+            .raw_header(auto_submitted())
+            .singlepart(SinglePart::plain(letter.text.trim_end().to_owned()))?;
+        Ok(Self { id, first: batch.first().push.facts().received_at, bytes: message.formatted() })
+    }
+}
+
+/// RFC 3834 §5: keeps holiday notices and other robots from answering.
+fn auto_submitted() -> HeaderValue {
+    let name = HeaderName::new_from_ascii_str("Auto-Submitted");
+    HeaderValue::new(name, "auto-generated".to_owned())
+}
+
+/// The same pushes by the same sink give the same id, so that a repeat after a crash can be told. A replay is no
+/// repeat: mailboxes that drop what they have already must show it again.
+fn message_id(sink: &SinkName, batch: &Batch, domain: &str) -> String {
+    let mut digest = Sha256::new();
+    digest.update(sink.as_str());
+    for delivery in batch.deliveries() {
+        digest.update(delivery.push.spool().0);
+        digest.update(delivery.push.position().0.to_be_bytes());
+        digest.update([u8::from(delivery.replay)]);
+    }
+    let push = &batch.first().push;
+    let digest = hex::encode(&digest.finalize()[..8]);
+    format!("<{}-{}-{digest}@{domain}>", push.spool(), push.position())
+}
+
+/// An address as it may stand in a log: `o…@example.com`.
+pub(crate) fn masked(address: &Address) -> String {
+    let first = address.user().chars().next().map(String::from).unwrap_or_default();
+    format!("{first}…@{}", address.domain())
+}

@@ -1,0 +1,217 @@
+//! The settings of `email`, and every fault that they can have.
+
+use std::time::Duration;
+
+use cdr_core::{BuildError, Secret, SettingPath, SinkConfig, SinkName};
+use jiff::tz::TimeZone;
+use lettre::message::Mailbox;
+use serde::Deserialize;
+use url::{Host, Url};
+
+use crate::{
+    EmailSink, Way,
+    outbox::Outbox,
+    smtp::{Encryption, Login, Server},
+};
+
+/// What `email: { … }` holds: exactly one of `smtp` and `outbox`, a sender, and recipients.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmailSettings {
+    /// The mail server.
+    pub smtp: Option<SmtpSettings>,
+    /// A folder that mails are written to instead: nobody is told.
+    pub outbox: Option<SettingPath>,
+    /// The sender, `cdr@example.com` or `CDR gateway <cdr@example.com>`.
+    pub from: String,
+    /// The recipients, at least one, each as in `from`.
+    pub to: Vec<String>,
+    /// How long the first push waits for company; at once by default.
+    #[serde(default, with = "humantime_serde")]
+    pub group_wait: Duration,
+    /// Least time between two mails about calls, or about one kind of alert: what comes in between goes together.
+    #[serde(default = "group_interval", with = "humantime_serde")]
+    pub group_interval: Duration,
+    /// Longest time for one mail, from the connection to the server's answer.
+    #[serde(default = "timeout", with = "humantime_serde")]
+    pub timeout: Duration,
+    /// In which times are told, by its IANA name.
+    #[serde(default = "timezone")]
+    pub timezone: String,
+}
+
+fn group_interval() -> Duration {
+    Duration::from_secs(300)
+}
+
+fn timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn timezone() -> String {
+    "Asia/Shanghai".to_owned()
+}
+
+/// A mail server and how to log in there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmtpSettings {
+    /// `smtps://host:465` (TLS from the start) or `smtp://host:587` (STARTTLS); the ports are the defaults.
+    pub url: String,
+    /// What the URL's scheme says unless set; `none` must be said.
+    pub tls: Option<TlsSetting>,
+    /// Together with `password`, or neither.
+    pub username: Option<String>,
+    /// Together with `username`, or neither.
+    pub password: Option<Secret>,
+    /// PEM file of the only authorities that are trusted; the system's by default.
+    pub ca: Option<SettingPath>,
+}
+
+/// How a connection is kept private.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsSetting {
+    /// TLS from the start: `smtps://`.
+    Required,
+    /// Plain at first, TLS before anything is told, or nothing at all: `smtp://`.
+    Starttls,
+    /// No TLS: password, names and numbers can be read on the way.
+    None,
+}
+
+impl SinkConfig for EmailSettings {
+    const KIND: &'static str = "email";
+    type Sink = EmailSink;
+
+    fn build(self, name: &SinkName) -> Result<EmailSink, BuildError> {
+        let mut faults = BuildError::default();
+        if self.timeout.is_zero() {
+            faults.push("timeout", "no mail is sent in no time; 30s is usual");
+        }
+        let from = mailbox("from", &self.from, &mut faults);
+        let to: Vec<_> = (self.to.iter().enumerate())
+            .filter_map(|(index, text)| mailbox(&format!("to.{index}"), text, &mut faults))
+            .collect();
+        if self.to.is_empty() {
+            faults.push("to", "needs at least one recipient");
+        }
+        let zone = TimeZone::get(&self.timezone);
+        if zone.is_err() {
+            faults.push("timezone", "no time zone has this name; they look like Asia/Shanghai");
+        }
+        let way = way(self.smtp, self.outbox, self.timeout, &mut faults);
+        match (from, way, zone) {
+            (Some(from), Some(way), Ok(zone)) if faults.0.is_empty() => Ok(EmailSink {
+                name: name.clone(),
+                way,
+                from,
+                to,
+                zone,
+                group_wait: self.group_wait,
+                group_interval: self.group_interval,
+            }),
+            _ => Err(faults),
+        }
+    }
+}
+
+/// Where mails go: to exactly one of both.
+fn way(
+    smtp: Option<SmtpSettings>,
+    outbox: Option<SettingPath>,
+    timeout: Duration,
+    faults: &mut BuildError,
+) -> Option<Way> {
+    match (smtp, outbox) {
+        (Some(smtp), None) => return smtp.server(timeout, faults).map(Way::Smtp),
+        (None, Some(path)) => return Some(Way::Outbox(Outbox(path.0))),
+        (Some(_), Some(_)) => {
+            faults.push("outbox", "stands beside smtp; only one can be: take outbox away to send mails");
+        }
+        (None, None) => faults.push("", "needs smtp, or outbox to try it without a mail server"),
+    }
+    None
+}
+
+/// One mailbox. lettre's parser reads the first of a list and drops the rest, so the end is looked at here.
+fn mailbox(setting: &str, text: &str, faults: &mut BuildError) -> Option<Mailbox> {
+    const EXPECTED: &str = "is no mail address; write on-call@example.com or On call <on-call@example.com>";
+    let fault = match text.parse::<Mailbox>() {
+        _ if text.chars().any(char::is_control) => "holds a line end or another control character",
+        Err(_) => EXPECTED,
+        Ok(mailbox) if !text.trim_end().trim_end_matches('>').ends_with(mailbox.email.as_ref() as &str) => {
+            "is more than one mail address; each recipient is an entry of its own"
+        }
+        // Such an address needs SMTPUTF8 from every server on the way, and lettre would send it as it is.
+        Ok(mailbox) if !(mailbox.email.as_ref() as &str).is_ascii() => {
+            "has letters beyond ASCII in its address; write the domain as xn--…"
+        }
+        Ok(mailbox) => return Some(mailbox),
+    };
+    faults.push(setting, fault);
+    None
+}
+
+/// A setting, and what is wrong with it.
+type Fault = (&'static str, &'static str);
+
+impl SmtpSettings {
+    fn server(self, timeout: Duration, faults: &mut BuildError) -> Option<Server> {
+        let before = faults.0.len();
+        let place = self.place().map_err(|(setting, message)| faults.push(setting, message)).ok();
+        if matches!(place, Some((_, _, Encryption::None))) && self.ca.is_some() {
+            faults.push("smtp.ca", "is of no use without TLS");
+        }
+        let login = match (self.username, self.password) {
+            (Some(username), Some(password)) => Some(Login { username, password }),
+            (None, None) => None,
+            (Some(_), None) => {
+                faults.push("smtp.password", "is missing beside smtp.username");
+                None
+            }
+            (None, Some(_)) => {
+                faults.push("smtp.username", "is missing beside smtp.password");
+                None
+            }
+        };
+        let (host, port, encryption) = place.filter(|_| faults.0.len() == before)?;
+        Some(Server { host, port, encryption, ca: self.ca.map(|path| path.0), login, timeout })
+    }
+
+    /// Host, port and encryption. The URL is never quoted: somebody may have put a password into it.
+    fn place(&self) -> Result<(String, u16, Encryption), Fault> {
+        const EXPECTED: Fault =
+            ("smtp.url", "is no address of a mail server; write smtps://mail.example.com:465");
+        let url = Url::parse(&self.url).map_err(|_| EXPECTED)?;
+        let host = host(&url).ok_or(EXPECTED)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(("smtp.url", "holds a login; it goes into smtp.username and smtp.password"));
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err(("smtp.url", "goes on after the port; it is smtps://mail.example.com:465, no more"));
+        }
+        let (port, encryption) = match (url.scheme(), self.tls) {
+            ("smtps", None | Some(TlsSetting::Required)) => (465, Encryption::Tls),
+            ("smtp", None | Some(TlsSetting::Starttls)) => (587, Encryption::StartTls),
+            ("smtp", Some(TlsSetting::None)) => (587, Encryption::None),
+            ("smtps", Some(_)) => {
+                return Err(("smtp.tls", "contradicts smtps://, which is TLS from the start; use smtp://"));
+            }
+            ("smtp", Some(TlsSetting::Required)) => {
+                return Err(("smtp.tls", "contradicts smtp://, which begins without TLS; use smtps://"));
+            }
+            _ => return Err(EXPECTED),
+        };
+        Ok((host, url.port().unwrap_or(port), encryption))
+    }
+}
+
+/// The host as it is looked up and named in certificates: an IPv6 address without its brackets.
+fn host(url: &Url) -> Option<String> {
+    match url.host()? {
+        Host::Domain(name) => Some(name.to_owned()).filter(|name| !name.is_empty()),
+        Host::Ipv4(address) => Some(address.to_string()),
+        Host::Ipv6(address) => Some(address.to_string()),
+    }
+}

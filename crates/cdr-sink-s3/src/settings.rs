@@ -1,0 +1,184 @@
+//! What stands under `s3:` in the configuration, and what is wrong with it.
+
+use std::time::Duration;
+
+use cdr_core::{BuildError, Secret, SinkConfig, SinkName};
+use serde::Deserialize;
+use url::{Host, Url};
+
+use crate::{S3Sink, access::Access};
+
+/// The settings of the `s3` sink.
+///
+/// Without credentials here they are read from AWS's usual environment, at first use: `AWS_ACCESS_KEY_ID`,
+/// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, and `AWS_REGION` or `AWS_DEFAULT_REGION`.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct S3Settings {
+    /// The bucket, which must exist. At Tencent COS its name ends in the APPID: `cdr-1250000000`.
+    pub bucket: String,
+    /// The region that requests are signed for. Without it: `us-east-1` when there is an `endpoint`,
+    /// else what the environment says.
+    pub region: Option<String>,
+    /// The server, without the bucket: `https://cos.ap-shanghai.myqcloud.com`. Without it: AWS.
+    pub endpoint: Option<Url>,
+    /// Whether the bucket is named in the path of the URL instead of its host. AWS and COS want the host, most
+    /// servers of one's own want the path. An endpoint that is an IP address is always asked by path.
+    #[serde(default)]
+    pub path_style: bool,
+    /// The access key id; COS calls it SecretId.
+    pub access_key_id: Option<Secret>,
+    /// The secret access key; COS calls it SecretKey.
+    pub secret_access_key: Option<Secret>,
+    /// The token that belongs to temporary credentials.
+    pub session_token: Option<Secret>,
+    /// What every key begins with, literally, such as `calls/`.
+    #[serde(default)]
+    pub prefix: String,
+    /// How pushes become objects.
+    #[serde(default)]
+    pub layout: Layout,
+    /// Whether an object is written only where there is none (`If-None-Match: *`). For servers that refuse the
+    /// condition; those that ignore it do no harm.
+    #[serde(default = "yes")]
+    pub conditional: bool,
+    /// Whether uploads bear a CRC beside the SHA-256 that their signature covers anyway. Without it: `supported`
+    /// at AWS, `required` at any other endpoint, since many servers refuse the newer checksum headers.
+    pub checksums: Option<Checksums>,
+    /// How long an attempt may take, 1 s to 10 m, from connecting to the last byte of the answer.
+    #[serde(default = "default_timeout", with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+/// How pushes become objects.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// An object per push: its exact bytes.
+    #[default]
+    Raw,
+}
+
+/// When uploads bear a checksum header.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Checksums {
+    /// Where S3 demands one.
+    Required,
+    /// Wherever S3 knows one.
+    Supported,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
+impl SinkConfig for S3Settings {
+    const KIND: &'static str = "s3";
+    type Sink = S3Sink;
+
+    fn build(self, _name: &SinkName) -> Result<S3Sink, BuildError> {
+        let mut faults = BuildError::default();
+        self.check_bucket(&mut faults);
+        self.check_region(&mut faults);
+        self.check_endpoint(&mut faults);
+        self.check_credentials(&mut faults);
+        self.check_prefix(&mut faults);
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.timeout) {
+            faults.push("timeout", "a timeout is 1s to 10m");
+        }
+        faults.or_ok(())?;
+        Ok(S3Sink {
+            bucket: self.bucket.clone(),
+            prefix: self.prefix.clone(),
+            conditional: self.conditional,
+            timeout: self.timeout,
+            access: Access::new(self),
+        })
+    }
+}
+
+impl S3Settings {
+    /// S3's rules for names of buckets (Amazon S3 user guide, "General purpose bucket naming rules"); those of
+    /// COS are narrower.
+    fn check_bucket(&self, faults: &mut BuildError) {
+        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.');
+        let edge = |c: Option<&u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let name = self.bucket.as_bytes();
+        let good = (3..=63).contains(&name.len())
+            && name.iter().copied().all(inner)
+            && edge(name.first())
+            && edge(name.last())
+            && !self.bucket.contains("..");
+        if !good {
+            faults.push(
+                "bucket",
+                "a bucket's name is 3 to 63 lower-case letters, digits, - or ., with a letter or digit at both ends; \
+                 no URL, and no folder: that is \"prefix\"",
+            );
+        }
+    }
+
+    fn check_region(&self, faults: &mut BuildError) {
+        let Some(region) = &self.region else { return };
+        let letters = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        if region.is_empty() || !region.bytes().all(letters) {
+            faults.push("region", "a region is lower-case letters, digits and -, such as ap-shanghai");
+        }
+    }
+
+    fn check_endpoint(&self, faults: &mut BuildError) {
+        let Some(endpoint) = &self.endpoint else { return };
+        if !matches!(endpoint.scheme(), "http" | "https") {
+            faults.push("endpoint", "an endpoint begins with https:// or http://");
+        }
+        if !endpoint.username().is_empty() || endpoint.password().is_some() {
+            faults.push(
+                "endpoint",
+                "credentials stand in access_key_id and secret_access_key, not in the endpoint",
+            );
+        }
+        if endpoint.query().is_some() || endpoint.fragment().is_some() {
+            faults.push("endpoint", "an endpoint has no ? and no #");
+        }
+        if let Some(Host::Domain(host)) = endpoint.host()
+            && let Some(rest) = host.strip_prefix(&format!("{}.", self.bucket))
+        {
+            faults.push(
+                "endpoint",
+                format!("the endpoint is the server without the bucket: {}://{rest}", endpoint.scheme()),
+            );
+        }
+    }
+
+    fn check_credentials(&self, faults: &mut BuildError) {
+        match (&self.access_key_id, &self.secret_access_key) {
+            (Some(_), None) => {
+                faults.push("secret_access_key", "access_key_id needs its secret_access_key");
+            }
+            (None, Some(_)) => faults.push("access_key_id", "secret_access_key needs its access_key_id"),
+            (None, None) if self.session_token.is_some() => {
+                faults.push("session_token", "a session_token needs its access_key_id and secret_access_key");
+            }
+            _ => {}
+        }
+    }
+
+    /// Some servers store `/a` as `a`, and resolve `..`: two names for one object.
+    fn check_prefix(&self, faults: &mut BuildError) {
+        let prefix = &self.prefix;
+        let folders = prefix.strip_suffix('/').unwrap_or(prefix);
+        if prefix.starts_with('/') {
+            faults.push("prefix", "keys do not begin with /");
+        } else if !prefix.is_empty() && folders.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            faults.push("prefix", "a prefix has no empty part, no . and no .. between its /");
+        }
+        if prefix.len() > 512 || prefix.chars().any(|c| c.is_control() || c == '\\') {
+            faults.push("prefix", "a prefix is at most 512 bytes, without control characters and \\");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Reading a spool's log from outside: without the lock, beside a running gateway or without one.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::{Directory, File, RealDirectory};
+use crate::log::entry::{self, Entry, LaneChange};
+use crate::log::outcomes::{Item, Run};
+use crate::log::segment::{self, SegmentHeader};
+use crate::log::walk::{Here, Walk};
+use crate::{Outcome, Position, ReadError, SpoolId, StoredPush, StoredQuarantine};
+
+/// All entries of a spool's log, oldest first: what `trace`, `dead list` and `quarantine list` look through.
+///
+/// It shows what is written, up to 50 ms of which may not be synced yet. Segments that go while it reads are skipped; damaged
+/// stretches are skipped and told.
+#[derive(Debug)]
+pub struct LogReader {
+    identity: SpoolId,
+    path: String,
+    directory: RealDirectory,
+    /// Segments not yet begun: number, and where the successor says that it ends.
+    ahead: VecDeque<(u64, SegmentHeader, Option<u64>)>,
+    current: Option<Current>,
+    /// Entries of the frame at hand.
+    ready: VecDeque<LogEntry>,
+}
+
+struct Current {
+    number: u64,
+    walk: Walk,
+    offset: u64,
+    /// A broken frame ends the last segment: it is being written. Elsewhere it is damage.
+    is_last: bool,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Current").field("number", &self.number).field("offset", &self.offset).finish_non_exhaustive()
+    }
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// When it was written, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// What it says.
+    pub what: Logged,
+}
+
+/// What an entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Logged {
+    /// A push was stored.
+    Push {
+        /// The push.
+        push: StoredPush,
+        /// It was stored before and written again, because its segment went.
+        carried: bool,
+    },
+    /// Bytes were put in quarantine.
+    Quarantine {
+        /// The bytes.
+        quarantine: StoredQuarantine,
+        /// They were there before and written again, because their segment went.
+        carried: bool,
+    },
+    /// Quarantined bytes were dealt with.
+    QuarantineDiscarded {
+        /// Their place.
+        position: Position,
+    },
+    /// A delivery became something.
+    Outcome {
+        /// The lane, by the name that it had then.
+        lane: String,
+        /// The push.
+        position: Position,
+        /// What it became.
+        outcome: Outcome,
+    },
+    /// A dead letter was woken.
+    Reopened {
+        /// The lane.
+        lane: String,
+        /// The push.
+        position: Position,
+    },
+    /// A lane was registered while the gateway ran; those of a start are in its checkpoint.
+    LaneRegistered {
+        /// Its number: it stays when the name changes.
+        number: u32,
+        /// Its name.
+        name: String,
+        /// Where it starts.
+        next: Position,
+    },
+    /// A lane has a new name.
+    LaneRenamed {
+        /// Its number.
+        number: u32,
+        /// Its new name.
+        name: String,
+    },
+    /// A lane was forgotten.
+    LaneRetired {
+        /// Its number.
+        number: u32,
+    },
+    /// A configuration came into force.
+    Configuration {
+        /// Its generation.
+        generation: u64,
+        /// Its hash.
+        hash: [u8; 32],
+    },
+    /// The state of the lanes, at the start of each segment.
+    Checkpoint {
+        /// The first position not committed then.
+        end: Position,
+        /// Of each lane: its number, name, next position, how many are open, and its dead letters.
+        lanes: Vec<CheckpointLane>,
+    },
+}
+
+/// A lane in a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointLane {
+    /// Its number.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// The first position that it had not read.
+    pub next: Position,
+    /// What it had open.
+    pub open: Vec<Position>,
+    /// Its dead letters.
+    pub dead: Vec<Position>,
+}
+
+impl LogReader {
+    /// Begins at the oldest entry of the spool at `path`.
+    ///
+    /// # Errors
+    /// If there is no spool, or the disk cannot be read.
+    pub fn open(path: impl AsRef<Path>) -> Result<LogReader, ReadError> {
+        let path = path.as_ref();
+        let directory = RealDirectory::at(path);
+        let shown = path.display().to_string();
+        let failed = |source| ReadError::Io { file: shown.clone(), source };
+        let mut numbers: Vec<u64> = directory
+            .list()
+            .map_err(failed)?
+            .iter()
+            .filter_map(|(name, _)| segment::number_of(name, "log"))
+            .collect();
+        numbers.sort_unstable();
+        let mut ahead: VecDeque<(u64, SegmentHeader, Option<u64>)> = VecDeque::new();
+        for number in numbers {
+            // Gone meanwhile, or not begun: no part of the log.
+            let Ok(file) = directory.open(&segment::file_name(number)) else { continue };
+            let Ok(header) = SegmentHeader::read(&*file).map_err(failed)? else { continue };
+            while ahead.back().is_some_and(|(n, ..)| *n > header.previous.0 && header.previous.0 > 0) {
+                ahead.pop_back();
+            }
+            if let Some(last) = ahead.back_mut().filter(|(n, ..)| *n == header.previous.0) {
+                last.2 = Some(header.previous.1);
+            }
+            ahead.push_back((number, header, None));
+        }
+        let Some((_, header, _)) = ahead.back() else {
+            return Err(ReadError::NoSpool(format!("there is no spool at {shown}")));
+        };
+        let identity = header.identity;
+        Ok(LogReader { identity, path: shown, directory, ahead, current: None, ready: VecDeque::new() })
+    }
+
+    /// Whose spool it is.
+    pub fn identity(&self) -> SpoolId {
+        self.identity
+    }
+
+    /// Reads one more frame. False at the end of the log.
+    fn advance(&mut self) -> Result<bool, ReadError> {
+        let Some(current) = self.current.as_mut() else { return self.begin_segment() };
+        let file = segment::file_name(current.number);
+        let failed = |source| ReadError::Io { file: file.clone(), source };
+        match current.walk.at(current.offset).map_err(failed)? {
+            Here::Frame(header, bytes) => {
+                for entry in entry::entries(bytes) {
+                    logged(entry, |what| self.ready.push_back(LogEntry { at_ms: header.written_at_ms, what }));
+                }
+                current.offset += header.size();
+            }
+            Here::End => self.current = None,
+            Here::Broken if current.is_last => self.current = None,
+            Here::Broken => {
+                let offset = current.offset;
+                let next = current.walk.next_whole(offset + 1).map_err(failed)?;
+                match next {
+                    Some(at) => current.offset = at,
+                    None => self.current = None,
+                }
+                return Err(ReadError::Damaged { position: Position(0), file, offset });
+            }
+        }
+        Ok(true)
+    }
+
+    fn begin_segment(&mut self) -> Result<bool, ReadError> {
+        let Some((number, header, end)) = self.ahead.pop_front() else { return Ok(false) };
+        let Ok(file) = self.directory.open(&segment::file_name(number)) else { return Ok(true) };
+        let size = file.len().map_err(|source| ReadError::Io { file: self.path.clone(), source })?;
+        let walk = Walk::new(file as Arc<dyn File>, header.stamp, end.unwrap_or(size), Walk::LARGE);
+        self.current = Some(Current { number, walk, offset: Walk::start(), is_last: end.is_none() });
+        Ok(true)
+    }
+}
+
+impl Iterator for LogReader {
+    type Item = Result<LogEntry, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                return Some(Ok(entry));
+            }
+            match self.advance() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// Tells an entry as the outside knows it; a run of outcomes becomes one each.
+fn logged(entry: Entry, mut tell: impl FnMut(Logged)) {
+    match entry {
+        Entry::Push { push, carried } => tell(Logged::Push { push: push.to_stored(), carried }),
+        Entry::Quarantine { quarantine, carried } => {
+            tell(Logged::Quarantine { quarantine: quarantine.to_stored(), carried });
+        }
+        Entry::Outcomes { name, runs, .. } => runs.iter().for_each(|run| logged_run(name, run, &mut tell)),
+        Entry::QuarantineDiscarded(positions) => {
+            positions.into_iter().for_each(|position| tell(Logged::QuarantineDiscarded { position }));
+        }
+        Entry::Lane(LaneChange::Registered { lane, name, next }) => {
+            tell(Logged::LaneRegistered { number: lane, name, next });
+        }
+        Entry::Lane(LaneChange::Renamed { lane, name }) => tell(Logged::LaneRenamed { number: lane, name }),
+        Entry::Lane(LaneChange::Retired { lane }) => tell(Logged::LaneRetired { number: lane }),
+        Entry::Configuration { generation, hash } => tell(Logged::Configuration { generation, hash }),
+        Entry::Checkpoint(checkpoint) => {
+            let lane = |known: entry::KnownLane| CheckpointLane {
+                number: known.lane,
+                name: known.name,
+                next: known.next,
+                open: known.open.into_iter().map(|(position, _)| position).collect(),
+                dead: known.dead,
+            };
+            let lanes = checkpoint.lanes.into_iter().map(lane).collect();
+            tell(Logged::Checkpoint { end: checkpoint.end, lanes });
+        }
+        Entry::Dropped { .. } | Entry::Unknown(_) => {}
+    }
+}
+
+fn logged_run(lane: &str, run: &Run, tell: &mut impl FnMut(Logged)) {
+    for position in run.positions() {
+        let lane = lane.to_owned();
+        let outcome = match run.item.clone() {
+            Item::Reopened => {
+                tell(Logged::Reopened { lane, position });
+                continue;
+            }
+            Item::Delivered(receipt) => Outcome::Delivered { receipt },
+            Item::Passed => Outcome::Passed,
+            Item::Discarded => Outcome::Discarded,
+            Item::Dead(dead) => {
+                Outcome::Dead { reason: dead.reason, excerpt: dead.excerpt, attempts: dead.attempts }
+            }
+            Item::Retry(open) => Outcome::Retry {
+                attempts: open.attempts,
+                spent: open.spent,
+                due_ms: open.due_ms,
+                answer: open.answer,
+            },
+        };
+        tell(Logged::Outcome { lane, position, outcome });
+    }
+}

@@ -1,0 +1,446 @@
+//! What the spool knows in memory: segments, lanes, what was carried, quarantined, lost.
+//!
+//! One value behind one lock, changed by the writer after a commit and read by everyone. It holds nothing per push that every
+//! lane has closed, so its size is that of what is open, dead or quarantined, not that of the backlog.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::disk::File;
+use crate::log::entry::{Checkpoint, KnownLane, KnownSegment, LaneChange};
+use crate::log::frame::Stamp;
+use crate::log::index::{Note, SegmentIndex};
+use crate::log::outcomes::Item;
+use crate::{Health, LaneState, Open, Position, Stats};
+
+/// A frame on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+}
+
+/// A segment on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) stamp: Stamp,
+    /// Its new positions: first, and first not (committed ones only).
+    pub(crate) first: Position,
+    pub(crate) until: Position,
+    /// Behind its last committed frame: nobody reads further.
+    pub(crate) end: u64,
+    /// Bytes of its file.
+    pub(crate) size: u64,
+    pub(crate) opened_at_ms: i64,
+    /// When its last frame was written.
+    pub(crate) newest_ms: i64,
+    /// It is kept aside instead of removed when it goes.
+    pub(crate) damaged: bool,
+    /// The disk did not give what is needed of it; it stays.
+    pub(crate) unreadable: bool,
+}
+
+impl Segment {
+    pub(crate) fn of(index: &SegmentIndex, size: u64) -> Segment {
+        Segment {
+            stamp: index.stamp,
+            first: index.first,
+            until: index.until,
+            end: index.end,
+            size,
+            opened_at_ms: index.opened_at_ms,
+            newest_ms: index.newest_ms,
+            damaged: index.damaged,
+            unreadable: false,
+        }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.stamp.segment
+    }
+
+    fn contains(&self, position: Position) -> bool {
+        self.first <= position && position < self.until
+    }
+}
+
+/// A lane: its number for the log, what it has done, and the deliveries that it gave up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lane {
+    pub(crate) number: u32,
+    pub(crate) state: LaneState,
+    /// With the frame that holds the reason; none while that is not committed, or if it is damaged.
+    pub(crate) dead: BTreeMap<Position, Option<Place>>,
+}
+
+/// Quarantined bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) digest: u64,
+    pub(crate) bytes: u64,
+    /// A person has dealt with it; its position still is no push.
+    pub(crate) discarded: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct State {
+    /// The first position not committed.
+    pub(crate) end: Position,
+    /// By number; positions grow with them. The last one is being written, if `open` is there.
+    pub(crate) segments: Vec<Segment>,
+    /// The file that is being written, and its sparse index.
+    pub(crate) open: Option<OpenFile>,
+    /// Pushes and quarantined bytes whose own segment went or is about to.
+    pub(crate) carried: BTreeMap<Position, Place>,
+    pub(crate) quarantine: BTreeMap<Position, Held>,
+    pub(crate) quarantine_by_digest: HashMap<u64, Position>,
+    pub(crate) quarantine_bytes: u64,
+    pub(crate) lanes: BTreeMap<String, Lane>,
+    pub(crate) next_lane: u32,
+    /// Lost to damage and owed to some lane: first → first not.
+    pub(crate) lost: BTreeMap<Position, Position>,
+    pub(crate) generation: u64,
+    pub(crate) configuration: [u8; 32],
+    pub(crate) health: Health,
+    /// Counters; what can be computed is filled in when asked for.
+    pub(crate) counters: Stats,
+}
+
+/// The file of the segment that is being written.
+pub(crate) struct OpenFile {
+    pub(crate) number: u64,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) sparse: Vec<(Position, u64)>,
+}
+
+/// What lies at a position.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Located {
+    Segment(Segment),
+    Carried(Place),
+    /// Damaged up to here.
+    Lost(Position),
+    /// Nothing before this position.
+    Nothing(Position),
+}
+
+impl State {
+    pub(crate) fn segment(&self, number: u64) -> Option<&Segment> {
+        let at = self.segments.binary_search_by_key(&number, Segment::number).ok()?;
+        self.segments.get(at)
+    }
+
+    /// The segment in which a position was first written, if it exists.
+    fn home(&self, position: Position) -> Option<&Segment> {
+        let behind = self.segments.partition_point(|s| s.first <= position);
+        // Segments without new positions share their `first` with the one that follows.
+        self.segments[..behind].iter().rev().find(|s| s.first < s.until).filter(|s| s.contains(position))
+    }
+
+    /// What lies at `at`, or where the next thing lies.
+    pub(crate) fn locate(&self, at: Position) -> Located {
+        if at >= self.end {
+            return Located::Nothing(self.end.max(at));
+        }
+        if let Some(segment) = self.home(at) {
+            return Located::Segment(*segment);
+        }
+        if let Some(place) = self.carried.get(&at) {
+            return Located::Carried(*place);
+        }
+        if let Some(until) = self.lost_until(at) {
+            return Located::Lost(until);
+        }
+        let segment = self.segments[self.segments.partition_point(|s| s.first <= at)..].iter().find(|s| s.first < s.until);
+        let next = [
+            segment.map(|s| s.first),
+            self.carried.range(at..).next().map(|(p, _)| *p),
+            self.lost.range(at..).next().map(|(p, _)| *p),
+            Some(self.end),
+        ];
+        Located::Nothing(next.into_iter().flatten().min().unwrap_or(self.end))
+    }
+
+    pub(crate) fn lost_until(&self, at: Position) -> Option<Position> {
+        self.lost.range(..=at).next_back().map(|(_, until)| *until).filter(|until| *until > at)
+    }
+
+    /// The pushes from `from` on and before `until`: those on disk, carried, and those that are lost but owed.
+    fn pushes_between(&self, from: Position, until: Position) -> Vec<Position> {
+        if from >= until {
+            return Vec::new();
+        }
+        let begin = self.segments.partition_point(|s| s.until <= from);
+        let homes = self.segments[begin..].iter().take_while(|s| s.first < until).map(|s| (s.first, s.until));
+        let lost = self.lost.iter().take_while(|(first, _)| **first < until).map(|(first, until)| (*first, *until));
+        let mut found: BTreeSet<Position> = homes
+            .chain(lost)
+            .flat_map(|(a, b)| (a.max(from).0..b.min(until).0).map(Position))
+            .collect();
+        found.extend(self.carried.range(from..until).map(|(p, _)| *p));
+        found.retain(|p| !self.quarantine.contains_key(p));
+        found.into_iter().collect()
+    }
+
+    /// Lets one outcome change a lane. False if it changes nothing, because the delivery is closed or the lane is gone:
+    /// what is closed stays closed, and only [`Item::Reopened`] wakes a dead letter.
+    pub(crate) fn fold(&mut self, lane: &str, position: Position, item: &Item) -> bool {
+        let Some(next) = self.lanes.get(lane).map(|l| l.state.next) else { return false };
+        let unmentioned = if position > next { self.pushes_between(next, position) } else { Vec::new() };
+        let Some(lane) = self.lanes.get_mut(lane) else { return false };
+        let state = &mut lane.state;
+        if lane.dead.contains_key(&position) {
+            match item {
+                Item::Reopened => state.open.insert(position, Open::default()),
+                Item::Discarded => None,
+                _ => return false,
+            };
+            lane.dead.remove(&position);
+            return true;
+        }
+        if matches!(item, Item::Reopened) || (position < next && !state.open.contains_key(&position)) {
+            return false;
+        }
+        state.open.extend(unmentioned.into_iter().map(|p| (p, Open::default())));
+        state.next = next.max(position.next());
+        match item {
+            Item::Retry(open) => {
+                state.open.insert(position, open.clone());
+            }
+            Item::Dead(_) => {
+                state.open.remove(&position);
+                lane.dead.insert(position, None);
+            }
+            _ => {
+                state.open.remove(&position);
+            }
+        }
+        true
+    }
+
+    /// Lets a change of the set of lanes happen.
+    pub(crate) fn change_lane(&mut self, change: &LaneChange) {
+        match change {
+            LaneChange::Registered { lane, name, next } => {
+                self.next_lane = self.next_lane.max(lane + 1);
+                let state = LaneState { next: *next, open: BTreeMap::new() };
+                self.lanes.entry(name.clone()).or_insert(Lane { number: *lane, state, dead: BTreeMap::new() });
+            }
+            LaneChange::Renamed { lane, name } => {
+                if let Some(old) = self.lane_name(*lane)
+                    && let Some(lane) = self.lanes.remove(&old)
+                {
+                    self.lanes.insert(name.clone(), lane);
+                }
+            }
+            LaneChange::Retired { lane } => {
+                self.lanes.retain(|_, l| l.number != *lane);
+            }
+        }
+    }
+
+    pub(crate) fn lane_name(&self, number: u32) -> Option<String> {
+        self.lanes.iter().find(|(_, l)| l.number == number).map(|(name, _)| name.clone())
+    }
+
+    /// Takes in what committed frames of a segment hold.
+    pub(crate) fn learn(&mut self, segment: u64, notes: &[Note]) {
+        for note in notes {
+            match *note {
+                Note::Quarantined { position, digest, bytes } => self.hold(position, digest, bytes),
+                Note::Carried { position, offset, .. } => {
+                    self.carried.insert(position, Place { segment, offset });
+                }
+                Note::CarriedQuarantine { position, offset, digest, bytes } => {
+                    self.carried.insert(position, Place { segment, offset });
+                    self.hold(position, digest, bytes);
+                }
+                Note::Died { lane, position, offset } => {
+                    let lane = self.lanes.values_mut().find(|l| l.number == lane);
+                    if let Some(place) = lane.and_then(|l| l.dead.get_mut(&position)) {
+                        *place = Some(Place { segment, offset });
+                    }
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, position: Position, digest: u64, bytes: u64) {
+        if self.quarantine.contains_key(&position) {
+            return;
+        }
+        self.quarantine.insert(position, Held { digest, bytes, discarded: false });
+        self.quarantine_by_digest.insert(digest, position);
+        self.quarantine_bytes += bytes;
+    }
+
+    /// Forgets quarantined bytes that a person has dealt with. True if they were there.
+    pub(crate) fn discard_quarantine(&mut self, position: Position) -> bool {
+        let Some(held) = self.quarantine.get_mut(&position).filter(|h| !h.discarded) else { return false };
+        held.discarded = true;
+        self.quarantine_bytes -= held.bytes;
+        let digest = held.digest;
+        if self.quarantine_by_digest.get(&digest) == Some(&position) {
+            self.quarantine_by_digest.remove(&digest);
+        }
+        true
+    }
+
+    /// Everything that a recovery must know and cannot see in the segments themselves.
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        let known = |s: &Segment| KnownSegment { number: s.number(), first: s.first, until: s.until };
+        let lane = |(name, lane): (&String, &Lane)| KnownLane {
+            lane: lane.number,
+            name: name.clone(),
+            next: lane.state.next,
+            open: lane.state.open.iter().map(|(p, o)| (*p, o.clone())).collect(),
+            dead: lane.dead.keys().copied().collect(),
+        };
+        Checkpoint {
+            end: self.end,
+            generation: self.generation,
+            configuration: self.configuration,
+            next_lane: self.next_lane,
+            segments: self.segments.iter().map(known).collect(),
+            lost: self.lost.iter().map(|(first, until)| (*first, *until)).collect(),
+            discarded_quarantine: self.quarantine.iter().filter(|(_, h)| h.discarded).map(|(p, _)| *p).collect(),
+            lanes: self.lanes.iter().map(lane).collect(),
+        }
+    }
+
+    /// Takes over what a checkpoint says; the segments must be known already.
+    pub(crate) fn restore(&mut self, checkpoint: Checkpoint) {
+        self.end = self.end.max(checkpoint.end);
+        self.generation = checkpoint.generation;
+        self.configuration = checkpoint.configuration;
+        self.next_lane = checkpoint.next_lane;
+        self.lost = checkpoint.lost.into_iter().collect();
+        for position in checkpoint.discarded_quarantine {
+            self.discard_quarantine(position);
+        }
+        for known in checkpoint.lanes {
+            let state = LaneState { next: known.next, open: known.open.into_iter().collect() };
+            let dead = known.dead.into_iter().map(|p| (p, None)).collect();
+            self.lanes.insert(known.name, Lane { number: known.lane, state, dead });
+        }
+    }
+
+    /// Whether some lane has yet to close something from `first` on and before `until`.
+    pub(crate) fn is_owed(&self, first: Position, until: Position) -> bool {
+        first < until
+            && self.lanes.values().any(|l| l.state.next < until || l.state.open.range(first..until).next().is_some())
+    }
+
+    /// Adds positions that damage took, as far as some lane waits for them.
+    pub(crate) fn lose(&mut self, first: Position, until: Position) {
+        if !self.is_owed(first, until) {
+            return;
+        }
+        let merged = self.lost.get(&first).map_or(until, |known| until.max(*known));
+        self.lost.insert(first, merged);
+    }
+
+    /// Forgets lost positions that no lane waits for any more.
+    pub(crate) fn prune_lost(&mut self) {
+        let closed: Vec<Position> =
+            self.lost.iter().filter(|(first, until)| !self.is_owed(**first, **until)).map(|(p, _)| *p).collect();
+        closed.iter().for_each(|first| {
+            self.lost.remove(first);
+        });
+    }
+
+    /// Whether the bytes of a position are on disk, as far as anyone knows.
+    pub(crate) fn has(&self, position: Position) -> bool {
+        self.carried.contains_key(&position)
+            || (self.home(position).is_some() && self.lost_until(position).is_none())
+    }
+
+    /// Forgets a segment, and what nobody carried out of it.
+    pub(crate) fn forget_segment(&mut self, number: u64) {
+        self.segments.retain(|s| s.number() != number);
+        self.carried.retain(|_, place| place.segment != number);
+        let mut quarantine = std::mem::take(&mut self.quarantine);
+        quarantine.retain(|position, _| self.carried.contains_key(position) || self.home(*position).is_some());
+        self.quarantine = quarantine;
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|s| s.size).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> State {
+        let segment = |number, first, until| Segment {
+            stamp: Stamp { segment: number, salt: 0 },
+            first: Position(first),
+            until: Position(until),
+            end: 0,
+            size: 0,
+            opened_at_ms: 0,
+            newest_ms: 0,
+            damaged: false,
+            unreadable: false,
+        };
+        let mut state = State { end: Position(31), segments: vec![segment(1, 1, 11), segment(2, 11, 11), segment(3, 21, 31)], ..State::default() };
+        state.change_lane(&LaneChange::Registered { lane: 0, name: "crm".into(), next: Position(1) });
+        state
+    }
+
+    fn lane(state: &State) -> &LaneState {
+        &state.lanes["crm"].state
+    }
+
+    #[test]
+    fn pushes_that_an_outcome_jumps_over_are_open_and_burnt_positions_are_not() {
+        let mut state = state();
+        state.hold(Position(9), 1, 1);
+        assert!(state.fold("crm", Position(8), &Item::Delivered(None)));
+        assert_eq!(lane(&state).open.keys().map(|p| p.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+        assert!(state.fold("crm", Position(22), &Item::Passed));
+        assert_eq!(lane(&state).open.keys().map(|p| p.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 10, 21]);
+        assert_eq!(lane(&state).next, Position(23));
+    }
+
+    #[test]
+    fn what_is_closed_stays_closed() {
+        let mut state = state();
+        assert!(state.fold("crm", Position(1), &Item::Delivered(None)));
+        assert!(!state.fold("crm", Position(1), &Item::Retry(Open::default())));
+        assert!(!state.fold("crm", Position(1), &Item::Reopened));
+        assert!(lane(&state).open.is_empty());
+    }
+
+    #[test]
+    fn only_a_person_wakes_a_dead_letter() {
+        let dead = Item::Dead(crate::log::outcomes::Dead {
+            reason: String::new(),
+            excerpt: String::new(),
+            attempts: 1,
+            died_at_ms: 0,
+        });
+        let mut state = state();
+        assert!(state.fold("crm", Position(1), &dead));
+        assert!(!state.fold("crm", Position(1), &Item::Delivered(None)));
+        assert!(state.fold("crm", Position(1), &Item::Reopened));
+        assert!(lane(&state).open.contains_key(&Position(1)));
+        assert!(state.lanes["crm"].dead.is_empty());
+    }
+
+    #[test]
+    fn a_position_is_located_in_its_segment_or_behind_the_gap() {
+        let mut state = state();
+        state.carried.insert(Position(15), Place { segment: 3, offset: 9 });
+        assert!(matches!(state.locate(Position(10)), Located::Segment(s) if s.number() == 1));
+        assert!(matches!(state.locate(Position(11)), Located::Nothing(Position(15))));
+        assert!(matches!(state.locate(Position(15)), Located::Carried(_)));
+        assert!(matches!(state.locate(Position(16)), Located::Nothing(Position(21))));
+        assert!(matches!(state.locate(Position(21)), Located::Segment(s) if s.number() == 3));
+        assert!(matches!(state.locate(Position(31)), Located::Nothing(Position(31))));
+    }
+}

@@ -1,0 +1,406 @@
+//! The part of the spool that reads: what everyone shares with the writer.
+//!
+//! Reads are `pread`s of committed bytes and never wait for the writer: the lock around [`State`] is held to find out where
+//! to read, not while reading. A segment can go between the two; then the place is looked up again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::clock::Clock;
+use crate::disk::{Directory, File};
+use crate::log::entry::{self, Entry};
+use crate::log::frame::Stamp;
+use crate::log::index::SegmentIndex;
+use crate::log::outcomes::{Dead, Item};
+use crate::log::segment;
+use crate::log::walk::{Here, Walk};
+use crate::state::{Located, Place, Segment, State};
+use crate::{Position, Read, ReadError, Settings, SpoolId, StoredPush, StoredQuarantine};
+
+/// How many closed segments stay open for reading. Not all: there may be more of them than a process may open files.
+const OPEN_FILES: usize = 16;
+/// How often a place is looked up again because its segment went meanwhile.
+const LOOK_AGAIN: usize = 8;
+
+pub(crate) struct Store {
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+    pub(crate) segment_size: u64,
+    pub(crate) identity: SpoolId,
+    state: RwLock<State>,
+    opened: Mutex<VecDeque<Arc<Opened>>>,
+}
+
+struct Opened {
+    number: u64,
+    file: Arc<dyn File>,
+    sparse: Vec<(Position, u64)>,
+}
+
+/// What lies at a position.
+pub(crate) enum Stored {
+    Push(StoredPush),
+    Quarantine(StoredQuarantine),
+}
+
+/// How much a read may still take.
+struct Room {
+    pushes: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// The first push always fits, however large.
+    fn take(&mut self, read: &Read, bytes: usize) -> bool {
+        if self.pushes == 0 || (bytes > self.bytes && !read.pushes.is_empty()) {
+            return false;
+        }
+        self.pushes -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        true
+    }
+}
+
+impl Store {
+    pub(crate) fn new(
+        directory: Arc<dyn Directory>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        segment_size: u64,
+        identity: SpoolId,
+        state: State,
+    ) -> Store {
+        let state = RwLock::new(state);
+        Store { directory, clock, settings, segment_size, identity, state, opened: Mutex::default() }
+    }
+
+    /// The state. A panic of someone who held the lock leaves it usable: each change is complete in itself.
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn read(&self, from: Position, max: usize, max_bytes: usize) -> Result<Read, ReadError> {
+        let mut read = Read { next: from.max(Position::FIRST), ..Read::default() };
+        let mut room = Room { pushes: max, bytes: max_bytes };
+        while room.pushes > 0 {
+            let (located, end) = {
+                let state = self.state();
+                (state.locate(read.next), state.end)
+            };
+            if read.next >= end {
+                break;
+            }
+            match located {
+                Located::Nothing(next) => read.next = next,
+                Located::Lost(until) => {
+                    read.lost.extend((read.next.0..until.0).map(Position));
+                    read.next = until;
+                }
+                Located::Carried(_) => {
+                    if !self.read_one(&mut read, &mut room)? {
+                        break;
+                    }
+                }
+                Located::Segment(segment) => {
+                    if !self.read_segment(segment, &mut read, &mut room)? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    /// Reads the push at `read.next`, which was carried. False if there is no room for it.
+    fn read_one(&self, read: &mut Read, room: &mut Room) -> Result<bool, ReadError> {
+        match self.stored(read.next) {
+            Ok(Some(Stored::Push(push))) => {
+                if !room.take(read, push.body.len()) {
+                    return Ok(false);
+                }
+                read.pushes.push(push);
+            }
+            Err(ReadError::Damaged { .. }) => read.lost.push(read.next),
+            Ok(_) => {}
+            Err(e) => return Err(e),
+        }
+        read.next = read.next.next();
+        Ok(true)
+    }
+
+    /// Reads on in a segment, up to its end. False if there is no more room.
+    fn read_segment(&self, segment: Segment, read: &mut Read, room: &mut Room) -> Result<bool, ReadError> {
+        let chunk = room.bytes.clamp(Walk::SMALL, Walk::LARGE);
+        let Some((mut walk, mut offset)) = self.approach(&segment, read.next, chunk)? else { return Ok(true) };
+        let failed = |source| io_error(&segment, source);
+        loop {
+            match walk.at(offset).map_err(failed)? {
+                Here::End => break,
+                Here::Frame(header, _) if header.position >= segment.until => break,
+                Here::Frame(header, bytes) => {
+                    for entry in entry::entries(bytes) {
+                        let Entry::Push { push, carried: false } = entry else { continue };
+                        if push.position < read.next {
+                            continue;
+                        }
+                        if !room.take(read, push.body.len()) {
+                            read.next = push.position;
+                            return Ok(false);
+                        }
+                        read.next = push.position.next();
+                        read.pushes.push(push.to_stored());
+                    }
+                    offset += header.size();
+                }
+                Here::Broken => {
+                    let found = walk.next_whole(offset + 1).map_err(failed)?;
+                    let header = found.map(|at| walk.header_at(at)).transpose().map_err(failed)?.flatten();
+                    let behind = header.map_or(segment.until, |h| h.position.min(segment.until));
+                    self.read_damaged(behind, read, room)?;
+                    let Some(at) = found else { break };
+                    offset = at;
+                }
+            }
+        }
+        read.next = read.next.max(segment.until);
+        Ok(true)
+    }
+
+    /// Goes over a damaged stretch, which ends before `behind`; what was carried from it is still there.
+    fn read_damaged(&self, behind: Position, read: &mut Read, room: &mut Room) -> Result<(), ReadError> {
+        while read.next < behind {
+            let (carried, quarantined) = {
+                let state = self.state();
+                (state.carried.contains_key(&read.next), state.quarantine.contains_key(&read.next))
+            };
+            if carried {
+                // Room or not: a damaged stretch is rare and short.
+                room.pushes = room.pushes.max(1);
+                self.read_one(read, room)?;
+                continue;
+            }
+            if !quarantined {
+                read.lost.push(read.next);
+            }
+            read.next = read.next.next();
+        }
+        Ok(())
+    }
+
+    /// What lies at a position; none if nothing does, or no longer.
+    pub(crate) fn stored(&self, position: Position) -> Result<Option<Stored>, ReadError> {
+        let stored = self.with_entry(position, |entry| match entry {
+            Entry::Push { push, .. } => Some(Stored::Push(push.to_stored())),
+            Entry::Quarantine { quarantine, .. } => Some(Stored::Quarantine(quarantine.to_stored())),
+            _ => None,
+        })?;
+        Ok(stored.flatten())
+    }
+
+    /// Lets `look` see the entry at a position, without copying its body.
+    pub(crate) fn with_entry<R>(
+        &self,
+        position: Position,
+        look: impl Fn(&Entry) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        for _ in 0..LOOK_AGAIN {
+            let (located, carried) = {
+                let state = self.state();
+                (state.locate(position), state.carried.get(&position).copied())
+            };
+            let looked = match located {
+                Located::Nothing(_) => return Ok(None),
+                Located::Lost(_) => {
+                    return Err(ReadError::Damaged { position, file: "a segment that is gone".into(), offset: 0 });
+                }
+                Located::Carried(place) => self.look_at(place, position, &look)?,
+                Located::Segment(segment) => match self.look_in(&segment, position, &look) {
+                    Err(ReadError::Damaged { .. }) if carried.is_some() => match carried {
+                        Some(place) => self.look_at(place, position, &look)?,
+                        None => None,
+                    },
+                    other => other?,
+                },
+            };
+            if looked.is_some() {
+                return Ok(looked);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks for a position in the segment where it was first written. None if the segment is gone.
+    fn look_in<R>(
+        &self,
+        segment: &Segment,
+        position: Position,
+        look: impl Fn(&Entry) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        let Some((mut walk, mut offset)) = self.approach(segment, position, Walk::SMALL)? else { return Ok(None) };
+        let failed = |source| io_error(segment, source);
+        loop {
+            match walk.at(offset).map_err(failed)? {
+                Here::Frame(header, bytes) if header.position <= position => {
+                    if let Some(found) = entry::entries(bytes).find(|e| is_at(e, position)) {
+                        return Ok(Some(look(&found)));
+                    }
+                    offset += header.size();
+                }
+                Here::Broken => {
+                    let Some(at) = walk.next_whole(offset + 1).map_err(failed)? else { break };
+                    offset = at;
+                }
+                Here::Frame(..) | Here::End => break,
+            }
+        }
+        Err(ReadError::Damaged { position, file: segment::file_name(segment.number()), offset })
+    }
+
+    /// Looks for a carried position in the frame that has it. None if the segment is gone.
+    fn look_at<R>(
+        &self,
+        place: Place,
+        position: Position,
+        look: impl Fn(&Entry) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        self.with_frame(place, |bytes| {
+            entry::entries(bytes).find(|e| is_carried_at(e, position)).map(|e| look(&e))
+        })
+        .and_then(|found| match found {
+            None => Ok(None),
+            Some(Some(found)) => Ok(Some(found)),
+            Some(None) => Err(damaged(place, position)),
+        })
+    }
+
+    /// The reason of a dead letter; none if it is damaged.
+    pub(crate) fn dead(&self, place: Place, lane: u32, position: Position) -> Result<Option<Dead>, ReadError> {
+        let of_lane = |entry: Entry| match entry {
+            Entry::Outcomes { lane: number, runs, .. } if number == lane => {
+                runs.into_iter().find_map(|run| match run.item {
+                    Item::Dead(dead) if run.first == position => Some(dead),
+                    _ => None,
+                })
+            }
+            _ => None,
+        };
+        Ok(self.with_frame(place, |bytes| entry::entries(bytes).find_map(of_lane))?.flatten())
+    }
+
+    /// Lets `look` see a whole frame; it sees no bytes if the frame is damaged. None if the segment is gone.
+    fn with_frame<R>(&self, place: Place, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, ReadError> {
+        let Some(segment) = self.state().segment(place.segment).copied() else { return Ok(None) };
+        let failed = |source| io_error(&segment, source);
+        let Some(file) = self.file(&segment)? else { return Ok(None) };
+        let mut walk = Walk::new(file, segment.stamp, segment.end, Walk::SMALL);
+        Ok(Some(match walk.at(place.offset).map_err(failed)? {
+            Here::Frame(_, bytes) => look(bytes),
+            Here::Broken | Here::End => look(&[]),
+        }))
+    }
+
+    /// A walk through a segment and the offset of a frame at or before `position`. None if the segment is gone.
+    fn approach(
+        &self,
+        segment: &Segment,
+        position: Position,
+        chunk: usize,
+    ) -> Result<Option<(Walk, u64)>, ReadError> {
+        if let Some(open) = self.state().open.as_ref().filter(|open| open.number == segment.number()) {
+            let walk = Walk::new(open.file.clone(), segment.stamp, segment.end, chunk);
+            return Ok(Some((walk, SegmentIndex::near(&open.sparse, position))));
+        }
+        let Some(opened) = self.opened(segment)? else { return Ok(None) };
+        let walk = Walk::new(opened.file.clone(), segment.stamp, segment.end, chunk);
+        Ok(Some((walk, SegmentIndex::near(&opened.sparse, position))))
+    }
+
+    fn file(&self, segment: &Segment) -> Result<Option<Arc<dyn File>>, ReadError> {
+        if let Some(open) = self.state().open.as_ref().filter(|open| open.number == segment.number()) {
+            return Ok(Some(open.file.clone()));
+        }
+        Ok(self.opened(segment)?.map(|opened| opened.file.clone()))
+    }
+
+    /// A closed segment, opened for reading. None if it went meanwhile.
+    fn opened(&self, segment: &Segment) -> Result<Option<Arc<Opened>>, ReadError> {
+        let number = segment.number();
+        if let Some(opened) = self.cache().iter().find(|o| o.number == number) {
+            return Ok(Some(opened.clone()));
+        }
+        let file = match self.directory.open(&segment::file_name(number)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.state().segment(number).is_none() => {
+                return Ok(None);
+            }
+            other => other.map_err(|source| io_error(segment, source))?,
+        };
+        let sparse = match SegmentIndex::load(&*self.directory, segment.stamp, segment.end) {
+            Some(index) => index.sparse,
+            None => sparse_of(file.clone(), segment.stamp, segment.end).map_err(|source| io_error(segment, source))?,
+        };
+        let opened = Arc::new(Opened { number, file, sparse });
+        let mut cache = self.cache();
+        cache.truncate(OPEN_FILES - 1);
+        cache.push_front(opened.clone());
+        Ok(Some(opened))
+    }
+
+    /// Closes the file of a segment that goes.
+    pub(crate) fn forget_file(&self, number: u64) {
+        self.cache().retain(|opened| opened.number != number);
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Opened>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_at(entry: &Entry, position: Position) -> bool {
+    match entry {
+        Entry::Push { push, carried: false } => push.position == position,
+        Entry::Quarantine { quarantine, carried: false } => quarantine.position == position,
+        _ => false,
+    }
+}
+
+fn is_carried_at(entry: &Entry, position: Position) -> bool {
+    match entry {
+        Entry::Push { push, carried: true } => push.position == position,
+        Entry::Quarantine { quarantine, carried: true } => quarantine.position == position,
+        _ => false,
+    }
+}
+
+fn damaged(place: Place, position: Position) -> ReadError {
+    ReadError::Damaged { position, file: segment::file_name(place.segment), offset: place.offset }
+}
+
+fn io_error(segment: &Segment, source: io::Error) -> ReadError {
+    ReadError::Io { file: segment::file_name(segment.number()), source }
+}
+
+/// A sparse index from the headers alone; behind damage it goes on at the next whole frame.
+fn sparse_of(file: Arc<dyn File>, stamp: Stamp, end: u64) -> io::Result<Vec<(Position, u64)>> {
+    let mut index = SegmentIndex::new(stamp, Position::FIRST, 0);
+    let mut walk = Walk::new(file, stamp, end, Walk::LARGE);
+    let mut offset = Walk::start();
+    while offset < end {
+        match walk.header_at(offset)?.filter(|header| header.size() <= end - offset) {
+            Some(header) => {
+                index.add(offset, &header, &[]);
+                offset += header.size();
+            }
+            None => match walk.next_whole(offset + 1)? {
+                Some(at) => offset = at,
+                None => break,
+            },
+        }
+    }
+    Ok(index.sparse)
+}

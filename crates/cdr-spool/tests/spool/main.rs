@@ -1,0 +1,12 @@
+//! The spool through its public interface: on the real disk, and on one that loses, tears and fails.
+
+mod disk;
+mod harness;
+
+mod appending;
+mod failing;
+mod lanes;
+mod model;
+mod real;
+mod recovering;
+mod room;

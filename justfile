@@ -1,0 +1,25 @@
+# What one does here. `just` lists it.
+
+_list:
+    @just --list --unsorted
+
+# The whole thing at work, with receivers of its own.
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# All tests.
+test:
+    cargo test --workspace
+
+# What a change must pass.
+ci:
+    .ci/run
+
+# Licences, duplicates and banned crates (cargo install cargo-deny).
+deny:
+    cargo deny check bans licenses sources
+
+# Format and lints, mended where a machine can.
+mend:
+    cargo fmt
+    cargo clippy --workspace --all-targets --fix --allow-dirty
