@@ -1,6 +1,10 @@
 //! What the end-to-end tests stand on: pushes made by hand, and the gateway's process.
 #![forbid(unsafe_code)]
 
+mod process;
+
+pub use process::{Answer, Cli, Process, cli, until};
+
 use std::{
     path::PathBuf,
     sync::{

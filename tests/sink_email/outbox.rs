@@ -30,7 +30,7 @@ async fn a_mail_becomes_a_file_of_its_owner_alone_and_a_repeat_replaces_it() {
     let batch = batch([no_seat()]);
 
     let receipt = delivered(&sink.deliver(&batch).await).clone();
-    assert_eq!(files(&folder), [receipt.0.clone()]);
+    assert_eq!(files(&folder), [receipt.0.as_str()]);
     assert!(receipt.0.starts_with("20260331T233000Z-") && receipt.0.ends_with(".eml"), "{receipt:?}");
     let file = folder.join(&receipt.0);
     assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);

@@ -33,7 +33,7 @@ async fn pushes_in_a_row_share_a_connection() {
     let crm = crm().await;
     let sink = sink(&crm.url(), json!({}));
     // A refusal is read to its end, so that its connection is as good as before.
-    crm.behave(Behaviour::status(500).body("x".repeat(10_000)).times(1));
+    crm.behave(Behaviour::status(500).body("x".repeat(60_000)).times(1));
     retry(&attempt(&sink).await);
     receipt(&attempt(&sink).await);
     receipt(&attempt(&sink).await);
@@ -119,4 +119,14 @@ async fn a_413_that_does_not_wait_for_the_body_is_heard() {
     let body = format!(r#"{{"SessionId":"s","Uui":"{}"}}"#, "x".repeat(1 << 20));
     let report = send(&sink(&url, json!({})), &push("cdr", body)).await;
     assert_eq!(reject(&report).reason, "the receiver answered 413 Payload Too Large");
+}
+
+#[tokio::test]
+async fn an_answer_is_read_to_its_64_kib_and_no_further() {
+    // Both promise more than they send before they hang up.
+    let answer = |length| format!("HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n{}", "x".repeat(length));
+    let (short, long) =
+        (crude(answer(60_000).leak().as_bytes()).await, crude(answer(90_000).leak().as_bytes()).await);
+    retry(&attempt(&sink(&short, json!({}))).await);
+    receipt(&attempt(&sink(&long, json!({}))).await);
 }

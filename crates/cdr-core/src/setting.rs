@@ -4,7 +4,8 @@
 //! nothing new turns up: a misspelled setting, a bad duration and a missing secret come in one list.
 //!
 //! Two kinds of values need the world around the settings: a [`Secret`] may lie in the environment or in a
-//! file, a [`SettingPath`] is relative to the configuration's file. This crate does no I/O, so whoever loads
+//! file, a [`SettingPath`] is relative to the configuration's file, and [`timezone`] is the whole
+//! configuration's. This crate does no I/O, so whoever loads
 //! the settings lends them that world with [`with_surroundings`].
 
 use std::{cell::RefCell, fmt, path::PathBuf, rc::Rc};
@@ -220,6 +221,8 @@ pub fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> 
 pub struct Surroundings {
     /// Relative paths begin here: the folder of the configuration's file.
     pub base: PathBuf,
+    /// The configuration's time zone, an IANA name, for what people read.
+    pub timezone: String,
     /// Fetches a secret; the message says what is missing.
     pub secret: fn(&SecretPlace) -> Result<String, String>,
 }
@@ -244,6 +247,12 @@ pub fn with_surroundings<T>(surroundings: Surroundings, read: impl FnOnce() -> T
     let result = read();
     SURROUNDINGS.replace(outer);
     result
+}
+
+/// The time zone of the configuration that is being read, an IANA name: the default of a sink that tells times
+/// to people. None outside of a configuration.
+pub fn timezone() -> Option<String> {
+    SURROUNDINGS.with_borrow(|around| around.as_ref().map(|around| around.timezone.clone()))
 }
 
 /// A password, key or token. It never prints itself.

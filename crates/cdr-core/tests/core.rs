@@ -158,7 +158,7 @@ fn surroundings() -> Surroundings {
         SecretPlace::Env(name) if name == "KEY" => Ok("hunter2".to_owned()),
         other => Err(format!("nothing at {other:?}")),
     };
-    Surroundings { base: PathBuf::from("/etc/cdr"), secret }
+    Surroundings { base: PathBuf::from("/etc/cdr"), timezone: "Asia/Shanghai".into(), secret }
 }
 
 #[test]

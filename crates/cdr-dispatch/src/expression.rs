@@ -44,7 +44,11 @@ mod rewrite;
 mod variables;
 mod vocabulary;
 
-use std::{fmt, thread};
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    thread,
+};
 
 use cdr_core::Push;
 use cel::{
@@ -136,14 +140,22 @@ impl Expression {
 
     /// The same, sharing what was read of the push with other expressions.
     pub(crate) fn eval_with(&self, variables: &Variables<'_>) -> Result<bool, EvalError> {
+        // Routes are decided on the thread that commits pushes: a panic inside cel may cost a match, never that
+        // thread. Nothing that is looked at is changed by an evaluation.
+        panic::catch_unwind(AssertUnwindSafe(|| self.answer(variables)))
+            .unwrap_or_else(|_| Err("the evaluation broke off".to_owned()))
+            .map_err(|reason| EvalError::new(reason, self.nulls(variables)))
+    }
+
+    fn answer(&self, variables: &Variables<'_>) -> Result<bool, String> {
         let scope = Scope { variables, constants: &self.constants };
         let mut context = Context::with_env(rewrite::dialect());
         context.set_variable_resolver(&scope);
-        let value = cel::Value::resolve_val(&self.program, &context)
-            .map_err(|error| EvalError::new(fault::reason(&error), self.nulls(variables)))?;
-        value.downcast_ref::<CelBool>().map(|holds| *holds.inner()).ok_or_else(|| {
-            let found = fault::type_name(value.get_type().name());
-            EvalError::new(format!("it gives {found}, not true or false"), self.nulls(variables))
+        let value =
+            cel::Value::resolve_val(&self.program, &context).map_err(|error| fault::reason(&error))?;
+        let holds = value.downcast_ref::<CelBool>().map(|holds| *holds.inner());
+        holds.ok_or_else(|| {
+            format!("it gives {}, not true or false", fault::type_name(value.get_type().name()))
         })
     }
 

@@ -121,8 +121,12 @@ impl Gateway {
             stopping: AtomicBool::new(false),
         });
         for lane in inner.dispatcher.parked() {
-            let hint = format!("its pushes wait until the sink is back under this name, or: cdr-gateway sink rename|retire {}", lane.name);
-            warn!(sink = lane.name, open = lane.open, hint, "the spool knows a sink that the configuration does not name: it is parked");
+            warn!(
+                sink = lane.name,
+                open = lane.open,
+                next = %lane.next,
+                "the spool knows a sink that the configuration does not name: it is parked, its pushes wait until it is back under this name"
+            );
         }
         let stop = watch::Sender::new(false);
         let address = inner.door.address();

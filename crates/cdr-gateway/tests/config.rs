@@ -2,19 +2,13 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use cdr_core::Sinks;
-use cdr_gateway::config::{self, Finding, LogFormat, LogLevel, Plan, SHIPPED, Source};
+use cdr_gateway::{
+    builtin_sinks,
+    config::{self, Finding, LogFormat, LogLevel, Plan, SHIPPED, Source},
+};
 use cdr_spool::Start;
 use proptest::prelude::*;
 use tempfile::TempDir;
-
-fn kinds() -> Sinks {
-    Sinks::default()
-        .with::<cdr_sink_file::FileSettings>()
-        .with::<cdr_sink_s3::S3Settings>()
-        .with::<cdr_sink_http::HttpSettings>()
-        .with::<cdr_sink_email::EmailSettings>()
-}
 
 /// A folder with a `gateway.yaml` in it.
 struct Folder(TempDir);
@@ -32,7 +26,11 @@ impl Folder {
 
     fn load(&self, environment: &[(&str, &str)]) -> Result<(Plan, Vec<Finding>), Vec<Finding>> {
         let variable = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        config::load(&Source::File(self.path("gateway.yaml")), &kinds(), environment.iter().map(variable))
+        config::load(
+            &Source::File(self.path("gateway.yaml")),
+            &builtin_sinks(),
+            environment.iter().map(variable),
+        )
     }
 
     /// Findings as the operator reads them, the folder left out.
@@ -125,7 +123,7 @@ fn what_the_shipped_file_comments_out_works_once_it_is_not() {
 
 #[test]
 fn the_built_in_configuration_is_the_shipped_file() {
-    let (plan, warnings) = config::load(&Source::Shipped, &kinds(), []).unwrap();
+    let (plan, warnings) = config::load(&Source::Shipped, &builtin_sinks(), []).unwrap();
     assert!(warnings.is_empty());
     assert_eq!(plan.spool.path, PathBuf::from("data/spool"));
 }
@@ -241,7 +239,9 @@ fn what_is_no_yaml_is_told_with_its_place() {
         ("- a\n- b\n", "gateway.yaml: the file must be a group"),
         ("just text", "gateway.yaml: the file must be a group"),
         ("admin: {}\n---\nadmin: {}\n", "gateway.yaml:3:"),
-        ("admin: 'unterminated\n", "gateway.yaml:"),
+        ("admin: 'unterminated\n", "gateway.yaml:1:8"),
+        ("admin: !other {}\n", "gateway.yaml:1:15: no YAML: unsupported tag"),
+        ("? { a: b }\n: c\n", "gateway.yaml:1:3"),
     ] {
         let faults = faults(yaml, &[]);
         assert_eq!(faults.len(), 1);
@@ -250,7 +250,8 @@ fn what_is_no_yaml_is_told_with_its_place() {
     }
     let invalid = faults(b"# fine\nspool: { path: \xff }\n", &[]);
     assert_eq!(invalid, ["gateway.yaml: is no UTF-8 text, from line 2 on"]);
-    let nowhere = config::load(&Source::File("/nowhere/gateway.yaml".into()), &kinds(), []).unwrap_err();
+    let nowhere =
+        config::load(&Source::File("/nowhere/gateway.yaml".into()), &builtin_sinks(), []).unwrap_err();
     assert!(nowhere[0].to_string().starts_with("/nowhere/gateway.yaml: cannot be read: No such file"));
 }
 
@@ -284,26 +285,17 @@ fn each_sink_has_one_kind_and_only_what_it_knows() {
     let expected = [
         "gateway.yaml:2:8: unknown kind of sink \"fiel\", did you mean \"file\"?",
         "gateway.yaml:3:27: sinks.b.s3: a sink has one kind, and this one has \"file\" and \"s3\"",
-        "gateway.yaml:4:3: sinks.c: the sink has no kind; there are: file, s3, http, email",
+        "gateway.yaml:4:3: sinks.c: the sink has no kind; there are: file, s3, email, http",
         "gateway.yaml:5:6: sinks.d: expected a kind and its settings, such as { file: { path: data } }",
         "gateway.yaml:6:8: sinks.e.file: missing setting \"path\"",
         "gateway.yaml:7:27: unknown setting \"paht\"; there are: retry, concurrency, start_at",
         "gateway.yaml:8:39: sinks.g.rate_limit: is not in this version; remove it",
         "gateway.yaml:10:3: sinks.On-Call: a sink's name is 1 to 64 lower-case letters, digits, - or _, beginning with a letter or digit",
         "gateway.yaml:11:57: sinks.i.concurrency: must be at least 1",
+        "gateway.yaml:11:60: sinks.i.retry.max: must be at least initial, which is 1200s",
+        "gateway.yaml:11:95: sinks.i.start_at: expected now, beginning, a day such as 2026-11-22, or a time such as 2026-11-22T08:00:00+08:00",
     ];
-    for expected in expected {
-        assert!(at_once.iter().any(|fault| fault == expected), "{expected} is not in {at_once:#?}");
-    }
-    assert_eq!(at_once.len(), expected.len() + 2, "{at_once:#?}");
-    assert!(
-        at_once.iter().any(|fault| fault.starts_with("gateway.yaml:11:60: sinks.i.start_at: expected now,")),
-        "{at_once:#?}"
-    );
-    assert!(
-        at_once.iter().any(|fault| fault.contains("sinks.i.retry.max: must be at least initial")),
-        "{at_once:#?}"
-    );
+    assert_eq!(at_once, expected);
 }
 
 #[test]
@@ -364,17 +356,14 @@ fn sections_that_contradict_each_other_are_faults() {
 
 #[test]
 fn values_that_no_setting_can_have_are_told_in_words() {
-    fault(
-        &sound("spool: { keep: long }"),
-        "gateway.yaml:6:16: spool.keep: invalid value: string \"long\", expected a duration such as 30s",
-    );
+    fault(&sound("spool: { keep: long }"), "gateway.yaml:6:16: spool.keep: expected a duration such as 30s");
     fault(
         &sound("spool: { keep: 7 }"),
         "gateway.yaml:6:16: spool.keep: expected a duration such as 30s, found a number",
     );
     fault(
         &sound("spool: { max_size: huge }"),
-        "gateway.yaml:6:20: spool.max_size: invalid value: string \"huge\", expected a size such as 20GiB",
+        "gateway.yaml:6:20: spool.max_size: expected a size such as 20GiB",
     );
     fault(&sound("spool: { path: '' }"), "gateway.yaml:6:16: spool.path: the path is empty");
     fault(
@@ -384,7 +373,7 @@ fn values_that_no_setting_can_have_are_told_in_words() {
     fault(&sound("timezone: 8"), "gateway.yaml:6:11: timezone: expected a name such as Asia/Shanghai");
     fault(
         &sound("log: { format: xml }"),
-        "gateway.yaml:6:16: log.format: unknown value \"xml\"; there are: text, json",
+        "gateway.yaml:6:16: log.format: unknown value; there are: text, json",
     );
     fault(
         &sound("log: { level: inof }"),
@@ -393,6 +382,14 @@ fn values_that_no_setting_can_have_are_told_in_words() {
     fault(
         &sound("admin:\n  listen:\n"),
         "gateway.yaml:7:3: admin.listen: expected socket address, found nothing",
+    );
+    fault(
+        &sound("retry: { factor: 1.5 }"),
+        "gateway.yaml:6:18: retry.factor: expected a whole number, found a fraction",
+    );
+    fault(
+        &sound("retry: { factor: -1 }"),
+        "gateway.yaml:6:18: retry.factor: expected a whole number, found -1",
     );
     fault(&sound("ingres: {}"), "gateway.yaml:6:1: unknown setting \"ingres\", did you mean \"ingress\"?");
     fault(
@@ -462,6 +459,9 @@ fn no_fault_tells_a_secret() {
         "ingress: { verify: [{ basic: { usrname: a, password: hunter2 } }] }".to_owned(),
         "ingress: { verify: 'hunter2' }".to_owned(),
         http("auth: hunter2"),
+        "ingress: { verify: [hunter2] }".to_owned(),
+        "log: { format: hunter2 }".to_owned(),
+        "spool: { keep: hunter2 }".to_owned(),
         http("auth: { bearer: [hunter2] }"),
         http("auth: { bearer: \"hunter2\\n\" }"),
         http("auth: { basic: { username: 'a:b', password: hunter2 } }"),

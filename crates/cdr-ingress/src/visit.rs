@@ -184,7 +184,7 @@ impl Notes {
                 "its X-TCCC-PUSH-UUID came before with other bytes; both are kept"
             );
         }
-        if true {
+        if !stored.repeat {
             self.tell_oddities(keeper, position);
         }
     }

@@ -49,7 +49,7 @@ fn timeout() -> Duration {
 }
 
 fn timezone() -> String {
-    "Asia/Shanghai".to_owned()
+    cdr_core::setting::timezone().unwrap_or_else(|| "Asia/Shanghai".to_owned())
 }
 
 /// A mail server and how to log in there.
@@ -126,7 +126,8 @@ fn way(
     match (smtp, outbox) {
         (Some(smtp), None) => return smtp.server(timeout, faults).map(Way::Smtp),
         (None, Some(path)) => return Some(Way::Outbox(Outbox(path.0))),
-        (Some(_), Some(_)) => {
+        (Some(smtp), Some(_)) => {
+            smtp.server(timeout, faults);
             faults.push("outbox", "stands beside smtp; only one can be: take outbox away to send mails");
         }
         (None, None) => faults.push("", "needs smtp, or outbox to try it without a mail server"),
@@ -134,17 +135,16 @@ fn way(
     None
 }
 
-/// One mailbox. lettre's parser reads the first of a list and drops the rest, so the end is looked at here.
+/// One mailbox.
 fn mailbox(setting: &str, text: &str, faults: &mut BuildError) -> Option<Mailbox> {
-    const EXPECTED: &str = "is no mail address; write on-call@example.com or On call <on-call@example.com>";
     let fault = match text.parse::<Mailbox>() {
         _ if text.chars().any(char::is_control) => "holds a line end or another control character",
-        Err(_) => EXPECTED,
-        Ok(mailbox) if !text.trim_end().trim_end_matches('>').ends_with(mailbox.email.as_ref() as &str) => {
-            "is more than one mail address; each recipient is an entry of its own"
+        Err(_) => {
+            "is not one mail address; write on-call@example.com or On call <on-call@example.com>, \
+             each recipient as an entry of its own"
         }
         // Such an address needs SMTPUTF8 from every server on the way, and lettre would send it as it is.
-        Ok(mailbox) if !(mailbox.email.as_ref() as &str).is_ascii() => {
+        Ok(mailbox) if !mailbox.email.to_string().is_ascii() => {
             "has letters beyond ASCII in its address; write the domain as xn--…"
         }
         Ok(mailbox) => return Some(mailbox),

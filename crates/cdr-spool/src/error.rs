@@ -113,6 +113,14 @@ pub enum ReadError {
         /// Where the damage begins.
         offset: u64,
     },
+    /// A stretch of the log is damaged; reading goes on behind it.
+    #[error("the log is damaged ({file} at byte {offset}); what lay there cannot be shown")]
+    DamagedLog {
+        /// The segment.
+        file: String,
+        /// Where the damage begins.
+        offset: u64,
+    },
     /// The disk said no.
     #[error("cannot read {file}: {source}")]
     Io {

@@ -204,7 +204,7 @@ impl LogReader {
                     Some(at) => current.offset = at,
                     None => self.current = None,
                 }
-                return Err(ReadError::Damaged { position: Position(0), file, offset });
+                return Err(ReadError::DamagedLog { file, offset });
             }
         }
         Ok(true)

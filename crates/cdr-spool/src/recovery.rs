@@ -4,6 +4,7 @@
 //! 2. Load what is known of each segment: from its index, or by a scan. Segments since the newest checkpoint are always scanned.
 //! 3. Take the lanes from the newest whole checkpoint, and replay the frames behind it.
 //!
+//! Frames of the last segment that no later one proves to be synced are believed, and written again into the next segment.
 //! Bytes that are no whole frame are one of two things. At or behind the highest `durable_to` that any whole frame of the
 //! segment names, in the last segment, they are a **torn tail**: a write that nobody was told of. Everything from there on is cut.
 //! Before it, or before the end that a successor names, they are **damage**: the positions are lost, the lanes that wait for them
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use crate::disk::{Directory, File};
 use crate::log::entry::{self, Checkpoint, Entry};
 use crate::log::frame::{self, FrameHeader};
-use crate::log::index::SegmentIndex;
+use crate::log::index::{Mark, SegmentIndex};
 use crate::log::outcomes::{Dead, Item};
 use crate::log::segment::{self, NoHeader, SegmentHeader};
 use crate::log::walk::{Here, Walk};
@@ -45,8 +46,20 @@ pub(crate) struct Recovered {
     pub(crate) leftovers: Vec<String>,
     /// Segments without one whole frame that yet hold bytes, to be renamed.
     pub(crate) unreadable: Vec<u64>,
+    /// The end of the last segment, which no whole frame proves to be synced: it is believed, and written again.
+    pub(crate) in_doubt: Vec<Doubtful>,
+    /// How far the last segment goes without it.
+    proven: Option<Mark>,
     /// Segments that have no index file.
     pub(crate) scanned: Vec<u64>,
+}
+
+/// A frame that may lie in the page cache only: its sync failed or never came, and the process that wrote it is gone.
+/// After a failed sync the kernel may call such pages clean, so no sync of the old file makes it durable; only writing it again does.
+pub(crate) struct Doubtful {
+    pub(crate) position: Position,
+    pub(crate) written_at_ms: i64,
+    pub(crate) frame: Vec<u8>,
 }
 
 /// A segment's file, and where it ends.
@@ -79,6 +92,8 @@ pub(crate) fn recover(directory: &dyn Directory, path: &PathBuf) -> Result<Recov
         lanes_unknown: false,
         leftovers: Vec::new(),
         unreadable: Vec::new(),
+        in_doubt: Vec::new(),
+        proven: None,
         scanned: Vec::new(),
     };
     let mut found = recovered.find_segments(directory, failed("read the segments"))?;
@@ -110,10 +125,11 @@ impl Recovered {
         let numbered = |extension| move |(name, size): &(String, u64)| Some((segment::number_of(name, extension)?, *size));
         let mut numbers: Vec<(u64, u64)> = files.iter().filter_map(numbered("log")).collect();
         numbers.sort_unstable();
-        for extension in ["log", "index", "damaged"] {
+        for extension in ["log", "new", "index", "damaged"] {
             let highest = files.iter().filter_map(numbered(extension)).map(|(n, _)| n).max().unwrap_or(0);
             self.next_number = self.next_number.max(highest + 1);
         }
+        self.leftovers.extend(files.iter().filter_map(numbered("new")).map(|(n, _)| segment::unborn_name(n)));
         self.leftovers.extend(
             files.iter().filter_map(numbered("index")).filter(|(n, _)| numbers.binary_search_by_key(n, |(m, _)| *m).is_err()).map(|(n, _)| segment::index_name(n)),
         );
@@ -125,11 +141,6 @@ impl Recovered {
                 Ok(header) if header.stamp.segment == number => (header, false),
                 Err(NoHeader::Newer(version)) => {
                     return Err(OpenError::Newer { file: name, found: version, supported: segment::MAJOR });
-                }
-                // A crash while it was made: its header is synced before its first frame, so it never held one.
-                _ if size <= Walk::start() => {
-                    self.leftovers.push(name);
-                    continue;
                 }
                 _ => {
                     self.damage.push(Damage { file: name, offset: 0, lost: None });
@@ -198,6 +209,8 @@ impl Recovered {
 
     /// Reads all frames of a segment; decides what of it is whole, torn and damaged.
     fn scan(&mut self, found: &Found) -> io::Result<SegmentIndex> {
+        // Only the last segment can be in doubt.
+        (self.proven, self.in_doubt) = (None, Vec::new());
         let stamp = found.header.stamp;
         let mut index = SegmentIndex::new(stamp, found.header.first, found.header.opened_at_ms);
         index.damaged = found.salvaged;
@@ -210,6 +223,11 @@ impl Recovered {
         loop {
             match walk.at(offset)? {
                 Here::Frame(header, bytes) => {
+                    if offset >= committed {
+                        self.proven.get_or_insert(index.mark());
+                        let (position, written_at_ms) = (header.position, header.written_at_ms);
+                        self.in_doubt.push(Doubtful { position, written_at_ms, frame: bytes.to_vec() });
+                    }
                     index.add(offset, &header, bytes);
                     offset += header.size();
                 }
@@ -337,6 +355,16 @@ impl Recovered {
             self.state.lose(first, last.next());
         }
         self.state.prune_lost();
+    }
+
+    /// Ends the last segment where its frames prove that it was synced; what lay behind goes into the next one.
+    pub(crate) fn give_up_the_doubtful(&mut self) {
+        let Some((mark, index)) = self.proven.take().zip(self.indexes.last_mut()) else { return };
+        index.go_back(mark);
+        self.last.1 = index.end;
+        if let Some(segment) = self.state.segments.last_mut() {
+            *segment = Segment::of(index, segment.size);
+        }
     }
 
     /// What closes every open delivery whose push is lost.

@@ -10,6 +10,7 @@ use crate::disk::{Directory, RealDirectory};
 use crate::inbox::{Change, Changed, Inbox, Request};
 use crate::log::segment;
 use crate::recovery::{self, Recovered};
+use crate::state::Reason;
 use crate::store::{Store, Stored};
 use crate::writer::{self, Shared, Writer};
 use crate::{
@@ -110,7 +111,7 @@ impl<T: Send + 'static> Spool<T> {
         let lock = lock(&ground, &settings)?;
         let mut recovered = recovery::recover(&*ground.directory, &settings.path)?;
         let now = ground.clock.wall_ms();
-        let start = writer::Start::of(&recovered, now, settings.dedupe_window);
+        let start = writer::Start::of(&mut recovered, now, settings.dedupe_window);
         let state = std::mem::take(&mut recovered.state);
         let store =
             Store::new(ground.directory, ground.clock, settings, segment_size, recovered.identity, state);
@@ -252,15 +253,19 @@ impl<T: Send + 'static> Spool<T> {
     /// # Errors
     /// If the disk cannot be read.
     pub fn dead_letters(&self, lane: &str, after: Position, max: usize) -> Result<Vec<DeadLetter>, ReadError> {
-        let (number, places): (u32, Vec<_>) = {
+        let (number, reasons): (u32, Vec<_>) = {
             let state = self.store().state();
             let Some(known) = state.lanes.get(lane) else { return Ok(Vec::new()) };
             let behind = known.dead.range(after.next()..).take(max);
-            (known.number, behind.map(|(position, place)| (*position, *place)).collect())
+            (known.number, behind.map(|(position, reason)| (*position, reason.clone())).collect())
         };
-        let mut letters = Vec::with_capacity(places.len());
-        for (position, place) in places {
-            let dead = place.map(|place| self.store().dead(place, number, position)).transpose()?.flatten();
+        let mut letters = Vec::with_capacity(reasons.len());
+        for (position, reason) in reasons {
+            let dead = match reason {
+                Reason::InMemory(dead) => Some(*dead),
+                Reason::OnDisk(place) => self.store().dead(place, number, position)?,
+                Reason::Unknown => None,
+            };
             letters.push(dead_letter(lane, position, dead));
         }
         Ok(letters)

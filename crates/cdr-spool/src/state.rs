@@ -10,7 +10,7 @@ use crate::disk::File;
 use crate::log::entry::{Checkpoint, KnownLane, KnownSegment, LaneChange};
 use crate::log::frame::Stamp;
 use crate::log::index::{Note, SegmentIndex};
-use crate::log::outcomes::Item;
+use crate::log::outcomes::{Dead, Item};
 use crate::{Health, LaneState, Open, Position, Stats};
 
 /// A frame on disk.
@@ -69,8 +69,47 @@ impl Segment {
 pub(crate) struct Lane {
     pub(crate) number: u32,
     pub(crate) state: LaneState,
-    /// With the frame that holds the reason; none while that is not committed, or if it is damaged.
-    pub(crate) dead: BTreeMap<Position, Option<Place>>,
+    /// With where the reason lies.
+    pub(crate) dead: BTreeMap<Position, Reason>,
+}
+
+impl Lane {
+    /// The lane for a checkpoint. A dead letter whose reason is not committed is still open there: the outcome that closes it
+    /// comes behind the checkpoint, or is lost with its reason, and then the delivery is tried again.
+    fn known_as(&self, name: &str) -> KnownLane {
+        let mut open = self.state.open.clone();
+        let mut dead = Vec::with_capacity(self.dead.len());
+        for (position, reason) in &self.dead {
+            match reason {
+                Reason::InMemory(fresh) => {
+                    open.insert(*position, Open { attempts: fresh.attempts, ..Open::default() });
+                }
+                Reason::OnDisk(_) | Reason::Unknown => dead.push(*position),
+            }
+        }
+        let (name, next) = (name.to_owned(), self.state.next);
+        KnownLane { lane: self.number, name, next, open: open.into_iter().collect(), dead }
+    }
+}
+
+/// Where the reason of a dead letter lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Nowhere yet: its outcome is not committed.
+    InMemory(Box<Dead>),
+    OnDisk(Place),
+    /// Nowhere any more: its outcome is damaged.
+    Unknown,
+}
+
+impl Reason {
+    /// The place, if it is in this segment.
+    pub(crate) fn place_in(&self, number: u64) -> Option<Place> {
+        match self {
+            Reason::OnDisk(place) if place.segment == number => Some(*place),
+            _ => None,
+        }
+    }
 }
 
 /// Quarantined bytes.
@@ -208,9 +247,9 @@ impl State {
             Item::Retry(open) => {
                 state.open.insert(position, open.clone());
             }
-            Item::Dead(_) => {
+            Item::Dead(dead) => {
                 state.open.remove(&position);
-                lane.dead.insert(position, None);
+                lane.dead.insert(position, Reason::InMemory(Box::new(dead.clone())));
             }
             _ => {
                 state.open.remove(&position);
@@ -258,8 +297,8 @@ impl State {
                 }
                 Note::Died { lane, position, offset } => {
                     let lane = self.lanes.values_mut().find(|l| l.number == lane);
-                    if let Some(place) = lane.and_then(|l| l.dead.get_mut(&position)) {
-                        *place = Some(Place { segment, offset });
+                    if let Some(reason) = lane.and_then(|l| l.dead.get_mut(&position)) {
+                        *reason = Reason::OnDisk(Place { segment, offset });
                     }
                 }
             }
@@ -290,13 +329,6 @@ impl State {
     /// Everything that a recovery must know and cannot see in the segments themselves.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
         let known = |s: &Segment| KnownSegment { number: s.number(), first: s.first, until: s.until };
-        let lane = |(name, lane): (&String, &Lane)| KnownLane {
-            lane: lane.number,
-            name: name.clone(),
-            next: lane.state.next,
-            open: lane.state.open.iter().map(|(p, o)| (*p, o.clone())).collect(),
-            dead: lane.dead.keys().copied().collect(),
-        };
         Checkpoint {
             end: self.end,
             generation: self.generation,
@@ -305,7 +337,7 @@ impl State {
             segments: self.segments.iter().map(known).collect(),
             lost: self.lost.iter().map(|(first, until)| (*first, *until)).collect(),
             discarded_quarantine: self.quarantine.iter().filter(|(_, h)| h.discarded).map(|(p, _)| *p).collect(),
-            lanes: self.lanes.iter().map(lane).collect(),
+            lanes: self.lanes.iter().map(|(name, lane)| lane.known_as(name)).collect(),
         }
     }
 
@@ -321,7 +353,7 @@ impl State {
         }
         for known in checkpoint.lanes {
             let state = LaneState { next: known.next, open: known.open.into_iter().collect() };
-            let dead = known.dead.into_iter().map(|p| (p, None)).collect();
+            let dead = known.dead.into_iter().map(|p| (p, Reason::Unknown)).collect();
             self.lanes.insert(known.name, Lane { number: known.lane, state, dead });
         }
     }

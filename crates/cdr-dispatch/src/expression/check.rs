@@ -15,7 +15,7 @@ use regex::Regex;
 
 use super::{
     fault::ExpressionFault,
-    vocabulary::{self, FUNCTIONS, Function, MACROS, Others, Set, TYPES, Type},
+    vocabulary::{self, FUNCTIONS, Function, MACROS, TYPES, Type},
 };
 
 /// Levels of an expression. An evaluation takes some 20 KB of stack a level in a debug build, and runs on threads

@@ -136,6 +136,7 @@ pub(super) fn reason(error: &ExecutionError) -> String {
         ExecutionError::Overflow(..) => "a number outside 64 bits".to_owned(),
         ExecutionError::FunctionError { function, .. } => format!("{function}() cannot take this value"),
         ExecutionError::UndeclaredReference(name) => format!("there is no {name}"),
+        ExecutionError::UnsupportedKeyType(key) => format!("{} cannot be the key of a map", value_type(key)),
         ExecutionError::DuplicateKey(_) => "a map with the same key twice".to_owned(),
         _ => "it has no answer for these values".to_owned(),
     }

@@ -170,6 +170,7 @@ fn lists_and_objects_are_walked() {
         r#"ServeParticipants.filter(part, part.Mail != "a@b")[0].Mail == "c@d""#,
         r#"size(IVRKeyPressed.map(key, "x")) == 2"#,
         r#"["ok", "busy"].exists(status, status == EndStatusString) == false"#,
+        r#"IVRKeyPressed.exists(Duration, Duration == "3") && Duration == null"#,
         r#"(Direction == 1 ? "out" : "in") == "in""#,
         r#"{"a": 1}.a == 1 && {"a": 1}["b"] == null"#,
     ] {

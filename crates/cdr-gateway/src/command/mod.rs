@@ -4,13 +4,17 @@
 //! stderr; with `--format json` stdout holds JSON, an object a line.
 
 mod check;
+mod dead;
 mod demo;
 mod init;
+mod kept;
 mod logging;
+mod quarantine;
 mod reload;
 mod running;
 mod send;
 mod serve;
+mod trace;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
@@ -81,6 +85,20 @@ enum Command {
     ///
     /// Example: cdr-gateway send call.json --url http://127.0.0.1:8080/
     Send(send::Send),
+    /// Tells the life of a session's pushes: when each came, and what became of it at every sink.
+    ///
+    /// Works with the gateway stopped, too. Example: cdr-gateway trace e97be0ab-1ef6-4ad2-a8c4-2b2bbfb18e55
+    Trace(trace::Trace),
+    /// Deliveries that were given up: look at them, send them again, or discard them.
+    ///
+    /// Example: cdr-gateway dead list --sink crm
+    #[command(subcommand)]
+    Dead(dead::Dead),
+    /// Authentic requests that were no pushes: their bytes are kept here.
+    ///
+    /// Example: cdr-gateway quarantine show 17
+    #[command(subcommand)]
+    Quarantine(quarantine::Quarantine),
 }
 
 fn level(text: &str) -> Result<LogLevel, String> {
@@ -131,6 +149,9 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Reload => reload::run(&common, &sinks).await,
         Command::Demo(demo) => demo.run(&common, sinks).await,
         Command::Send(send) => send.run(&common).await,
+        Command::Trace(trace) => trace.run(&common, &sinks),
+        Command::Dead(dead) => dead.run(&common, &sinks).await,
+        Command::Quarantine(quarantine) => quarantine.run(&common, &sinks),
     }
 }
 

@@ -1,1 +1,114 @@
-//! x
+//! `cdr-gateway quarantine`: authentic requests that were no pushes.
+
+use std::{collections::BTreeMap, io::Write as _};
+
+use anyhow::{Context as _, bail};
+use cdr_core::Sinks;
+use cdr_spool::{Logged, Position, StoredQuarantine};
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{
+    Common, Ended,
+    kept::{Kept, moment},
+};
+
+/// Authentic requests that were no pushes.
+#[derive(Subcommand)]
+pub enum Quarantine {
+    /// Lists them, oldest first: number, arrival, bytes, and what is wrong.
+    ///
+    /// Example: cdr-gateway quarantine list
+    List,
+    /// Shows one: what is known about it, and its bytes.
+    ///
+    /// Example: cdr-gateway quarantine show 17 --raw > body.bin
+    Show {
+        /// The number from the list, or from the answer to the sender.
+        number: u64,
+        /// Nothing but the bytes, exactly.
+        #[arg(long)]
+        raw: bool,
+    },
+}
+
+impl Quarantine {
+    /// Lists or shows.
+    pub fn run(&self, common: &Common, sinks: &Sinks) -> Ended {
+        let kept = Kept::find(common, sinks)?;
+        let held = held(&kept)?;
+        match self {
+            Self::List => list(&kept, held.values(), common.wants_json()),
+            Self::Show { number, raw } => {
+                let entry = held.get(&Position(*number)).with_context(|| {
+                    format!("nothing lies in quarantine under {number}; cdr-gateway quarantine list tells what does")
+                })?;
+                show(&kept, entry, *raw, common.wants_json())
+            }
+        }
+    }
+}
+
+fn held(kept: &Kept) -> anyhow::Result<BTreeMap<Position, StoredQuarantine>> {
+    let mut held = BTreeMap::new();
+    kept.each(|_, entry| match entry {
+        Logged::Quarantine { quarantine, .. } => drop(held.insert(quarantine.position, quarantine)),
+        Logged::QuarantineDiscarded { position } => drop(held.remove(&position)),
+        _ => {}
+    })?;
+    Ok(held)
+}
+
+fn list<'a>(kept: &Kept, held: impl ExactSizeIterator<Item = &'a StoredQuarantine>, wants_json: bool) -> Ended {
+    let count = held.len();
+    for entry in held {
+        let (number, bytes) = (entry.position, entry.body.len());
+        match wants_json {
+            true => println!("{}", as_json(entry)),
+            false => println!("{number:>8}  {}  {bytes:>7} bytes  {}", kept.local(moment(entry.received_at_ms)), entry.reason),
+        }
+    }
+    if !wants_json {
+        eprintln!("{count} in quarantine");
+    }
+    Ok(())
+}
+
+fn show(kept: &Kept, entry: &StoredQuarantine, raw: bool, wants_json: bool) -> Ended {
+    let mut stdout = std::io::stdout().lock();
+    if raw {
+        stdout.write_all(&entry.body)?;
+        return Ok(());
+    }
+    if wants_json {
+        writeln!(stdout, "{}", as_json(entry))?;
+        return Ok(());
+    }
+    let Some(facts) = cdr_dispatch::stored::suspect_facts(entry) else {
+        bail!("what is known about number {} cannot be read; its bytes can, with --raw", entry.position);
+    };
+    writeln!(stdout, "number    {}", entry.position)?;
+    writeln!(stdout, "arrived   {}", kept.local(facts.received_at))?;
+    writeln!(stdout, "sender    {}", facts.sender.map_or_else(|| "unknown".to_owned(), |sender| sender.to_string()))?;
+    writeln!(stdout, "action    {}", facts.action)?;
+    writeln!(stdout, "uuid      {}", facts.uuid.as_deref().unwrap_or("none"))?;
+    writeln!(stdout, "sha256    {}", hex(&entry.sha256))?;
+    writeln!(stdout, "why       {}\n", entry.reason)?;
+    writeln!(stdout, "{}", String::from_utf8_lossy(&entry.body))?;
+    Ok(())
+}
+
+fn as_json(entry: &StoredQuarantine) -> serde_json::Value {
+    let facts = cdr_dispatch::stored::suspect_facts(entry);
+    json!({
+        "number": entry.position.0, "received_at": moment(entry.received_at_ms), "bytes": entry.body.len(),
+        "sha256": hex(&entry.sha256), "reason": entry.reason,
+        "action": facts.as_ref().map(|facts| facts.action.to_string()),
+        "uuid": facts.as_ref().and_then(|facts| facts.uuid.clone()),
+        "sender": facts.and_then(|facts| facts.sender),
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

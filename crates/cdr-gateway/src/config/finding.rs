@@ -55,41 +55,57 @@ impl fmt::Display for Standing {
 /// serde's words for `auth: {}` where one of several is to be chosen.
 pub(super) const EMPTY_CHOICE: &str = "invalid value: map, expected map with a single key";
 
-/// serde's words for a value of the wrong type, put as people say it. The value itself does not appear: it may
-/// be a password that stands one line too high.
+/// serde's words for a wrong value, put as people say it. A text that stands in the file does not appear unless it
+/// nearly is a right one: it may be a password that stands one line too high.
 pub(super) fn in_words(message: &str) -> String {
-    let Some((found, expected)) =
-        message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "))
-    else {
-        return message
-            .replace(EMPTY_CHOICE, "expected one of its kinds with its settings, such as { basic: { … } }")
-            .replace("expected parsable string", "expected a size such as 20GiB")
-            .replace("expected a duration", "expected a duration such as 30s")
-            .replace("invalid value: integer `0`, expected a nonzero usize", "must be at least 1");
-    };
-    let found = match found.split([' ', '`']).next().unwrap_or_default() {
-        "integer" | "floating" => "a number",
+    if message == EMPTY_CHOICE {
+        return "expected one of its kinds with its settings, such as { basic: { … } }".to_owned();
+    }
+    if let Some((_, known)) =
+        message.strip_prefix("unknown value ").and_then(|rest| rest.split_once("; there are: "))
+    {
+        return format!("unknown value; there are: {known}");
+    }
+    let split = |kind| message.strip_prefix(kind).and_then(|rest: &str| rest.rsplit_once(", expected "));
+    if let Some((found, wanted)) = split("invalid type: ") {
+        let (found, wanted) = (found_in_words(found), expected_in_words(wanted));
+        let quotable = wanted == "a text" && matches!(found, "a number" | "a fraction" | "true or false");
+        let advice = if quotable { "; put it in quotes" } else { "" };
+        return format!("expected {wanted}, found {found}{advice}");
+    }
+    match split("invalid value: ") {
+        Some((_, "a nonzero usize")) => "must be at least 1".to_owned(),
+        Some((found, wanted)) => match found.split('`').nth(1) {
+            Some(number) => format!("expected {}, found {number}", expected_in_words(wanted)),
+            None => format!("expected {}", expected_in_words(wanted)),
+        },
+        None => message.to_owned(),
+    }
+}
+
+fn found_in_words(found: &str) -> &str {
+    match found.split([' ', '`']).next().unwrap_or_default() {
+        "integer" => "a number",
+        "floating" => "a fraction",
         "string" => "a text",
         "boolean" => "true or false",
         "null" | "unit" | "Option" => "nothing",
         "map" => "a group of settings",
         "sequence" => "a list",
         other => other,
-    };
-    let advice = match (expected, found) {
-        ("a string", "a number" | "true or false") => "; put it in quotes",
-        _ => "",
-    };
-    let expected = match expected {
-        "a string" => "a text",
+    }
+}
+
+fn expected_in_words(expected: &str) -> &str {
+    match expected {
+        "a string" | "path string" | "string or map" => "a text",
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "a group of settings",
         "u8" | "u16" | "u32" | "u64" | "usize" | "a nonzero usize" => "a whole number",
         "a duration" => "a duration such as 30s",
-        "an integer or string" => "a size such as 20GiB",
+        "an integer or string" | "parsable string" | "integer overflow" => "a size such as 20GiB",
         other if other.starts_with("struct ") => "a group of settings",
         other => other,
-    };
-    format!("expected {expected}, found {found}{advice}")
+    }
 }

@@ -125,7 +125,8 @@ pub fn load(
         findings.dedup();
         findings
     };
-    let surroundings = Surroundings { base: source.base().to_owned(), secret: secrets::fetch };
+    let timezone = plan::timezone_name(&layers).to_owned();
+    let surroundings = Surroundings { base: source.base().to_owned(), timezone, secret: secrets::fetch };
     match setting::with_surroundings(surroundings, || plan::plan(&layers, kinds, source.base())) {
         Ok((plan, warnings)) => Ok((plan, told(warnings))),
         Err(faults) => Err(told(faults)),

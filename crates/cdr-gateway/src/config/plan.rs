@@ -122,12 +122,19 @@ fn unknown_sections(layers: &Layers) -> Vec<SettingFault> {
         .collect()
 }
 
+/// TCCC's home, unless the configuration says otherwise.
+const TIMEZONE: &str = "Asia/Shanghai";
+
+/// The name that stands there; the default where none does.
+pub(super) fn timezone_name(layers: &Layers) -> &str {
+    layers.get(&path(["timezone"])).and_then(Value::as_str).unwrap_or(TIMEZONE)
+}
+
 fn timezone(layers: &Layers) -> Result<TimeZone, SettingFault> {
-    let name = match layers.get(&path(["timezone"])) {
-        None => "Asia/Shanghai",
-        Some(Value::String(name)) => name,
-        Some(_) => return Err(at("timezone", "expected a name such as Asia/Shanghai")),
-    };
+    if layers.get(&path(["timezone"])).is_some_and(|name| !name.is_string()) {
+        return Err(at("timezone", "expected a name such as Asia/Shanghai"));
+    }
+    let name = timezone_name(layers);
     tz::db().get(name).map_err(|_| {
         let known: Vec<String> = tz::db().available().map(|name| name.as_str().to_owned()).collect();
         let meant = setting::nearest(name, known.iter().map(String::as_str));

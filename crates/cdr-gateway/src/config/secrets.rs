@@ -25,8 +25,7 @@ pub(super) fn fetch(place: &SecretPlace) -> Result<String, String> {
 /// By name, since only a sink knows the types of its settings. A plugin's secret of another name is still read and
 /// hidden as one; only the warning about a literal is missed.
 fn is_secret(name: &str) -> bool {
-    const WORDS: [&str; 7] =
-        ["password", "passphrase", "secret", "token", "bearer", "authorization", "api_key"];
+    const WORDS: [&str; 7] = ["password", "passphrase", "secret", "token", "bearer", "auth", "api_key"];
     let name = name.to_lowercase().replace('-', "_");
     name == "previous" || WORDS.iter().any(|word| name.contains(word))
 }

@@ -115,6 +115,21 @@ async fn a_stop_closes_the_listener_first_and_finishes_what_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_what_is_being_stored_though_nobody_waits_for_the_answer() {
+    let mut house = House::open(json!({})).await;
+    let store = std::sync::Arc::clone(&house.store);
+    let disk = store.hold_disk().await;
+    send(house.door.address(), cdr()).await.is(503, "push it again later");
+    eventually("the sender has gone", || house.door.counters().snapshot().open_connections == 0).await;
+    let disk_comes_back = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(disk);
+    };
+    tokio::join!(house.shut_wholly(), disk_comes_back);
+    assert_eq!(house.count(Verdict::Stored), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_ever() {
     let mut house = House::open(json!({ "limits": { "body_timeout": "1h" } })).await;
     let mut stuck = Client::connect(house.door.address()).await;

@@ -164,6 +164,13 @@ impl FrameBuilder {
         });
     }
 
+    /// Takes over everything of a frame but its checkpoint.
+    pub(crate) fn copy_all(&mut self, frame: &[u8]) {
+        for (kind, version, payload) in crate::log::frame::entries(frame).filter(|(kind, ..)| *kind != CHECKPOINT) {
+            self.copy(kind, version, payload);
+        }
+    }
+
     pub(crate) fn outcomes(&mut self, lane: u32, name: &str, items: &Items) {
         self.entry(OUTCOMES, 0, |out| {
             out.put_varint(lane.into());

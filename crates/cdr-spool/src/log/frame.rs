@@ -153,6 +153,11 @@ impl FrameBuilder {
         self.entries += 1;
     }
 
+    /// Adds an entry as it was read from another frame.
+    pub(crate) fn copy(&mut self, kind: u8, version: u8, payload: &[u8]) {
+        self.entry(kind, version, |out| out.extend_from_slice(payload));
+    }
+
     /// Fills in the header; `length` and `entries` are the builder's own.
     pub(crate) fn seal(&mut self, header: FrameHeader) -> &[u8] {
         let length = (self.bytes.len() - HEADER) as u32;

@@ -26,6 +26,11 @@ pub(crate) fn file_name(number: u64) -> String {
     format!("{number:010}.log")
 }
 
+/// The name of a segment that is being made: it gets its real one when all that it begins with is durable.
+pub(crate) fn unborn_name(number: u64) -> String {
+    format!("{number:010}.new")
+}
+
 /// The name of a segment's index.
 pub(crate) fn index_name(number: u64) -> String {
     format!("{number:010}.index")

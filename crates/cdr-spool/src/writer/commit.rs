@@ -8,7 +8,8 @@ use super::tail::Tail;
 use super::{SYNC_OUTCOMES_WITHIN, Writer};
 use crate::log::frame::{FrameBuilder, Stamp};
 use crate::log::index::Mark;
-use crate::log::segment::SegmentHeader;
+use crate::log::segment::{self, SegmentHeader};
+use crate::recovery::Doubtful;
 use crate::state::{OpenFile, Segment};
 use crate::{AppendError, Appended, Health, OpenError, Position, Quarantined};
 
@@ -78,7 +79,7 @@ impl<T> Writer<T> {
             self.publish_index(mark, end);
         }
         self.end_segment();
-        self.begin_segment(first)
+        self.begin_segment(first, &[])
     }
 
     /// Ends the segment at its last good commit.
@@ -92,23 +93,37 @@ impl<T> Writer<T> {
         }
     }
 
-    /// Makes a new segment with a checkpoint as its first frame.
-    pub(super) fn begin_segment(&mut self, first: Position) -> io::Result<()> {
+    /// Makes a new segment, durable with a checkpoint as its first frame, and with frames that were in doubt.
+    fn begin_segment(&mut self, first: Position, in_doubt: &[Doubtful]) -> io::Result<()> {
         let store = &self.shared.store;
         let now = store.clock.wall_ms();
         let number = self.next_number;
         self.next_number += 1;
         let stamp = Stamp { segment: number, salt: rand::random() };
         let header = SegmentHeader { identity: store.identity, stamp, previous: self.last, first, opened_at_ms: now };
-        let mut tail = Tail::create(&*store.directory, header)?;
-        let mut opening = FrameBuilder::new();
-        opening.checkpoint(&store.state().checkpoint());
-        tail.write(&mut opening, first, now)?;
+        let checkpoint = store.state().checkpoint();
+        let made = Tail::create(&*store.directory, header).and_then(|mut tail| {
+            let mut frame = FrameBuilder::new();
+            frame.checkpoint(&checkpoint);
+            tail.write(&mut frame, first, now)?;
+            for doubtful in in_doubt {
+                frame.clear();
+                frame.copy_all(&doubtful.frame);
+                if !frame.is_empty() {
+                    tail.write(&mut frame, doubtful.position, doubtful.written_at_ms)?;
+                }
+            }
+            tail.establish(&*store.directory)?;
+            Ok(tail)
+        });
+        let tail = made.inspect_err(|_| {
+            store.directory.remove(&segment::unborn_name(number)).ok();
+        })?;
+        let index = tail.index();
         let mut state = store.state_mut();
-        let mut segment = Segment::of(tail.index(), tail.written());
-        segment.end = Tail::START;
-        state.segments.push(segment);
-        state.open = Some(OpenFile { number, file: tail.file.clone(), sparse: Vec::new() });
+        state.segments.push(Segment::of(index, tail.written()));
+        state.open = Some(OpenFile { number, file: tail.file.clone(), sparse: index.sparse.clone() });
+        state.learn(number, &index.notes);
         self.used = state.bytes();
         drop(state);
         self.tail = Some(tail);
@@ -257,7 +272,7 @@ impl<T> Writer<T> {
 
     /// Tries a new segment after a failure. The door opens when its checkpoint and the outcomes that waited are durable.
     pub(super) fn try_again(&mut self) {
-        if let Err(error) = self.begin_segment(self.next) {
+        if let Err(error) = self.begin_segment(self.next, &[]) {
             return self.fail("begin a new segment", &error);
         }
         self.commit();
@@ -269,19 +284,18 @@ impl<T> Writer<T> {
         self.shared.store.state_mut().health = Health::Ok;
     }
 
-    /// The first segment of this run, durable with the lanes in its checkpoint before anyone may append.
-    pub(super) fn open_for_the_first_time(&mut self) -> Result<(), OpenError> {
+    /// The first segment of this run, durable with the lanes in its checkpoint before anyone may append. It takes over what lay
+    /// behind the last sync that the log can prove; positions that may have been given and lost are left out.
+    pub(super) fn open_for_the_first_time(&mut self, in_doubt: &[Doubtful]) -> Result<(), OpenError> {
         let path = self.shared.store.settings.path.clone();
-        let failed = |source| OpenError::Io { doing: "begin a segment", path, source };
-        let begun = self.begin_segment(self.next).and_then(|()| {
-            self.write_outcomes();
-            let mut frame = std::mem::replace(&mut self.frame, FrameBuilder::new());
-            if !frame.is_empty() {
-                self.put(&mut frame, self.next)?;
-            }
-            self.sync_tail()
-        });
-        self.publish(begun.map_err(failed)?);
+        let failed = |source| OpenError::Io { doing: "begin a segment", path: path.clone(), source };
+        let first = in_doubt.first().map_or(self.next, |doubtful| doubtful.position);
+        self.begin_segment(first, in_doubt).map_err(failed)?;
+        if self.tail.as_ref().is_some_and(|tail| tail.index().until != self.next) {
+            self.rotate(self.next).map_err(failed)?;
+        }
+        self.commit();
+        self.sync();
         self.make_reserve();
         Ok(())
     }

@@ -26,8 +26,8 @@ use self::tail::Tail;
 use crate::dedupe::Dedupe;
 use crate::inbox::{Inbox, Request, Taken};
 use crate::log::frame::FrameBuilder;
-use crate::log::outcomes::Items;
-use crate::recovery::Recovered;
+use crate::log::outcomes::{Item, Items};
+use crate::recovery::{Doubtful, Recovered};
 use crate::spool::OnCommit;
 use crate::store::Store;
 use crate::{Health, NewLane, OpenError, Position};
@@ -125,7 +125,7 @@ impl<T> Writer<T> {
             writer.fold(&lane, position, item);
         }
         let registered = writer.register(lanes);
-        writer.open_for_the_first_time()?;
+        writer.open_for_the_first_time(&recovered.in_doubt)?;
         Ok((writer, registered))
     }
 
@@ -234,17 +234,22 @@ pub(crate) struct Start {
     pub(crate) newest_ms: Option<i64>,
     pub(crate) dedupe: Dedupe,
     /// Outcomes that recovery found necessary.
-    pub(crate) dead: Vec<(String, Position, crate::log::outcomes::Item)>,
+    pub(crate) dead: Vec<(String, Position, Item)>,
+    /// What recovery believes and cannot prove to be durable.
+    pub(crate) in_doubt: Vec<Doubtful>,
 }
 
 impl Start {
-    pub(crate) fn of(recovered: &Recovered, now_ms: i64, dedupe_window: Duration) -> Start {
+    pub(crate) fn of(recovered: &mut Recovered, now_ms: i64, dedupe_window: Duration) -> Start {
+        let dedupe = intake::remembered(recovered, now_ms, dedupe_window);
+        recovered.give_up_the_doubtful();
         Start {
             next_number: recovered.next_number,
             last: recovered.last,
             newest_ms: recovered.newest_ms,
-            dedupe: intake::remembered(recovered, now_ms, dedupe_window),
+            dedupe,
             dead: recovered.dead_of_lost(now_ms),
+            in_doubt: std::mem::take(&mut recovered.in_doubt),
         }
     }
 }

@@ -237,12 +237,11 @@ impl<T> Writer<T> {
         let mut found = Vec::new();
         let places: Vec<_> = {
             let state = self.shared.store.state();
-            let here = |place: &Option<crate::state::Place>| place.filter(|p| p.segment == segment.number());
             state
                 .lanes
                 .iter()
                 .map(|(name, lane)| {
-                    let dead = lane.dead.iter().filter_map(|(p, place)| Some((*p, here(place)?)));
+                    let dead = lane.dead.iter().filter_map(|(p, reason)| Some((*p, reason.place_in(segment.number())?)));
                     (lane.number, name.clone(), dead.collect::<Vec<_>>())
                 })
                 .collect()

@@ -26,14 +26,21 @@ impl Tail {
     /// Where the first frame begins.
     pub(crate) const START: u64 = segment::HEADER as u64;
 
-    /// Makes the file and its header durable, and its name in the directory.
+    /// Makes a file with a header. It is no segment before [`establish`](Self::establish): its header takes the place of what
+    /// lies behind its predecessor's valid end, and may do so only when all that replaces it is durable.
     pub(crate) fn create(directory: &dyn Directory, header: SegmentHeader) -> io::Result<Tail> {
-        let file = directory.create(&segment::file_name(header.stamp.segment))?;
+        let file = directory.create(&segment::unborn_name(header.stamp.segment))?;
         file.write_at(&header.encode(), 0)?;
-        file.sync_data()?;
-        directory.sync()?;
         let index = SegmentIndex::new(header.stamp, header.first, header.opened_at_ms);
         Ok(Tail { file, synced: index.mark(), index, written: Self::START, durable: Self::START, sequence: 0 })
+    }
+
+    /// Makes everything written durable, and the file a segment.
+    pub(crate) fn establish(&mut self, directory: &dyn Directory) -> io::Result<()> {
+        self.sync()?;
+        let number = self.index.stamp.segment;
+        directory.rename(&segment::unborn_name(number), &segment::file_name(number))?;
+        directory.sync()
     }
 
     pub(crate) fn stamp(&self) -> Stamp {

@@ -1,0 +1,450 @@
+//! Anything may happen, in any order; a simple model says what must be true all the same.
+//!
+//! - What was answered is there until every lane has closed it.
+//! - What was refused does not come back; what was neither (the power went) may, and then counts.
+//! - No position is given twice.
+//! - What is closed stays closed, what is dead waits, what is owed is offered to its lane again.
+//! - The counters, the reader beside it and a second start agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cdr_spool::{AppendError, Appended, ControlError, Health, Outcome, Position, Spool};
+use proptest::prelude::*;
+
+use crate::disk::Chance;
+use crate::harness::*;
+use crate::lanes::{DELIVERED, dead, lane};
+
+const LANES: [&str; 2] = ["crm", "mail"];
+
+#[derive(Clone, Debug)]
+enum Action {
+    /// New pushes, all at once.
+    Append(u8),
+    /// A push that came before, by its rank.
+    Repeat(u8),
+    /// An outcome for owed pushes of a lane: from the rank on, so many.
+    Record { lane: usize, rank: u8, count: u8, kind: u8 },
+    /// The same, and nobody waits for it.
+    RecordUnawaited { lane: usize, rank: u8, count: u8 },
+    Reopen { lane: usize, rank: u8 },
+    Discard { lane: usize, rank: u8 },
+    Quarantine(u8),
+    /// The power goes while pushes and outcomes are being written.
+    CrashDuring { changes: u8, seed: u64, pushes: u8 },
+    Crash(u64),
+    Kill,
+    Restart,
+    FailSyncs(u8),
+    FailWrites(u8),
+    /// The disk has so much room left.
+    FullDisk(u16),
+    Repair,
+    /// Time passes: so many hours.
+    Pass(u16),
+    /// The wall clock jumps: so many hours.
+    Jump(i16),
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let lane = 0..LANES.len();
+    prop_oneof![
+        12 => (1u8..12).prop_map(Action::Append),
+        3 => any::<u8>().prop_map(Action::Repeat),
+        12 => (lane.clone(), 0u8..4, 1u8..40, 0u8..6).prop_map(|(lane, rank, count, kind)| Action::Record { lane, rank, count, kind }),
+        3 => (lane.clone(), 0u8..4, 1u8..9).prop_map(|(lane, rank, count)| Action::RecordUnawaited { lane, rank, count }),
+        2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Reopen { lane, rank }),
+        2 => (lane, any::<u8>()).prop_map(|(lane, rank)| Action::Discard { lane, rank }),
+        1 => (0u8..8).prop_map(Action::Quarantine),
+        3 => (0u8..14, any::<u64>(), 1u8..6).prop_map(|(changes, seed, pushes)| Action::CrashDuring { changes, seed, pushes }),
+        1 => any::<u64>().prop_map(Action::Crash),
+        1 => Just(Action::Kill),
+        1 => Just(Action::Restart),
+        1 => (1u8..4).prop_map(Action::FailSyncs),
+        1 => (1u8..4).prop_map(Action::FailWrites),
+        1 => (0u16..3000).prop_map(Action::FullDisk),
+        3 => Just(Action::Repair),
+        2 => (1u16..400).prop_map(Action::Pass),
+        1 => (-2000i16..2000).prop_map(Action::Jump),
+    ]
+}
+
+/// What a lane must have done; what it may have done.
+#[derive(Default)]
+struct LaneModel {
+    closed: BTreeSet<Position>,
+    dead: BTreeSet<Position>,
+    /// Recorded, and the power went before anyone was told: closed or not, nobody knows.
+    unsure: BTreeSet<Position>,
+}
+
+struct Model {
+    world: World,
+    spool: Spool<u64>,
+    next_number: u64,
+    /// Answered, or found after a crash.
+    stored: BTreeMap<Position, u64>,
+    /// Refused while the disk failed: gone for certain once the spool writes again, but not if the power goes before.
+    refused_just_now: BTreeSet<u64>,
+    /// The same for pushes that were stored before and were no repeat any more.
+    refused_again: BTreeSet<u64>,
+    /// Neither answered nor refused.
+    maybe: BTreeSet<u64>,
+    refused: BTreeSet<u64>,
+    lanes: [LaneModel; 2],
+    quarantined: BTreeMap<Position, u64>,
+    /// Above every position ever seen.
+    highest: Position,
+}
+
+impl Model {
+    fn new() -> Model {
+        let world = World::new();
+        let (spool, _) = world.open(&LANES);
+        Model {
+            world,
+            spool,
+            next_number: 0,
+            stored: BTreeMap::new(),
+            refused_just_now: BTreeSet::new(),
+            refused_again: BTreeSet::new(),
+            maybe: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            lanes: Default::default(),
+            quarantined: BTreeMap::new(),
+            highest: Position(0),
+        }
+    }
+
+    fn act(&mut self, action: &Action) {
+        match *action {
+            Action::Append(count) => self.append(count.into()),
+            Action::Repeat(rank) => self.repeat(rank),
+            Action::Record { lane, rank, count, kind } => self.record(lane, rank, count, kind),
+            Action::RecordUnawaited { lane, rank, count } => {
+                let owed = self.owed(lane, rank, count);
+                drop(self.spool.record(LANES[lane], owed.iter().map(|p| (*p, DELIVERED)).collect()));
+                // In the same process it happened; whether a crash forgets it is open.
+                self.lanes[lane].unsure.extend(owed);
+            }
+            Action::Reopen { lane, rank } => self.decide(lane, rank, true),
+            Action::Discard { lane, rank } => self.decide(lane, rank, false),
+            Action::Quarantine(n) => self.quarantine(1_000_000 + u64::from(n)),
+            Action::CrashDuring { changes, seed, pushes } => {
+                self.world.disk.cut_power_after(changes.into());
+                self.append(pushes.into());
+                self.record(0, 0, 3, 0);
+                self.append(pushes.into());
+                self.crash(seed);
+            }
+            Action::Crash(seed) => self.crash(seed),
+            Action::Kill => {
+                self.world.disk.kill();
+                self.reopen();
+            }
+            Action::Restart => {
+                wait(self.spool.close());
+                self.reopen();
+            }
+            Action::FailSyncs(n) => self.world.disk.fail_syncs(n.into()),
+            Action::FailWrites(n) => self.world.disk.fail_writes(n.into()),
+            Action::FullDisk(left) => self.world.disk.set_capacity(Some(self.world.disk.used() + u64::from(left))),
+            Action::Repair => self.repair(),
+            Action::Pass(hours) => {
+                self.world.clock.pass(Duration::from_secs(u64::from(hours) * 3600));
+                poke(&self.spool);
+            }
+            Action::Jump(hours) => {
+                self.world.clock.jump(i64::from(hours) * 3_600_000);
+                poke(&self.spool);
+            }
+        }
+    }
+
+    fn append(&mut self, count: u64) {
+        let numbers: Vec<u64> = (self.next_number..self.next_number + count).collect();
+        self.next_number += count;
+        let now = cdr_spool::clock::Clock::wall_ms(&*self.world.clock);
+        let spool = self.spool.clone();
+        let answers = wait(async {
+            let tasks: Vec<_> = numbers.iter().map(|n| spool.append(push_at(*n, now))).collect();
+            let mut answers = Vec::new();
+            // One poll each queues them all before the first is waited for.
+            let mut tasks: Vec<_> = tasks.into_iter().map(Box::pin).collect();
+            for task in &mut tasks {
+                let early = std::future::poll_fn(|cx| std::task::Poll::Ready(task.as_mut().poll(cx))).await;
+                answers.push(match early {
+                    std::task::Poll::Ready(answer) => answer,
+                    std::task::Poll::Pending => task.await,
+                });
+            }
+            answers
+        });
+        for (n, answer) in numbers.into_iter().zip(answers) {
+            self.note_answer(n, answer);
+        }
+    }
+
+    fn note_answer(&mut self, n: u64, answer: Result<Appended, AppendError>) {
+        match answer {
+            Ok(Appended::Stored { position, .. }) => {
+                assert!(position > self.highest, "{position} is given again, {} was seen", self.highest);
+                self.highest = position;
+                self.stored.insert(position, n);
+            }
+            Ok(Appended::Repeat { position }) => panic!("push {n} is new and was taken for {position}"),
+            Err(AppendError::Full { .. } | AppendError::Busy { .. }) => drop(self.refused.insert(n)),
+            Err(AppendError::Failing { .. }) => drop(self.refused_just_now.insert(n)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn repeat(&mut self, rank: u8) {
+        let Some((position, n)) = nth(&self.stored, rank) else { return };
+        let owed = self.is_owed(position);
+        let now = cdr_spool::clock::Clock::wall_ms(&*self.world.clock);
+        match wait(self.spool.append(push_at(n, now))) {
+            Ok(Appended::Repeat { position: same }) => {
+                // It may have been stored a second time after it left the window or the disk.
+                assert_eq!(self.stored.get(&same), Some(&n));
+            }
+            // Gone, or out of the window: then it is a new push.
+            Ok(Appended::Stored { position: again, .. }) => {
+                let young = self.read_at(position).is_some_and(|received| now - received <= 48 * 3_600_000 && received <= now);
+                assert!(!(owed && young), "push {n} at {position} was not recognised");
+                assert!(again > self.highest);
+                self.highest = again;
+                self.stored.insert(again, n);
+            }
+            Err(AppendError::Failing { .. }) => drop(self.refused_again.insert(n)),
+            Err(AppendError::Full { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn read_at(&self, position: Position) -> Option<i64> {
+        self.spool.get(position).unwrap().map(|push| push.received_at_ms)
+    }
+
+    /// Pushes that the lane has to close, in order.
+    fn owed(&self, lane: usize, rank: u8, count: u8) -> Vec<Position> {
+        let lane = &self.lanes[lane];
+        let owed = self.stored.keys().filter(|p| {
+            !lane.closed.contains(p) && !lane.dead.contains(p) && !lane.unsure.contains(p)
+        });
+        owed.copied().skip(rank.into()).take(count.into()).collect()
+    }
+
+    fn record(&mut self, lane: usize, rank: u8, count: u8, kind: u8) {
+        let owed = self.owed(lane, rank, count);
+        let outcome = |p: &Position| match kind {
+            0 | 1 => DELIVERED,
+            2 => Outcome::Passed,
+            3 => Outcome::Delivered { receipt: Some(format!("receipt {p}")) },
+            4 => dead(&format!("reason {p}")),
+            _ => Outcome::Retry { attempts: 1, spent: Duration::from_secs(1), due_ms: 7, answer: "503".into() },
+        };
+        let recorded = self.spool.record(LANES[lane], owed.iter().map(|p| (*p, outcome(p))).collect());
+        // A decision of its own syncs what waits before it; a failing disk refuses it, and the outcomes wait on.
+        let durable = match wait(self.spool.discard_quarantine(&[Position(u64::MAX)])) {
+            Ok(_) => self.spool.health() == Health::Ok,
+            Err(ControlError::Failing { .. }) => false,
+            Err(error) => panic!("{error}"),
+        };
+        let lane = &mut self.lanes[lane];
+        let into = match (durable, kind) {
+            (_, 5..) => return,
+            (true, 4) => &mut lane.dead,
+            (true, _) => &mut lane.closed,
+            (false, _) => &mut lane.unsure,
+        };
+        into.extend(owed);
+        if durable {
+            wait(recorded);
+        }
+    }
+
+    fn decide(&mut self, at: usize, rank: u8, wake: bool) {
+        let model = &mut self.lanes[at];
+        let Some(position) = model.dead.iter().nth(usize::from(rank) % model.dead.len().max(1)).copied() else { return };
+        let decided = match wake {
+            true => wait(self.spool.reopen(LANES[at], &[position])),
+            false => wait(self.spool.discard(LANES[at], &[position])),
+        };
+        match decided {
+            Ok(changed) => {
+                assert_eq!(changed, [position]);
+                model.dead.remove(&position);
+                if !wake {
+                    model.closed.insert(position);
+                }
+            }
+            Err(_) => {
+                // It did not happen, but for a crash that comes before the next segment.
+                model.dead.remove(&position);
+                model.unsure.insert(position);
+            }
+        }
+    }
+
+    fn quarantine(&mut self, n: u64) {
+        match wait(self.spool.quarantine(found(n))) {
+            Ok(quarantined) => {
+                let known = self.quarantined.values().any(|m| *m == n);
+                assert!(!known || !quarantined.is_new, "{n} is kept twice");
+                self.highest = self.highest.max(quarantined.position);
+                self.quarantined.insert(quarantined.position, n);
+            }
+            Err(AppendError::QuarantineFull { .. } | AppendError::Full { .. } | AppendError::Failing { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn repair(&mut self) {
+        self.world.disk.fail_syncs(0);
+        self.world.disk.fail_writes(0);
+        self.world.disk.set_capacity(None);
+        for _ in 0..2 {
+            self.world.clock.pass(Duration::from_secs(40));
+            poke(&self.spool);
+        }
+        assert!(!matches!(self.spool.health(), Health::Failing { .. }), "{:?}", self.spool.health());
+        self.refused.append(&mut self.refused_just_now);
+        self.refused_again.clear();
+        self.learn_unsure();
+    }
+
+    fn crash(&mut self, seed: u64) {
+        self.world.disk.crash(&mut Chance::new(seed));
+        self.reopen();
+    }
+
+    fn reopen(&mut self) {
+        self.world.disk.fail_syncs(0);
+        self.world.disk.fail_writes(0);
+        self.world.disk.set_capacity(None);
+        self.maybe.append(&mut self.refused_just_now);
+        let (spool, recovery) = self.world.open(&LANES);
+        self.spool = spool;
+        assert!(recovery.damage.is_empty(), "{:?}", recovery.damage);
+        assert!(recovery.registered.is_empty(), "a lane was forgotten");
+        // What comes back counts from now on; what does not is gone.
+        for (position, n) in self.read_all() {
+            let is_known = self.stored.contains_key(&position);
+            if self.maybe.remove(&n) || (!is_known && self.refused_again.remove(&n)) {
+                assert!(!is_known);
+                self.stored.insert(position, n);
+                self.highest = self.highest.max(position);
+            }
+        }
+        self.refused.append(&mut self.maybe);
+        self.refused_again.clear();
+        self.learn_unsure();
+    }
+
+    /// What nobody could know is what the spool says; from here on it must stay so.
+    fn learn_unsure(&mut self) {
+        for (model, name) in self.lanes.iter_mut().zip(LANES) {
+            let state = lane(&self.spool, name);
+            let dead = self.spool.dead_letters(name, Position(0), usize::MAX).unwrap();
+            let dead: BTreeSet<Position> = dead.into_iter().map(|l| l.position).collect();
+            for position in std::mem::take(&mut model.unsure) {
+                if dead.contains(&position) {
+                    model.dead.insert(position);
+                } else if position < state.next && !state.open.contains_key(&position) {
+                    model.closed.insert(position);
+                }
+            }
+        }
+    }
+
+    fn read_all(&self) -> Vec<(Position, u64)> {
+        let mut all = Vec::new();
+        let mut from = Position(0);
+        loop {
+            let read = self.spool.read(from, 50, 4000).unwrap();
+            assert!(read.lost.is_empty(), "lost: {:?}", read.lost);
+            assert!(read.next >= from && read.next <= self.spool.end());
+            for push in read.pushes {
+                assert!(push.position >= from && push.position < read.next);
+                let n: u64 = std::str::from_utf8(&push.facts).unwrap()[6..].parse().unwrap();
+                assert_eq!((&push.body, &push.key), (&body(n), &key(n)));
+                all.push((push.position, n));
+            }
+            if read.next >= self.spool.end() {
+                return all;
+            }
+            from = read.next;
+        }
+    }
+
+    fn is_owed(&self, position: Position) -> bool {
+        self.lanes.iter().any(|lane| !lane.closed.contains(&position) && !lane.unsure.contains(&position))
+    }
+
+    fn check(&self) {
+        let all: BTreeMap<Position, u64> = self.read_all().into_iter().collect();
+        for (position, n) in &all {
+            assert!(!self.refused.contains(n), "push {n} was refused and is at {position}");
+            match self.stored.get(position) {
+                Some(stored) => assert_eq!(stored, n),
+                None => panic!("push {n} at {position} was never answered"),
+            }
+        }
+        for (position, n) in self.stored.iter().filter(|(p, _)| self.is_owed(**p)) {
+            assert_eq!(all.get(position), Some(n), "push {n} is owed and gone");
+        }
+        for (model, name) in self.lanes.iter().zip(LANES) {
+            self.check_lane(model, name, &all);
+        }
+        let held = self.spool.quarantined(Position(0), usize::MAX).unwrap();
+        for (position, n) in &self.quarantined {
+            assert!(held.iter().any(|q| q.position == *position && q.body == body(*n)), "quarantine {n} is gone");
+        }
+        assert!(self.spool.end() > self.highest);
+    }
+
+    fn check_lane(&self, model: &LaneModel, name: &str, all: &BTreeMap<Position, u64>) {
+        let state = lane(&self.spool, name);
+        let letters = self.spool.dead_letters(name, Position(0), usize::MAX).unwrap();
+        for letter in &letters {
+            assert_eq!(letter.reason, format!("reason {}", letter.position), "{letter:?}");
+            assert!(model.dead.contains(&letter.position) || model.unsure.contains(&letter.position));
+        }
+        for position in model.dead.iter() {
+            assert!(letters.iter().any(|l| l.position == *position), "{name}: the dead letter {position} is gone");
+        }
+        for position in model.closed.iter() {
+            assert!(*position < state.next && !state.open.contains_key(position), "{name}: {position} was closed");
+        }
+        for position in all.keys().filter(|p| !model.closed.contains(p) && !model.dead.contains(p) && !model.unsure.contains(p)) {
+            assert!(*position >= state.next || state.open.contains_key(position), "{name}: {position} is owed and forgotten");
+        }
+        for position in state.open.keys() {
+            assert!(all.contains_key(position), "{name}: {position} is open and is no push");
+        }
+    }
+}
+
+fn nth(stored: &BTreeMap<Position, u64>, rank: u8) -> Option<(Position, u64)> {
+    stored.iter().rev().nth(usize::from(rank) % stored.len().max(1)).map(|(p, n)| (*p, *n))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4000, ..ProptestConfig::with_cases(std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48)) })]
+
+    #[test]
+    fn whatever_happens_the_promise_holds(actions in prop::collection::vec(action(), 1..50)) {
+        let mut model = Model::new();
+        for action in &actions {
+            model.act(action);
+            model.check();
+        }
+        model.repair();
+        model.check();
+        wait(model.spool.close());
+        model.reopen();
+        model.check();
+    }
+}

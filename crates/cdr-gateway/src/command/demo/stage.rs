@@ -93,7 +93,7 @@ fn configuration(s3: &S3Receiver, mailbox: &SmtpReceiver, crm: &Crm) -> anyhow::
         "from": "CDR gateway <cdr@example.com>", "to": ["on-call@example.com"],
         "group_interval": format!("{}s", GROUP_INTERVAL.as_secs()),
     }});
-    settings["sinks"]["crm"]["http"]["url"] = json!(format!("{}/calls", crm.url().trim_end_matches('/')));
+    settings["sinks"]["crm"]["http"]["url"] = json!(crm.url());
     settings["retry"] = json!({ "initial": "500ms", "factor": 2, "max": "2s" });
     Ok(settings)
 }

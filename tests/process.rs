@@ -1,0 +1,265 @@
+//! The gateway's process: the built binary, started in a folder of its own, stopped in all ways there are.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex, OnceLock},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde_json::Value;
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until it is so.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The built binary; builds it when it is missing or older than its sources, as after `cargo test -p cdr-tests`.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let deps = std::env::current_exe().expect("this test runs");
+        let profile = deps.ancestors().nth(2).expect("tests lie in target/PROFILE/deps").to_owned();
+        let binary = profile.join("cdr-gateway");
+        let built = fs::metadata(&binary).and_then(|found| found.modified());
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+        if built.is_ok_and(|built| newest(&sources) <= built) {
+            return binary;
+        }
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--workspace", "--bins", "--locked"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo starts").success(), "the gateway does not build");
+        binary
+    })
+}
+
+/// When the newest Rust file that becomes part of the program was changed.
+fn newest(folder: &Path) -> SystemTime {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for entry in fs::read_dir(folder).expect("sources are readable").flatten() {
+        let path = entry.path();
+        let changed = match path.is_dir() {
+            true if path.ends_with("tests") => continue,
+            true => self::newest(&path),
+            false if path.extension().is_some_and(|extension| extension == "rs") => {
+                entry.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+            }
+            false => continue,
+        };
+        newest = newest.max(changed);
+    }
+    newest
+}
+
+/// A run of the command line that ended.
+pub struct Cli {
+    /// The exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// What it said to stdout, byte for byte.
+    pub bytes: Vec<u8>,
+    /// The same as text.
+    pub stdout: String,
+    /// What it said to stderr.
+    pub stderr: String,
+}
+
+/// Runs the command line in `folder` to its end, with these environment variables.
+pub fn cli(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Cli {
+    let mut command = Command::new(binary());
+    command.args(arguments).current_dir(folder).envs(environment.iter().copied()).stdin(Stdio::null());
+    let Output { status, stdout, stderr } = command.output().expect("the binary starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Cli { code: status.code(), stdout: text(&stdout), stderr: text(&stderr), bytes: stdout }
+}
+
+/// A gateway that runs; killed when it is dropped.
+pub struct Process {
+    child: Child,
+    folder: PathBuf,
+    log: Arc<Mutex<Vec<Value>>>,
+    /// Where pushes go.
+    pub door: SocketAddr,
+    /// Where the admin listener is.
+    pub admin: SocketAddr,
+}
+
+impl Process {
+    /// Writes `gateway.yaml` into `folder`, runs the gateway there and waits until it is ready.
+    pub fn start(folder: &Path, configuration: &str) -> Self {
+        fs::write(folder.join("gateway.yaml"), configuration).expect("the folder is writable");
+        Self::start_again(folder)
+    }
+
+    /// Runs the gateway on the `gateway.yaml` that is there.
+    pub fn start_again(folder: &Path) -> Self {
+        let mut command = Command::new(binary());
+        command.args(["run", "--format", "json", "--log", "debug"]).current_dir(folder);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                lines.lock().expect("nobody panics here").push(line);
+            }
+        });
+        let mut process = Self { child, folder: folder.to_owned(), log, door: unknown(), admin: unknown() };
+        let ready = until("the gateway is ready", || {
+            if let Ok(Some(status)) = process.child.try_wait() {
+                panic!("the gateway ended with {status}: {:#?}", process.log());
+            }
+            process.log().into_iter().find(|line| line["message"] == "ready: pushes are taken")
+        });
+        let address = |name: &str| ready[name].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        (process.door, process.admin) = (address("address"), address("admin"));
+        process
+    }
+
+    /// The folder it runs in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it logged so far, line by line.
+    pub fn log(&self) -> Vec<Value> {
+        self.log.lock().expect("nobody panics here").clone()
+    }
+
+    /// Waits for a line whose message begins like this.
+    pub fn until_logged(&self, message: &str) -> Value {
+        let begins = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with(message));
+        until(message, || self.log().into_iter().find(|line| begins(line)))
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was ours");
+    }
+
+    /// SIGTERM, and waits for the end; gives the exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.child.wait().expect("it was ours").code()
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill is there");
+        assert!(sent.success());
+    }
+
+    /// Pushes a body as TCCC does, with a UUID of its own unless one is given.
+    pub fn push(&self, action: &str, body: &[u8], uuid: Option<&str>) -> Answer {
+        let uuid = uuid.map(|uuid| format!("X-TCCC-PUSH-UUID: {uuid}\r\n")).unwrap_or_default();
+        let target = format!("/?action={action}&version=1");
+        let headers = format!("Content-Type: application/json;charset=utf8\r\n{uuid}");
+        exchange(self.door, "POST", &target, &headers, body)
+    }
+
+    /// Asks the admin listener.
+    pub fn ask(&self, method: &str, path: &str) -> Answer {
+        exchange(self.admin, method, path, "", b"")
+    }
+
+    /// Waits until no lane owes anything.
+    pub fn until_delivered(&self) {
+        until("everything is delivered", || {
+            let lanes = self.ask("GET", "/api/v1/lanes").json();
+            let idle = |lane: &Value| lane["open"] == 0 && lane["unread"] == 0;
+            lanes["lanes"].as_array()?.iter().all(idle).then_some(())
+        });
+    }
+
+    /// The state of a lane.
+    pub fn lane(&self, sink: &str) -> Value {
+        let lanes = self.ask("GET", "/api/v1/lanes").json();
+        let lanes = lanes["lanes"].as_array().cloned().unwrap_or_default();
+        lanes.into_iter().find(|lane| lane["sink"] == sink).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails when it has ended already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let log: Vec<String> = self.log().iter().map(ToString::to_string).collect();
+            eprintln!("what the gateway logged:\n{}", log.join("\n"));
+        }
+    }
+}
+
+fn unknown() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 0))
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The head, as it came.
+    pub head: String,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {}", self.body))
+    }
+
+    /// `ErrCode` of the body.
+    pub fn err_code(&self) -> i64 {
+        self.json()["ErrCode"].as_i64().expect("an answer has an ErrCode")
+    }
+
+    /// `ErrMsg` of the body.
+    pub fn err_msg(&self) -> String {
+        self.json()["ErrMsg"].as_str().expect("an answer has an ErrMsg").to_owned()
+    }
+}
+
+/// One request over a connection of its own, by hand: no client library smooths anything over.
+fn exchange(address: SocketAddr, method: &str, target: &str, headers: &str, body: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    let length = body.len();
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).expect("it reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("it answers");
+    let answer = String::from_utf8(answer).expect("it speaks UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}

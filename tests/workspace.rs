@@ -1,0 +1,87 @@
+//! The crates depend one way only, as the architecture draws it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// What each crate of ours may use of ours.
+const MAY_USE: [(&str, &[&str]); 10] = [
+    ("cdr-core", &[]),
+    ("cdr-ingress", &["cdr-core"]),
+    ("cdr-spool", &[]),
+    ("cdr-dispatch", &["cdr-core", "cdr-spool"]),
+    ("cdr-sink-s3", &["cdr-core"]),
+    ("cdr-sink-email", &["cdr-core"]),
+    ("cdr-sink-http", &["cdr-core"]),
+    ("cdr-sink-file", &["cdr-core"]),
+    ("cdr-simulator", &["cdr-core"]),
+    ("cdr-example-sink", &["cdr-core"]),
+];
+
+#[test]
+fn the_arrows_between_the_crates_go_one_way() {
+    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    let ours: BTreeSet<String> = metadata.packages.iter().map(|package| package.name.to_string()).collect();
+    for (name, may_use) in MAY_USE {
+        let package = metadata.packages.iter().find(|package| package.name.as_str() == name).expect(name);
+        let normal = package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+        let uses: BTreeSet<&str> = normal.map(|dependency| dependency.name.as_str()).filter(|name| ours.contains(*name)).collect();
+        let may_use: BTreeSet<&str> = may_use.iter().copied().collect();
+        assert!(uses.is_subset(&may_use), "{name} uses {uses:?}, it may use {may_use:?}");
+    }
+}
+
+#[test]
+fn no_heavy_crate_is_there_twice() {
+    // Not from the metadata: that lists what could be switched on, too.
+    let arguments = ["tree", "--workspace", "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}"];
+    let tree = Command::new(env!("CARGO")).args(arguments).output().unwrap();
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in tree.lines() {
+        let mut words = line.split(' ');
+        if let (Some(name), Some(version)) = (words.next(), words.next()) {
+            versions.entry(name).or_default().insert(version);
+        }
+    }
+    for name in ["hyper", "hyper-util", "http", "rustls", "tokio", "tokio-rustls", "aws-lc-rs", "serde_json"] {
+        assert_eq!(versions[name].len(), 1, "{name}: {:?}", versions[name]);
+    }
+    for name in ["ring", "openssl-sys", "native-tls", "serde_yaml"] {
+        assert!(!versions.contains_key(name), "{name} came in");
+    }
+}
+
+#[test]
+fn a_sink_is_built_without_server_spool_and_configuration() {
+    let metadata = MetadataCommand::new().exec().unwrap();
+    let resolve = metadata.resolve.as_ref().unwrap();
+    for sink in ["cdr-sink-s3", "cdr-sink-email", "cdr-sink-http", "cdr-sink-file", "cdr-example-sink"] {
+        let start = metadata.packages.iter().find(|package| package.name.as_str() == sink).unwrap().id.clone();
+        let mut reached = BTreeSet::new();
+        let mut open = vec![start];
+        while let Some(id) = open.pop() {
+            let node = resolve.nodes.iter().find(|node| node.id == id).unwrap();
+            let normal = node.deps.iter().filter(|dependency| {
+                dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
+            });
+            for dependency in normal {
+                if reached.insert(dependency.pkg.clone()) {
+                    open.push(dependency.pkg.clone());
+                }
+            }
+        }
+        let names: BTreeSet<&str> = metadata
+            .packages
+            .iter()
+            .filter(|package| reached.contains(&package.id))
+            .map(|package| package.name.as_str())
+            .collect();
+        for foreign in ["cdr-spool", "cdr-dispatch", "cdr-ingress", "figment", "clap", "cel"] {
+            assert!(!names.contains(foreign), "{sink} brings {foreign}");
+        }
+    }
+}
