@@ -1,5 +1,6 @@
 //! The gateway as its users have it: the built binary, its configuration file, real receivers.
 
+mod alerts;
 mod configuration;
 mod crash;
 mod main_job;

@@ -37,9 +37,18 @@ impl Routing {
         Self { routes, alerts_to, alert_route: Arc::from([ALERT_ROUTE.to_owned()]) }
     }
 
+    /// Once for each push, after its commit: the routes count it.
     fn decide(self: &Arc<Self>, push: &Push) -> Destinations {
         match push.facts().origin {
             Origin::Push => Destinations::Routed(self.routes.decide(push)),
+            Origin::Alert => Destinations::Alert(Arc::clone(self)),
+        }
+    }
+
+    /// The same for a push that was counted before.
+    fn consider(self: &Arc<Self>, push: &Push) -> Destinations {
+        match push.facts().origin {
+            Origin::Push => Destinations::Routed(self.routes.consider(push)),
             Origin::Alert => Destinations::Alert(Arc::clone(self)),
         }
     }
@@ -163,7 +172,7 @@ impl Store {
 
     /// Where a push goes by the routes of today.
     pub fn decide(&self, push: &Push) -> Destinations {
-        self.routing().decide(push)
+        self.routing().consider(push)
     }
 
     /// Up to `most` pushes from `from` on: from memory when they are fresh, else from disk.
@@ -182,7 +191,7 @@ impl Store {
         let (id, routing) = (self.id(), self.routing());
         let route = |push| {
             let push = stored::from_spool(id, push);
-            Arc::new(Routed { destinations: routing.decide(&push), push })
+            Arc::new(Routed { destinations: routing.consider(&push), push })
         };
         Ok(Read {
             pushes: read.pushes.into_iter().map(route).collect(),

@@ -239,7 +239,7 @@ fn what_is_no_yaml_is_told_with_its_place() {
         ("- a\n- b\n", "gateway.yaml: the file must be a group"),
         ("just text", "gateway.yaml: the file must be a group"),
         ("admin: {}\n---\nadmin: {}\n", "gateway.yaml:3:"),
-        ("admin: 'unterminated\n", "gateway.yaml:1:8"),
+        ("admin: 'unterminated", "gateway.yaml:1:8"),
         ("admin: !other {}\n", "gateway.yaml:1:15: no YAML: unsupported tag"),
         ("? { a: b }\n: c\n", "gateway.yaml:1:3"),
     ] {
@@ -423,6 +423,15 @@ routes:
 }
 
 #[test]
+fn a_wrong_time_zone_is_told_once_and_not_by_each_sink_that_inherits_it() {
+    let yaml = SHIPPED.replace("timezone: Asia/Shanghai", "timezone: Asia/Shanghia");
+    assert_eq!(
+        faults(yaml, &[]),
+        ["gateway.yaml:6:11: timezone: unknown time zone \"Asia/Shanghia\", did you mean \"Asia/Shanghai\"?"]
+    );
+}
+
+#[test]
 fn log_settings_are_read() {
     let log = plan(&sound("log: { format: json, level: debug }"), &[]).log;
     assert_eq!((log.format, log.level), (LogFormat::Json, LogLevel::Debug));
@@ -473,6 +482,7 @@ fn no_fault_tells_a_secret() {
         "sinks: { s: { s3: { bucket: b, secret_access_key: hunter2, endpoint: x } } }".to_owned(),
         "admin: { listen: 0.0.0.0:1, token: { envv: hunter2 } }".to_owned(),
         "admin: { listen: x, token: hunter2 }".to_owned(),
+        "admin: { token: hunter2 }\ningress: { listen: hunter2 }".to_owned(),
         "admin: { token: hunter2\nspool: {}\n".to_owned(),
         "admin: { token: 'hunter2 }".to_owned(),
         "admin: { token: hunter2: hunter2 }".to_owned(),

@@ -125,7 +125,7 @@ pub fn load(
         findings.dedup();
         findings
     };
-    let timezone = plan::timezone_name(&layers).to_owned();
+    let timezone = plan::inherited_timezone(&layers);
     let surroundings = Surroundings { base: source.base().to_owned(), timezone, secret: secrets::fetch };
     match setting::with_surroundings(surroundings, || plan::plan(&layers, kinds, source.base())) {
         Ok((plan, warnings)) => Ok((plan, told(warnings))),

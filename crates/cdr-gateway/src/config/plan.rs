@@ -125,22 +125,24 @@ fn unknown_sections(layers: &Layers) -> Vec<SettingFault> {
 /// TCCC's home, unless the configuration says otherwise.
 const TIMEZONE: &str = "Asia/Shanghai";
 
-/// The name that stands there; the default where none does.
-pub(super) fn timezone_name(layers: &Layers) -> &str {
-    layers.get(&path(["timezone"])).and_then(Value::as_str).unwrap_or(TIMEZONE)
+/// The name of the time zone that sinks inherit. A wrong one is told where it stands, not once more by each of them.
+pub(super) fn inherited_timezone(layers: &Layers) -> String {
+    let named = timezone(layers).ok().and_then(|zone| zone.iana_name().map(str::to_owned));
+    named.unwrap_or_else(|| TIMEZONE.to_owned())
 }
 
 fn timezone(layers: &Layers) -> Result<TimeZone, SettingFault> {
-    if layers.get(&path(["timezone"])).is_some_and(|name| !name.is_string()) {
-        return Err(at("timezone", "expected a name such as Asia/Shanghai"));
-    }
-    let name = timezone_name(layers);
+    let name = match layers.get(&path(["timezone"])) {
+        None => TIMEZONE,
+        Some(Value::String(name)) => name,
+        Some(_) => return Err(at("timezone", "expected a name such as Asia/Shanghai")),
+    };
     tz::db().get(name).map_err(|_| {
         let known: Vec<String> = tz::db().available().map(|name| name.as_str().to_owned()).collect();
-        let meant = setting::nearest(name, known.iter().map(String::as_str));
-        let advice = meant.map_or("a name such as Asia/Shanghai is expected".to_owned(), |m| {
-            format!("did you mean \"{m}\"?")
-        });
+        let advice = match setting::nearest(name, known.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None => "a name such as Asia/Shanghai is expected".to_owned(),
+        };
         at("timezone", format!("unknown time zone \"{name}\", {advice}"))
     })
 }

@@ -1,10 +1,11 @@
 //! What happens in the demo, told as it happens.
 
 use std::{
+    collections::BTreeMap,
     io::Write as _,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use cdr_core::{CallResult, EndStatus};
 use cdr_simulator::{
     calls::{Call, CallCentre},
     crm::Behaviour,
-    sender::{Outgoing, Sender, SenderSettings},
+    sender::{Outgoing, Sender, SenderSettings, Sent},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,12 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Calls a second; a busy centre.
 const RATE: f64 = 25.0;
 
+/// A bad day: more failed sessions than one would like, so that there is something to tell.
+const MIX: &str = "answered=38,transferred=9,outbound=16,aiAgent=4,notAnswer=7,busy=5,numberNotExist=3,\
+                   ivrGiveUp=5,waitingGiveUp=3,ringingGiveUp=2,notWorkTime=2,noSeatOnline=4,error=2";
+
 /// What was pushed and answered with ErrCode 0, once each.
 pub struct SentCalls {
     /// All of them.
     pub calls: Vec<Call>,
-    /// Pushes sent twice on purpose.
-    pub repeats: usize,
 }
 
 impl SentCalls {
@@ -49,9 +52,10 @@ impl SentCalls {
 
 /// Plays all scenes, and waits until every sink has everything.
 pub async fn play(stage: &Stage, demo: &Demo) -> anyhow::Result<SentCalls> {
-    let story = Story { began: Instant::now() };
-    let centre = CallCentre::new(demo.seed);
+    let story = Story { began: Instant::now(), mails_told: AtomicUsize::new(0) };
+    let centre = CallCentre::new(demo.seed).with_mix(MIX.parse()?);
     let calls: Vec<Call> = centre.calls().take(usize::try_from(demo.calls)?).collect();
+    let pushes: Vec<Outgoing> = calls.iter().map(|call| call.body.clone().into()).collect();
     let third = calls.len() / 3;
     let sender = sender(stage)?;
     if demo.r#break == Some(Break::CrmLoses) {
@@ -59,32 +63,43 @@ pub async fn play(stage: &Stage, demo: &Demo) -> anyhow::Result<SentCalls> {
         stage.crm.lock().await.behave(Behaviour::loses().times(3));
     }
 
-    story.tell(&format!("a call centre finishes {} calls; TCCC pushes a record for each", calls.len()));
-    push(stage, &story, &sender, &calls[..third]).await?;
+    story.tell(&format!("a call centre finishes {} calls: {}", calls.len(), kinds(&calls)));
+    push(stage, &story, &sender, &pushes[..third]).await?;
 
     story.tell("TCCC pushes one of them again, as it does when an answer gets lost");
-    let again = Outgoing { body: calls[0].body.clone(), uuid: uuid::Uuid::new_v4() };
-    for _ in 0..2 {
-        let sent = sender.send_one(again.clone()).await;
-        story.tell(&format!("    answered: {}", sent.answer));
-    }
+    let again = sender.send_one(pushes[0].clone()).await;
+    story.tell(&format!("    {}; it is known, and not delivered twice", answered(&again)));
 
     story.tell("somebody pastes the published sample, whose SdkAppId is masked");
     let masked = Bytes::from_static(br#"{"SdkAppId":1400xxx214,"SessionId":"e97be0ab"}"#);
-    story.tell(&format!("    answered: {}", impatient(stage)?.send_one(masked).await.answer));
+    story.tell(&format!("    {}", impatient(stage)?.send_one(masked).await.answer));
 
     story.tell("the CRM goes away; calls go on, and TCCC notices nothing");
     stage.crm.lock().await.go_away().await;
-    push(stage, &story, &sender, &calls[third..2 * third]).await?;
+    push(stage, &story, &sender, &pushes[third..2 * third]).await?;
     tell_lanes(stage, &story);
     story.tell("the CRM is back");
     stage.crm.lock().await.come_back().await?;
-    push(stage, &story, &sender, &calls[2 * third..]).await?;
+    push(stage, &story, &sender, &pushes[2 * third..]).await?;
 
     story.tell("no more calls; what waits is delivered");
     until_delivered(stage, &story).await?;
-    // The repeat above was a push of its own first: another UUID than the call had.
-    Ok(SentCalls { calls, repeats: 1 })
+    Ok(SentCalls { calls })
+}
+
+/// How many of which kind, most first.
+fn kinds(calls: &[Call]) -> String {
+    let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
+    for call in calls {
+        *counted.entry(call.kind.as_str()).or_default() += 1;
+    }
+    let mut counted: Vec<(&str, usize)> = counted.into_iter().collect();
+    counted.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    counted.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+}
+
+fn answered(sent: &Sent) -> &'static str {
+    if sent.is_taken() { "answered with ErrCode 0" } else { "not taken" }
 }
 
 fn sender(stage: &Stage) -> anyhow::Result<Sender> {
@@ -98,14 +113,13 @@ fn impatient(stage: &Stage) -> anyhow::Result<Sender> {
     Sender::new(SenderSettings { retry_waits: Vec::new(), ..SenderSettings::new(url) })
 }
 
-async fn push(stage: &Stage, story: &Story, sender: &Sender, calls: &[Call]) -> anyhow::Result<()> {
-    let bodies: Vec<Outgoing> = calls.iter().map(|call| call.body.clone().into()).collect();
+async fn push(stage: &Stage, story: &Story, sender: &Sender, pushes: &[Outgoing]) -> anyhow::Result<()> {
     let taken = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&taken);
-    let counting = move |_: &Outgoing, sent: &cdr_simulator::sender::Sent| {
+    let counting = move |_: &Outgoing, sent: &Sent| {
         count.fetch_add(u64::from(sent.is_taken()), Ordering::Relaxed);
     };
-    let pushing = sender.run(bodies, counting, CancellationToken::new());
+    let pushing = sender.run(pushes.to_vec(), counting, CancellationToken::new());
     tokio::pin!(pushing);
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let summary = loop {
@@ -154,6 +168,7 @@ async fn until_delivered(stage: &Stage, story: &Story) -> anyhow::Result<()> {
 /// Tells what happens, with the seconds since the beginning.
 struct Story {
     began: Instant,
+    mails_told: AtomicUsize,
 }
 
 impl Story {
@@ -165,7 +180,11 @@ impl Story {
 
     async fn progress(&self, stage: &Stage, taken: u64) {
         let objects = stage.s3.objects(super::stage::BUCKET).len();
-        let mails = stage.mailbox.mails().len();
+        let mails = stage.mailbox.mails();
+        for mail in &mails[self.mails_told.swap(mails.len(), Ordering::Relaxed)..] {
+            self.tell(&format!("    a mail: {}", mail.subject));
+        }
+        let mails = mails.len();
         let calls = stage.crm.lock().await.kept();
         let pushes = if taken > 0 { format!("answered {taken:>4}   ") } else { String::new() };
         self.tell(&format!("    {pushes}S3 holds {objects} objects   CRM {calls} calls   mailbox {mails} mails"));

@@ -1,0 +1,47 @@
+//! What the gateway tells its operators about itself, through the outbox.
+
+use cdr_simulator::crm::{Behaviour, Crm};
+use cdr_tests::{Process, until};
+use serde_json::json;
+
+use super::{configuration, files, outbox};
+
+/// Waits for a mail whose subject holds these words.
+fn until_mail(gateway: &Process, words: &str) -> String {
+    until(words, || outbox(gateway.folder()).into_iter().find(|mail| mail.lines().next().unwrap_or("").contains(words)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn troubles_are_told_by_mail_and_so_is_their_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let crm = Crm::start("127.0.0.1:0").await.unwrap();
+    crm.behave(Behaviour::status(422).body("{\"error\":\"no owner\"}"));
+    let mut settings = configuration(&crm.url());
+    settings["alerts"] = json!({ "to": ["on-call"], "silence": "3s" });
+    settings["ingress"]["verify"] = json!([{ "basic": { "username": "tccc", "password": "p4ssw0rd-of-tests" } }]);
+    let gateway = Process::start(folder.path(), &settings.to_string());
+
+    until_mail(&gateway, "no push for");
+    assert_eq!(gateway.push("cdr", b"{}", None).status, 401);
+    let refused = until_mail(&gateway, "refused at the door");
+    assert!(!refused.contains("p4ssw0rd"), "{refused}");
+
+    settings["ingress"].as_object_mut().unwrap().remove("verify");
+    std::fs::write(folder.path().join("gateway.yaml"), "sinks: [").unwrap();
+    gateway.hang_up();
+    until_mail(&gateway, "was not taken");
+    std::fs::write(folder.path().join("gateway.yaml"), settings.to_string()).unwrap();
+    gateway.hang_up();
+    until_mail(&gateway, "configuration is good again");
+
+    assert_eq!(gateway.push("cdr", b"{}", None).status, 400);
+    until_mail(&gateway, "in quarantine");
+    gateway.push("cdr", br#"{"SessionId":"unwanted","EndStatusString":"ok"}"#, None);
+    let dead = until_mail(&gateway, "dead letter");
+    assert!(dead.contains("unwanted") && dead.contains("422"), "{dead}");
+    until_mail(&gateway, "pushes come again");
+
+    // Alerts are for people: no archive, no CRM gets them.
+    assert_eq!(files(&folder.path().join("data/archive"), ".json").len(), 1);
+    assert_eq!(crm.received().len(), 1);
+}
