@@ -11,6 +11,10 @@ demo *ARGS:
 test:
     cargo test --workspace
 
+# What it costs, beside two references; see docs/performance.md. `just bench --write docs/performance.md` keeps the tables.
+bench *ARGS:
+    cargo bench -p cdr-bench --bench gateway -- {{ARGS}}
+
 # What a change must pass.
 ci:
     .ci/run

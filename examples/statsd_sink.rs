@@ -45,7 +45,10 @@ impl SinkConfig for StatsdSettings {
     fn build(self, _name: &SinkName) -> Result<StatsdSink, BuildError> {
         let is_plain = self.prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_');
         if !is_plain {
-            return Err(BuildError::at("prefix", "only letters, digits, dots and underscores can be part of a name"));
+            return Err(BuildError::at(
+                "prefix",
+                "only letters, digits, dots and underscores can be part of a name",
+            ));
         }
         Ok(StatsdSink { address: self.address, prefix: self.prefix, socket: OnceLock::new() })
     }
@@ -64,13 +67,17 @@ impl Sink for StatsdSink {
     async fn deliver(&self, batch: &Batch) -> Report {
         let socket = match self.socket() {
             Ok(socket) => socket,
-            Err(error) => return Report::unavailable(batch, Unavailable::new(format!("no UDP socket: {error}"))),
+            Err(error) => {
+                return Report::unavailable(batch, Unavailable::new(format!("no UDP socket: {error}")));
+            }
         };
         let mut report = Report::untried(batch);
         for (index, push) in batch.pushes().enumerate() {
             let outcome = match socket.send_to(self.datagram(push).as_bytes(), self.address) {
                 Ok(_) => Outcome::Delivered(Receipt::new(format!("sent to {}", self.address))),
-                Err(error) => Outcome::Retry(Failure::new(format!("cannot send to {}: {error}", self.address))),
+                Err(error) => {
+                    Outcome::Retry(Failure::new(format!("cannot send to {}: {error}", self.address)))
+                }
             };
             report.set(index, outcome);
         }

@@ -42,7 +42,8 @@ fn every_configuration_here_is_good() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sinks = cdr_gateway::builtin_sinks().with::<StatsdSettings>();
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect();
+    let files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect();
     assert!(!files.is_empty());
     let secrets = [("TCCC_PASSWORD", "x"), ("SMTP_PASSWORD", "x"), ("CRM_TOKEN", "x")];
     for path in files {

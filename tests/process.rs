@@ -129,7 +129,8 @@ impl Process {
             }
             process.log().into_iter().find(|line| line["message"] == "ready: pushes are taken")
         });
-        let address = |name: &str| ready[name].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        let address =
+            |name: &str| ready[name].as_str().and_then(|text| text.parse().ok()).expect("an address");
         (process.door, process.admin) = (address("address"), address("admin"));
         process
     }

@@ -27,8 +27,10 @@ fn the_arrows_between_the_crates_go_one_way() {
     let ours: BTreeSet<String> = metadata.packages.iter().map(|package| package.name.to_string()).collect();
     for (name, may_use) in MAY_USE {
         let package = metadata.packages.iter().find(|package| package.name.as_str() == name).expect(name);
-        let normal = package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
-        let uses: BTreeSet<&str> = normal.map(|dependency| dependency.name.as_str()).filter(|name| ours.contains(*name)).collect();
+        let normal =
+            package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+        let uses: BTreeSet<&str> =
+            normal.map(|dependency| dependency.name.as_str()).filter(|name| ours.contains(*name)).collect();
         let may_use: BTreeSet<&str> = may_use.iter().copied().collect();
         assert!(uses.is_subset(&may_use), "{name} uses {uses:?}, it may use {may_use:?}");
     }
@@ -37,7 +39,8 @@ fn the_arrows_between_the_crates_go_one_way() {
 #[test]
 fn no_heavy_crate_is_there_twice() {
     // Not from the metadata: that lists what could be switched on, too.
-    let arguments = ["tree", "--workspace", "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}"];
+    let arguments =
+        ["tree", "--workspace", "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}"];
     let tree = Command::new(env!("CARGO")).args(arguments).output().unwrap();
     let tree = String::from_utf8(tree.stdout).unwrap();
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -47,7 +50,8 @@ fn no_heavy_crate_is_there_twice() {
             versions.entry(name).or_default().insert(version);
         }
     }
-    for name in ["hyper", "hyper-util", "http", "rustls", "tokio", "tokio-rustls", "aws-lc-rs", "serde_json"] {
+    for name in ["hyper", "hyper-util", "http", "rustls", "tokio", "tokio-rustls", "aws-lc-rs", "serde_json"]
+    {
         assert_eq!(versions[name].len(), 1, "{name}: {:?}", versions[name]);
     }
     for name in ["ring", "openssl-sys", "native-tls", "serde_yaml"] {
@@ -60,7 +64,8 @@ fn a_sink_is_built_without_server_spool_and_configuration() {
     let metadata = MetadataCommand::new().exec().unwrap();
     let resolve = metadata.resolve.as_ref().unwrap();
     for sink in ["cdr-sink-s3", "cdr-sink-email", "cdr-sink-http", "cdr-sink-file", "cdr-example-sink"] {
-        let start = metadata.packages.iter().find(|package| package.name.as_str() == sink).unwrap().id.clone();
+        let start =
+            metadata.packages.iter().find(|package| package.name.as_str() == sink).unwrap().id.clone();
         let mut reached = BTreeSet::new();
         let mut open = vec![start];
         while let Some(id) = open.pop() {

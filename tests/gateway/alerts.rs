@@ -8,7 +8,9 @@ use super::{configuration, files, outbox};
 
 /// Waits for a mail whose subject holds these words.
 fn until_mail(gateway: &Process, words: &str) -> String {
-    until(words, || outbox(gateway.folder()).into_iter().find(|mail| mail.lines().next().unwrap_or("").contains(words)))
+    until(words, || {
+        outbox(gateway.folder()).into_iter().find(|mail| mail.lines().next().unwrap_or("").contains(words))
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,7 +20,8 @@ async fn troubles_are_told_by_mail_and_so_is_their_end() {
     crm.behave(Behaviour::status(422).body("{\"error\":\"no owner\"}"));
     let mut settings = configuration(&crm.url());
     settings["alerts"] = json!({ "to": ["on-call"], "silence": "3s" });
-    settings["ingress"]["verify"] = json!([{ "basic": { "username": "tccc", "password": "p4ssw0rd-of-tests" } }]);
+    settings["ingress"]["verify"] =
+        json!([{ "basic": { "username": "tccc", "password": "p4ssw0rd-of-tests" } }]);
     let gateway = Process::start(folder.path(), &settings.to_string());
 
     until_mail(&gateway, "no push for");

@@ -36,7 +36,8 @@ routes:
         ("gateway.yaml:16:", "did you mean"),
     ];
     for (place, words) in expect {
-        let told = |line: &str| line.starts_with(place) && (line.contains(words) || place == "gateway.yaml:15:");
+        let told =
+            |line: &str| line.starts_with(place) && (line.contains(words) || place == "gateway.yaml:15:");
         assert!(checked.stdout.lines().any(told), "{place} {words} in\n{}", checked.stdout);
     }
     assert_eq!(checked.stdout.lines().count(), 6, "{}", checked.stdout);
@@ -69,7 +70,19 @@ async fn a_broken_reload_changes_nothing_and_a_good_one_drops_nothing() {
     let url = format!("http://{}/", gateway.door);
     let path = folder.path().to_owned();
     let load = std::thread::spawn(move || {
-        let arguments = ["send", "--count", "2000", "--connections", "8", "--rate", "800", "--retries", "0", "--url", &url];
+        let arguments = [
+            "send",
+            "--count",
+            "2000",
+            "--connections",
+            "8",
+            "--rate",
+            "800",
+            "--retries",
+            "0",
+            "--url",
+            &url,
+        ];
         cli(&path, &arguments, &[])
     });
     let successful = |value: &str| {

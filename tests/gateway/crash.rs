@@ -59,7 +59,8 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
         let stop = Arc::new(AtomicBool::new(false));
         let workers: Vec<_> = (0..4_u64)
             .map(|worker| {
-                let (stop, acknowledged, centre) = (Arc::clone(&stop), Arc::clone(&acknowledged), centre.clone());
+                let (stop, acknowledged, centre) =
+                    (Arc::clone(&stop), Arc::clone(&acknowledged), centre.clone());
                 thread::spawn(move || {
                     let mut line = Line::new(door);
                     for number in 0.. {
@@ -76,7 +77,9 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
                 })
             })
             .collect();
-        let moment = u64::from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_micros());
+        let moment = u64::from(
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_micros(),
+        );
         thread::sleep(Duration::from_millis(100 + moment % 300));
         gateway.kill();
         stop.store(true, Ordering::Relaxed);
@@ -90,9 +93,14 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     let mut copies: HashMap<[u8; 32], usize> = HashMap::new();
     archived.iter().for_each(|body| *copies.entry(sha256(body)).or_default() += 1);
     let at_crm = crm.digests();
-    let lost = acknowledged.keys().filter(|sha| !copies.contains_key(*sha) || !at_crm.contains_key(*sha)).count();
+    let lost =
+        acknowledged.keys().filter(|sha| !copies.contains_key(*sha) || !at_crm.contains_key(*sha)).count();
     let twice = copies.values().filter(|&&count| count > 1).count();
-    println!("{} acknowledged, {lost} lost, {twice} archived twice, {} repeats at the CRM", acknowledged.len(), crm.repeats());
+    println!(
+        "{} acknowledged, {lost} lost, {twice} archived twice, {} repeats at the CRM",
+        acknowledged.len(),
+        crm.repeats()
+    );
     assert_eq!((lost, twice), (0, 0));
 }
 
@@ -108,7 +116,10 @@ impl Line {
     fn push(&mut self, body: &[u8]) -> Option<bool> {
         use std::io::{Read as _, Write as _};
         let stream = self.0.as_mut()?;
-        let head = format!("POST /?action=cdr&version=1 HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /?action=cdr&version=1 HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all(&[head.as_bytes(), body].concat()).ok()?;
         let mut answer = Vec::new();
         let mut part = [0; 1024];

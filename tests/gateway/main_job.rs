@@ -3,7 +3,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use cdr_core::CallResult;
-use cdr_simulator::crm::{Behaviour, Crm};
+use cdr_simulator::{
+    crm::{Behaviour, Crm},
+    s3::{Keys, S3Receiver},
+};
 use cdr_tests::{Process, cli, until};
 use serde_json::json;
 
@@ -83,7 +86,8 @@ async fn a_crm_that_refuses_is_named_by_readyz_and_leaves_it_ready() {
     crm.behave(Behaviour::status(401));
     let gateway = Process::start(folder.path(), &configuration(&crm.url()).to_string());
     gateway.push("cdr", br#"{"SessionId":"s","EndStatusString":"ok"}"#, None);
-    let paused = until("the lane pauses", || Some(gateway.lane("crm")).filter(|lane| !lane["paused"].is_null()));
+    let paused =
+        until("the lane pauses", || Some(gateway.lane("crm")).filter(|lane| !lane["paused"].is_null()));
     assert!(paused["paused"]["reason"].as_str().unwrap().contains("401"), "{paused}");
     let ready = gateway.ask("GET", "/readyz");
     assert_eq!((ready.status, &ready.json()["sick_sinks"][0]["sink"]), (200, &json!("crm")));
@@ -104,20 +108,25 @@ async fn send_pushes_files_and_made_up_calls_as_tccc_would() {
     let sent = cli(folder.path(), &["send", "call.json", "--url", &url], &[]);
     assert_eq!(sent.code, Some(0), "{}", sent.stderr);
     assert!(sent.stdout.contains("call.json"), "{}", sent.stdout);
-    let sent = cli(folder.path(), &["send", "--count", "50", "--connections", "4", "--url", &url, "--quiet"], &[]);
+    let sent =
+        cli(folder.path(), &["send", "--count", "50", "--connections", "4", "--url", &url, "--quiet"], &[]);
     assert!(sent.stderr.contains("50 pushes") && sent.stdout.is_empty(), "{}{}", sent.stdout, sent.stderr);
-    until("all archived", || {
-        (files(&folder.path().join("data/archive"), ".json").len() == 51).then_some(())
-    });
+    until("all archived", || (files(&folder.path().join("data/archive"), ".json").len() == 51).then_some(()));
     let nobody = cli(folder.path(), &["send", "--retries", "0", "--url", "http://127.0.0.1:1/"], &[]);
     assert_eq!(nobody.code, Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_spools_archive_side_by_side_in_one_place() {
+async fn two_spools_archive_side_by_side_in_one_bucket() {
     let folder = tempfile::tempdir().unwrap();
-    let configuration = configuration("http://127.0.0.1:1/").to_string();
-    let push_ten = |gateway: Process, name: &str| {
+    let s3 = S3Receiver::start(0, &["cdr"], Keys::new("KEY", "secret-of-tests")).await.unwrap();
+    let mut settings = configuration("http://127.0.0.1:1/");
+    settings["sinks"]["archive"] = json!({ "s3": {
+        "bucket": "cdr", "region": "us-east-1", "endpoint": s3.endpoint(), "path_style": true,
+        "access_key_id": "KEY", "secret_access_key": "secret-of-tests",
+    } });
+    let push_ten = |name: &str| {
+        let gateway = Process::start(folder.path(), &settings.to_string());
         for number in 0..10 {
             let body = format!(r#"{{"SessionId":"{name}-{number}","EndStatusString":"busy"}}"#);
             assert_eq!(gateway.push("cdr", body.as_bytes(), None).err_code(), 0);
@@ -125,13 +134,13 @@ async fn two_spools_archive_side_by_side_in_one_place() {
         gateway.until_delivered();
         assert_eq!(gateway.terminate(), Some(0));
     };
-    push_ten(Process::start(folder.path(), &configuration), "before");
-    let before: HashSet<_> = files(&folder.path().join("data/archive"), ".json").into_iter().collect();
+    push_ten("before");
     std::fs::remove_dir_all(folder.path().join("data/spool")).unwrap();
-    push_ten(Process::start(folder.path(), &configuration), "after");
-    let after: HashSet<_> = files(&folder.path().join("data/archive"), ".json").into_iter().collect();
-    assert_eq!((before.len(), after.len()), (10, 20));
-    assert!(after.is_superset(&before));
+    push_ten("after");
+    let objects = s3.objects("cdr");
+    let bodies: HashSet<_> = objects.iter().map(|object| object.bytes.clone()).collect();
+    assert_eq!((objects.len(), bodies.len()), (20, 20));
+    assert!(objects.iter().all(|object| object.puts == 1 && !object.overwritten), "{objects:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,8 @@ async fn every_invalid_sample_is_refused_with_its_place_and_kept_once() {
 
     let list = cli(folder.path(), &["quarantine", "list", "--format", "json"], &[]);
     assert_eq!(list.code, Some(0), "{}", list.stderr);
-    let entries: Vec<serde_json::Value> = list.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let entries: Vec<serde_json::Value> =
+        list.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(entries.len(), names.len(), "{}", list.stdout);
     let show = |entry: &serde_json::Value| {
         let shown = cli(folder.path(), &["quarantine", "show", &entry["number"].to_string(), "--raw"], &[]);
@@ -40,7 +41,8 @@ async fn every_invalid_sample_is_refused_with_its_place_and_kept_once() {
         shown.bytes
     };
     let mut held: Vec<Vec<u8>> = entries.iter().map(show).collect();
-    let mut sent: Vec<Vec<u8>> = names.iter().map(|name| sample(&format!("invalid/{name}")).to_vec()).collect();
+    let mut sent: Vec<Vec<u8>> =
+        names.iter().map(|name| sample(&format!("invalid/{name}")).to_vec()).collect();
     held.sort();
     sent.sort();
     assert!(held == sent, "the bytes in quarantine are not those that were sent");
@@ -57,7 +59,8 @@ async fn a_wrong_password_is_refused_and_no_log_line_tells_a_secret() {
     assert_eq!((answer.status, answer.err_code()), (401, 401));
     let url = format!("http://{}/", gateway.door);
     let password = [("PASSWORD", "a-secret-of-tests")];
-    let arguments = ["send", "--url", &url, "--username", "tccc", "--password-env", "PASSWORD", "--retries", "0"];
+    let arguments =
+        ["send", "--url", &url, "--username", "tccc", "--password-env", "PASSWORD", "--retries", "0"];
     let sent = cli(folder.path(), &arguments, &password);
     assert_eq!(sent.code, Some(0), "{}", sent.stderr);
     let wrong = cli(folder.path(), &arguments, &[("PASSWORD", "another-secret")]);

@@ -184,7 +184,7 @@ async fn alerts_speak_for_themselves_and_say_when_they_are_over() {
 }
 
 #[tokio::test]
-async fn alerts_of_a_kind_gather_and_never_wait_behind_calls() {
+async fn alerts_gather_by_kind_and_sessions_by_status() {
     let server = plain_server().await;
     let sink = email(settings(&server, json!({})));
     let of = |push: Arc<Push>| sink.partition(&push);
@@ -192,7 +192,10 @@ async fn alerts_of_a_kind_gather_and_never_wait_behind_calls() {
     assert_eq!(paused, of(alert(AlertKind::Paused, "archive", "y", true)));
     assert_ne!(paused, of(alert(AlertKind::Disk, "spool", "x", false)));
     assert_ne!(paused, of(no_seat()));
-    assert_eq!(of(no_seat()), of(push("record", r#"{"SessionId":"x"}"#)));
+    // A first system error is told at once, although missing agents were told a minute ago.
+    assert_ne!(of(no_seat()), of(push("cdr", r#"{"SessionId":"x","EndStatusString":"error"}"#)));
+    let invented = |status| of(push("cdr", format!(r#"{{"SessionId":"x","EndStatusString":"{status}"}}"#)));
+    assert_eq!(invented("new1"), invented("new2"));
 }
 
 #[tokio::test]

@@ -8,10 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use cdr_core::{
-    Alert, Batch, Delivery, Facts, Incoming, Intake, NotStored, Origin, Outcome as Sent, Position, Push, Quarantined,
-    SinkName, Stored, Suspect, registry::AnySink,
+    Alert, Batch, Delivery, Facts, Incoming, Intake, NotStored, Origin, Outcome as Sent, Position, Push,
+    Quarantined, SinkName, Stored, Suspect, registry::AnySink,
 };
-use cdr_spool::{AppendError, Appended, ControlError, DeadLetter, NewLane, OpenError, ReadError, Recovery, Settings};
+use cdr_spool::{
+    AppendError, Appended, ControlError, DeadLetter, NewLane, OpenError, ReadError, Recovery, Settings,
+};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
@@ -20,7 +22,8 @@ use crate::{
     event::Event,
     lane::{Control, Lane, LaneHandle, LanePlan, LaneSnapshot},
     route::Routes,
-    store::{Routing, Store, blocking},
+    routing::Routing,
+    store::{Store, blocking},
     stored,
 };
 
@@ -95,7 +98,8 @@ impl Dispatcher {
         let (kept, new): (Vec<_>, Vec<_>) =
             plan.lanes.into_iter().partition(|lane| self.lock().contains_key(&lane.name));
         let stays = |name: &SinkName| kept.iter().any(|lane| lane.name == *name);
-        let gone: Vec<Running> = self.lock().extract_if(.., |name, _| !stays(name)).map(|(_, lane)| lane).collect();
+        let gone: Vec<Running> =
+            self.lock().extract_if(.., |name, _| !stays(name)).map(|(_, lane)| lane).collect();
         for lane in gone {
             tokio::spawn(stop_lane(lane.handle, grace));
         }
@@ -140,7 +144,9 @@ impl Dispatcher {
         let running = self.lock();
         let is_parked = |name: &str| !running.keys().any(|sink| sink.as_str() == name);
         let known = self.store.spool().lanes().into_iter().filter(|(name, _)| is_parked(name));
-        known.map(|(name, state)| Parked { name, next: stored::position(state.next), open: state.open.len() }).collect()
+        known
+            .map(|(name, state)| Parked { name, next: stored::position(state.next), open: state.open.len() })
+            .collect()
     }
 
     /// Tells the operators something: through the spool like any push, so that it is neither lost nor repeated;
@@ -165,7 +171,12 @@ impl Dispatcher {
     ///
     /// # Errors
     /// The disk cannot be read.
-    pub async fn dead_letters(&self, lane: &str, after: Position, most: usize) -> Result<Vec<DeadLetter>, ReadError> {
+    pub async fn dead_letters(
+        &self,
+        lane: &str,
+        after: Position,
+        most: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
         let (spool, lane) = (self.store.spool().clone(), lane.to_owned());
         blocking(move || spool.dead_letters(&lane, stored::spool_position(after), most)).await
     }
@@ -174,7 +185,11 @@ impl Dispatcher {
     ///
     /// # Errors
     /// It could not be made durable, or there is no such lane.
-    pub async fn retry_dead(&self, lane: &str, positions: &[Position]) -> Result<Vec<Position>, ControlError> {
+    pub async fn retry_dead(
+        &self,
+        lane: &str,
+        positions: &[Position],
+    ) -> Result<Vec<Position>, ControlError> {
         let reopened = self.store.spool().reopen(lane, &to_spool(positions)).await?;
         let reopened: Vec<Position> = reopened.into_iter().map(stored::position).collect();
         if let Some(control) = self.control_of(lane) {
@@ -193,7 +208,11 @@ impl Dispatcher {
     ///
     /// # Errors
     /// It could not be made durable, or there is no such lane.
-    pub async fn discard_dead(&self, lane: &str, positions: &[Position]) -> Result<Vec<Position>, ControlError> {
+    pub async fn discard_dead(
+        &self,
+        lane: &str,
+        positions: &[Position],
+    ) -> Result<Vec<Position>, ControlError> {
         let discarded = self.store.spool().discard(lane, &to_spool(positions)).await?;
         Ok(discarded.into_iter().map(stored::position).collect())
     }
@@ -206,7 +225,9 @@ impl Dispatcher {
         // Outcomes that a broken disk never takes must not hold the process for ever; they repeat after the start.
         let all = async { while stopping.join_next().await.is_some() {} };
         if tokio::time::timeout(grace + Duration::from_secs(3), all).await.is_err() {
-            error!("some outcomes could not be made durable; their pushes are delivered again after the next start");
+            error!(
+                "some outcomes could not be made durable; their pushes are delivered again after the next start"
+            );
         }
         self.store.spool().close().await;
     }

@@ -12,7 +12,7 @@
 //! * [`store`]: the spool in the words of pushes; routes each push once, right after its commit.
 //! * [`lane`]: what drives one sink: reads ahead, tries, settles, waits. The heart of this crate.
 //! * [`retry`]: the arithmetic of back-off.
-//! * [`route`] and [`expression`]: which push goes where.
+//! * [`routing`], [`route`] and [`expression`]: which push goes where.
 //! * [`window`], [`stored`], [`event`]: what is live, how facts lie in the spool, what operators are told.
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ pub mod expression;
 pub mod lane;
 pub mod retry;
 pub mod route;
+pub mod routing;
 pub mod store;
 pub mod stored;
 pub mod window;

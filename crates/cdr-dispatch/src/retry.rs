@@ -24,7 +24,12 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { initial: Duration::from_secs(1), factor: 2, max: Duration::from_secs(600), give_up_after: None }
+        Self {
+            initial: Duration::from_secs(1),
+            factor: 2,
+            max: Duration::from_secs(600),
+            give_up_after: None,
+        }
     }
 }
 
@@ -82,7 +87,9 @@ impl RetrySettings {
             give_up_after: self.give_up_after.or(base.give_up_after),
         };
         match policy {
-            RetryPolicy { initial: Duration::ZERO, .. } => Err(("initial", "must be longer than 0".to_owned())),
+            RetryPolicy { initial: Duration::ZERO, .. } => {
+                Err(("initial", "must be longer than 0".to_owned()))
+            }
             RetryPolicy { factor: 0, .. } => Err(("factor", "must be at least 1".to_owned())),
             RetryPolicy { initial, max, .. } if max < initial => {
                 Err(("max", format!("must be at least initial, which is {initial:?}")))

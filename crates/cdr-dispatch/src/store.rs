@@ -6,81 +6,18 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use cdr_core::{Incoming, Origin, Position, Push, SinkName, SpoolId};
+use cdr_core::{Incoming, Position, Push, SinkName, SpoolId};
 use cdr_spool::{NewLane, OpenError, Outcome, ReadError, Recovery, Settings, Spool};
 use tokio::sync::watch;
 
 use crate::{
-    route::{Decision, Routes},
+    routing::{Destinations, Routing},
     stored,
     window::{Routed, Window},
 };
 
 /// Bytes of bodies that a lane on backlog reads at a time.
 const BACKLOG_BYTES: usize = 1 << 20;
-
-/// The route that the gateway's own alerts come by.
-const ALERT_ROUTE: &str = "gateway alerts";
-
-/// Who gets what at present; a reload replaces it as a whole.
-pub struct Routing {
-    /// The routes, for pushes.
-    pub routes: Routes,
-    /// The sinks that get the gateway's own alerts.
-    pub alerts_to: Vec<SinkName>,
-    alert_route: Arc<[String]>,
-}
-
-impl Routing {
-    /// Routes for pushes, and sinks for alerts.
-    pub fn new(routes: Routes, alerts_to: Vec<SinkName>) -> Self {
-        Self { routes, alerts_to, alert_route: Arc::from([ALERT_ROUTE.to_owned()]) }
-    }
-
-    /// Once for each push, after its commit: the routes count it.
-    fn decide(self: &Arc<Self>, push: &Push) -> Destinations {
-        match push.facts().origin {
-            Origin::Push => Destinations::Routed(self.routes.decide(push)),
-            Origin::Alert => Destinations::Alert(Arc::clone(self)),
-        }
-    }
-
-    /// The same for a push that was counted before.
-    fn consider(self: &Arc<Self>, push: &Push) -> Destinations {
-        match push.facts().origin {
-            Origin::Push => Destinations::Routed(self.routes.consider(push)),
-            Origin::Alert => Destinations::Alert(Arc::clone(self)),
-        }
-    }
-}
-
-/// Where one push goes.
-#[derive(Clone)]
-pub enum Destinations {
-    /// As the routes say.
-    Routed(Decision),
-    /// To the sinks for alerts.
-    Alert(Arc<Routing>),
-}
-
-impl Destinations {
-    /// The routes that name this sink for the push; none when it does not go there.
-    pub fn to(&self, sink: &SinkName) -> Option<Arc<[String]>> {
-        match self {
-            Self::Routed(decision) => decision.routes_to(sink),
-            Self::Alert(routing) => routing.alerts_to.contains(sink).then(|| Arc::clone(&routing.alert_route)),
-        }
-    }
-}
-
-impl std::fmt::Debug for Destinations {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Routed(decision) => decision.fmt(f),
-            Self::Alert(_) => f.write_str("Alert"),
-        }
-    }
-}
 
 /// What a lane read.
 pub struct Read {
@@ -126,7 +63,11 @@ impl Store {
     ///
     /// # Errors
     /// The spool cannot be opened.
-    pub fn open(settings: Settings, lanes: &[NewLane], routing: Routing) -> Result<(Self, Recovery), OpenError> {
+    pub fn open(
+        settings: Settings,
+        lanes: &[NewLane],
+        routing: Routing,
+    ) -> Result<(Self, Recovery), OpenError> {
         let live = Arc::new(Live {
             id: OnceLock::new(),
             window: Window::default(),
@@ -134,7 +75,8 @@ impl Store {
             committed: watch::Sender::new(Position(0)),
         });
         let writer = Arc::clone(&live);
-        let (spool, recovery) = Spool::open(settings, lanes, Box::new(move |pushes| writer.committed(pushes)))?;
+        let (spool, recovery) =
+            Spool::open(settings, lanes, Box::new(move |pushes| writer.committed(pushes)))?;
         live.id.get_or_init(|| stored::spool_id(spool.identity()));
         live.committed.send_replace(stored::position(spool.end()));
         Ok((Self { spool, live }, recovery))
@@ -223,7 +165,8 @@ impl Store {
         lane: &SinkName,
         outcomes: Vec<(Position, Outcome)>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let outcomes = outcomes.into_iter().map(|(position, outcome)| (stored::spool_position(position), outcome));
+        let outcomes =
+            outcomes.into_iter().map(|(position, outcome)| (stored::spool_position(position), outcome));
         Box::pin(self.spool.record(lane.as_str(), outcomes.collect()))
     }
 }

@@ -98,7 +98,9 @@ pub fn suspect_facts(stored: &cdr_spool::StoredQuarantine) -> Option<Facts> {
 
 /// The spool holds only what the door let in, so this is always an action; should a disk lie, no panic.
 fn action(text: &str) -> Action {
-    text.parse().or_else(|_| "unreadable".parse()).unwrap_or_else(|_| unreachable!("a plain word is an action"))
+    text.parse()
+        .or_else(|_| "unreadable".parse())
+        .unwrap_or_else(|_| unreachable!("a plain word is an action"))
 }
 
 /// A position in the words of the spool.

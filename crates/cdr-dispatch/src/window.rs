@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc, sync::Mutex, sync::PoisonError};
 
 use cdr_core::{Position, Push};
 
-use crate::store::Destinations;
+use crate::routing::Destinations;
 
 /// A push and where it goes.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use cdr_core::{
-    Alert, AlertKind, Batch, Batching, Facts, Failure, Incoming, Intake as _, Origin, Outcome, Position, Receipt,
-    Report, Sink, SinkName, Unavailable, registry::AnySink,
+    Alert, AlertKind, Batch, Batching, Facts, Failure, Incoming, Intake as _, Origin, Outcome, Position,
+    Receipt, Report, Sink, SinkName, Unavailable, registry::AnySink,
 };
 use cdr_dispatch::{
     Dispatcher, Event, LanePlan, LaneSnapshot, Plan, RetryPolicy,
@@ -266,7 +266,10 @@ async fn a_rejected_push_is_a_dead_letter_that_a_person_can_send_again() {
     let folder = tempfile::tempdir().unwrap();
     let sink = Told::new();
     let reject = |batch: &Batch| {
-        Report::all(batch, &Outcome::Reject(Failure::new("it answered 422").quoting(b"{\"error\":\"no owner\"}")))
+        Report::all(
+            batch,
+            &Outcome::Reject(Failure::new("it answered 422").quoting(b"{\"error\":\"no owner\"}")),
+        )
     };
     sink.answers(reject);
     let (dispatcher, mut events) = open(folder.path(), plan(vec![lane("sink", &sink)]));
@@ -275,7 +278,10 @@ async fn a_rejected_push_is_a_dead_letter_that_a_person_can_send_again() {
     until_idle(&dispatcher).await;
     let dead = dispatcher.dead_letters("sink", Position(0), 10).await.unwrap();
     assert_eq!((dead.len(), dead[0].attempts), (1, 1));
-    assert_eq!((dead[0].reason.as_str(), dead[0].excerpt.as_str()), ("it answered 422", "{\"error\":\"no owner\"}"));
+    assert_eq!(
+        (dead[0].reason.as_str(), dead[0].excerpt.as_str()),
+        ("it answered 422", "{\"error\":\"no owner\"}")
+    );
     sink.answers(good);
     assert_eq!(dispatcher.retry_dead("sink", &[position]).await.unwrap(), [position]);
     until("delivered", || snapshot(&dispatcher, "sink").delivered == 1).await;
@@ -335,7 +341,8 @@ async fn a_sink_that_panics_costs_a_retry() {
 #[tokio::test(flavor = "multi_thread")]
 async fn spaced_batches_send_the_first_at_once_and_gather_the_others() {
     let folder = tempfile::tempdir().unwrap();
-    let batching = Batching { pushes: 1000, bytes: usize::MAX, wait: Duration::ZERO, spacing: Duration::from_secs(1) };
+    let batching =
+        Batching { pushes: 1000, bytes: usize::MAX, wait: Duration::ZERO, spacing: Duration::from_secs(1) };
     let sink = Told::batching(batching);
     let (dispatcher, _events) = open(folder.path(), plan(vec![lane("sink", &sink)]));
     push(&dispatcher, "first").await;
@@ -368,7 +375,10 @@ async fn a_reload_hands_lanes_over_and_parks_what_disappeared() {
     dispatcher.reload(plan(vec![lane("other", &other)]), Duration::from_secs(5)).await.unwrap();
     until("parked", || dispatcher.parked().iter().any(|parked| parked.name == "sink")).await;
     new.answers(good);
-    dispatcher.reload(plan(vec![lane("sink", &new), lane("other", &other)]), Duration::from_secs(5)).await.unwrap();
+    dispatcher
+        .reload(plan(vec![lane("sink", &new), lane("other", &other)]), Duration::from_secs(5))
+        .await
+        .unwrap();
     until_idle(&dispatcher).await;
     let sessions: std::collections::HashSet<_> = new.batches().into_iter().flatten().collect();
     assert_eq!(sessions.len(), 15);
@@ -379,7 +389,8 @@ async fn a_reload_hands_lanes_over_and_parks_what_disappeared() {
 async fn an_alert_goes_to_the_sinks_for_alerts_and_nowhere_else() {
     let folder = tempfile::tempdir().unwrap();
     let (mail, archive) = (Told::new(), Told::new());
-    let plan = Plan { alerts_to: vec![name("mail")], ..plan(vec![lane("mail", &mail), lane("archive", &archive)]) };
+    let plan =
+        Plan { alerts_to: vec![name("mail")], ..plan(vec![lane("mail", &mail), lane("archive", &archive)]) };
     let (dispatcher, _events) = open(folder.path(), plan);
     let alert = Alert {
         kind: AlertKind::Paused,

@@ -23,28 +23,24 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
-use crate::{config::Admin, gateway::Inner, metrics};
+use crate::{config::Admin, engine::Engine, metrics};
 
 /// The largest body of a command.
 const BODY_LIMIT: usize = 4 << 20;
 
 type Answer = Response<Full<Bytes>>;
 
-/// Serves until `stop` turns true.
-pub async fn serve(listener: TcpListener, settings: Admin, inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
+/// Serves until it is aborted: while the gateway stops, `/readyz` still says so.
+pub async fn serve(listener: TcpListener, settings: Admin, engine: Arc<Engine>) {
     let settings = Arc::new(settings);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
-        };
-        match accepted {
+        match listener.accept().await {
             Ok((stream, _)) => {
-                let (inner, settings) = (Arc::clone(&inner), Arc::clone(&settings));
-                tokio::spawn(connection(TokioIo::new(stream), inner, settings));
+                let (engine, settings) = (Arc::clone(&engine), Arc::clone(&settings));
+                tokio::spawn(connection(TokioIo::new(stream), engine, settings));
             }
             Err(error) => {
                 warn!(%error, "the admin listener cannot accept; it tries again in a second");
@@ -54,10 +50,10 @@ pub async fn serve(listener: TcpListener, settings: Admin, inner: Arc<Inner>, mu
     }
 }
 
-async fn connection(io: TokioIo<tokio::net::TcpStream>, inner: Arc<Inner>, settings: Arc<Admin>) {
+async fn connection(io: TokioIo<tokio::net::TcpStream>, engine: Arc<Engine>, settings: Arc<Admin>) {
     let service = service_fn(|request| {
-        let (inner, settings) = (Arc::clone(&inner), Arc::clone(&settings));
-        async move { Ok::<_, Infallible>(answer(request, &inner, &settings).await) }
+        let (engine, settings) = (Arc::clone(&engine), Arc::clone(&settings));
+        async move { Ok::<_, Infallible>(answer(request, &engine, &settings).await) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
@@ -66,7 +62,7 @@ async fn connection(io: TokioIo<tokio::net::TcpStream>, inner: Arc<Inner>, setti
     }
 }
 
-async fn answer(request: Request<Incoming>, inner: &Arc<Inner>, settings: &Admin) -> Answer {
+async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Admin) -> Answer {
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let open = matches!(parts[..], ["healthz" | "readyz"]);
@@ -75,12 +71,12 @@ async fn answer(request: Request<Incoming>, inner: &Arc<Inner>, settings: &Admin
     }
     match (request.method(), &parts[..]) {
         (&Method::GET, ["healthz"]) => told(StatusCode::OK, "alive"),
-        (&Method::GET, ["readyz"]) => ready(inner),
-        (&Method::GET, ["metrics"]) => page(metrics::text(inner)),
-        (&Method::GET, ["api", "v1", "lanes"]) => json_answer(StatusCode::OK, &lanes(inner)),
-        (&Method::POST, ["api", "v1", "reload"]) => reload(inner).await,
+        (&Method::GET, ["readyz"]) => ready(engine),
+        (&Method::GET, ["metrics"]) => page(metrics::text(engine)),
+        (&Method::GET, ["api", "v1", "lanes"]) => json_answer(StatusCode::OK, &lanes(engine)),
+        (&Method::POST, ["api", "v1", "reload"]) => reload(engine).await,
         (&Method::POST, ["api", "v1", "dead", sink, verb @ ("retry" | "discard")]) => {
-            decide_dead(inner, sink, verb, request).await
+            decide_dead(engine, sink, verb, request).await
         }
         (_, ["healthz" | "readyz" | "metrics"] | ["api", "v1", ..]) => {
             told(StatusCode::METHOD_NOT_ALLOWED, "no such command, or another method")
@@ -98,27 +94,32 @@ fn is_allowed(request: &Request<Incoming>, settings: &Admin) -> bool {
 }
 
 /// Can a push be stored now? Nothing else counts.
-fn ready(inner: &Arc<Inner>) -> Answer {
-    let spool = inner.dispatcher.pushes().spool().health();
+fn ready(engine: &Arc<Engine>) -> Answer {
+    let spool = engine.dispatcher.pushes().spool().health();
     let reason = match &spool {
-        _ if inner.is_stopping() => Some("the gateway is stopping".to_owned()),
+        _ if engine.is_stopping() => Some("the gateway is stopping".to_owned()),
         Health::Ok => None,
-        Health::Full { owed, max_size } => Some(format!("the spool is full: {owed} bytes are owed to sinks, {max_size} are allowed")),
+        Health::Full { owed, max_size } => {
+            Some(format!("the spool is full: {owed} bytes are owed to sinks, {max_size} are allowed"))
+        }
         Health::Failing { reason, .. } => Some(format!("the spool cannot write: {reason}")),
     };
-    let sick: Vec<Value> = (inner.dispatcher.lanes().into_iter())
+    let sick: Vec<Value> = (engine.dispatcher.lanes().into_iter())
         .filter_map(|(sink, lane)| {
             let paused = lane.now.paused?;
             Some(json!({ "sink": sink.as_str(), "since": paused.since, "reason": paused.reason }))
         })
         .collect();
-    let parked: Vec<String> = inner.dispatcher.parked().into_iter().map(|lane| lane.name).collect();
+    let parked: Vec<String> = engine.dispatcher.parked().into_iter().map(|lane| lane.name).collect();
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json_answer(status, &json!({ "ready": reason.is_none(), "reason": reason, "sick_sinks": sick, "parked": parked }))
+    json_answer(
+        status,
+        &json!({ "ready": reason.is_none(), "reason": reason, "sick_sinks": sick, "parked": parked }),
+    )
 }
 
-fn lanes(inner: &Arc<Inner>) -> Value {
-    let end = inner.dispatcher.pushes().end().0;
+fn lanes(engine: &Arc<Engine>) -> Value {
+    let end = engine.dispatcher.pushes().end().0;
     let now_ms = Timestamp::now().as_millisecond();
     let lane = |(sink, lane): (cdr_core::SinkName, cdr_dispatch::LaneSnapshot)| {
         let paused = lane.now.paused.map(|paused| {
@@ -133,15 +134,17 @@ fn lanes(inner: &Arc<Inner>) -> Value {
     };
     let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "unread": end.saturating_sub(lane.next.0), "open": lane.open });
     json!({
-        "lanes": inner.dispatcher.lanes().into_iter().map(lane).collect::<Vec<_>>(),
-        "parked": inner.dispatcher.parked().into_iter().map(parked).collect::<Vec<_>>(),
+        "lanes": engine.dispatcher.lanes().into_iter().map(lane).collect::<Vec<_>>(),
+        "parked": engine.dispatcher.parked().into_iter().map(parked).collect::<Vec<_>>(),
     })
 }
 
-async fn reload(inner: &Arc<Inner>) -> Answer {
-    match inner.reload().await {
+async fn reload(engine: &Arc<Engine>) -> Answer {
+    match engine.reload().await {
         Ok(notes) => json_answer(StatusCode::OK, &json!({ "reloaded": true, "notes": notes })),
-        Err(faults) => json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "reloaded": false, "faults": faults })),
+        Err(faults) => {
+            json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "reloaded": false, "faults": faults }))
+        }
     }
 }
 
@@ -150,22 +153,26 @@ struct Positions {
     positions: Vec<Position>,
 }
 
-async fn decide_dead(inner: &Arc<Inner>, sink: &str, verb: &str, request: Request<Incoming>) -> Answer {
+async fn decide_dead(engine: &Arc<Engine>, sink: &str, verb: &str, request: Request<Incoming>) -> Answer {
     let body = match Limited::new(request.into_body(), BODY_LIMIT).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return told(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")),
     };
     let positions = match serde_json::from_slice::<Positions>(&body) {
         Ok(read) => read.positions,
-        Err(error) => return told(StatusCode::BAD_REQUEST, &format!("expected {{\"positions\":[…]}}: {error}")),
+        Err(error) => {
+            return told(StatusCode::BAD_REQUEST, &format!("expected {{\"positions\":[…]}}: {error}"));
+        }
     };
     let done = match verb {
-        "retry" => inner.dispatcher.retry_dead(sink, &positions).await,
-        _ => inner.dispatcher.discard_dead(sink, &positions).await,
+        "retry" => engine.dispatcher.retry_dead(sink, &positions).await,
+        _ => engine.dispatcher.discard_dead(sink, &positions).await,
     };
     match done {
         Ok(done) => json_answer(StatusCode::OK, &json!({ "positions": done })),
-        Err(error @ cdr_spool::ControlError::UnknownLane { .. }) => told(StatusCode::NOT_FOUND, &error.to_string()),
+        Err(error @ cdr_spool::ControlError::UnknownLane { .. }) => {
+            told(StatusCode::NOT_FOUND, &error.to_string())
+        }
         Err(error) => told(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }

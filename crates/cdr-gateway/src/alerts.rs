@@ -17,7 +17,7 @@ use cdr_spool::Health;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::gateway::Inner;
+use crate::engine::Engine;
 
 /// A sink that is back sooner was a hiccup; nobody is woken for it.
 const PAUSED_FOR: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ const REFUSALS: [Verdict; 3] = [Verdict::Network, Verdict::NoProof, Verdict::Wro
 
 /// What is being watched, and what was told of it.
 pub struct Watch {
-    inner: Arc<Inner>,
+    engine: Arc<Engine>,
     /// Sinks that are away, since when, and whether that was told.
     paused: BTreeMap<SinkName, Away>,
     dead: BTreeMap<SinkName, Counted>,
@@ -76,9 +76,9 @@ impl Counted {
 
 impl Watch {
     /// Watches a gateway.
-    pub fn new(inner: Arc<Inner>) -> Self {
+    pub fn new(engine: Arc<Engine>) -> Self {
         Self {
-            inner,
+            engine,
             paused: BTreeMap::new(),
             dead: BTreeMap::new(),
             quarantined: Counted::default(),
@@ -114,7 +114,8 @@ impl Watch {
                 if let Some(Away { since, told_at: Some(_), .. }) = self.paused.remove(&sink) {
                     let minutes = since.elapsed().as_secs().div_ceil(60);
                     let subject = format!("sink {sink} is back after {minutes} min");
-                    let text = format!("{sink} takes pushes again. What waited is being delivered now, in order.");
+                    let text =
+                        format!("{sink} takes pushes again. What waited is being delivered now, in order.");
                     self.tell(AlertKind::Paused, sink.as_str(), &subject, &text, true).await;
                 }
             }
@@ -140,7 +141,7 @@ impl Watch {
     }
 
     async fn look_at_paused_sinks(&mut self) {
-        let repeat = self.inner.alert_settings().repeat;
+        let repeat = self.engine.alert_settings().repeat;
         let is_due = |away: &Away| match away.told_at {
             None => away.since.elapsed() >= PAUSED_FOR,
             Some(told_at) => repeat.is_some_and(|repeat| told_at.elapsed() >= repeat),
@@ -161,7 +162,8 @@ impl Watch {
     }
 
     async fn look_at_dead_letters(&mut self) {
-        let due = |(sink, dead): (&SinkName, &mut Counted)| Some((sink.clone(), dead.due()?, dead.last.clone()));
+        let due =
+            |(sink, dead): (&SinkName, &mut Counted)| Some((sink.clone(), dead.due()?, dead.last.clone()));
         let due: Vec<_> = self.dead.iter_mut().filter_map(due).collect();
         for (sink, new, last) in due {
             let subject = format!("{new} dead letter(s) for sink {sink}");
@@ -174,7 +176,7 @@ impl Watch {
     }
 
     async fn look_at_door(&mut self) {
-        let door = self.inner.door_counters();
+        let door = self.engine.door_counters();
         self.quarantined.seen = door.of(Verdict::Quarantined) + door.of(Verdict::QuarantineFull);
         self.refused.seen = REFUSALS.iter().map(|&verdict| door.of(verdict)).sum();
         if let Some(new) = self.quarantined.due() {
@@ -193,27 +195,33 @@ impl Watch {
     }
 
     async fn look_at_disk(&mut self) {
-        let stats = self.inner.dispatcher.pushes().spool().stats();
-        let max_size = self.inner.spool_max_size.max(1);
+        let stats = self.engine.dispatcher.pushes().spool().stats();
+        let max_size = self.engine.spool_max_size.max(1);
         let share = u64::try_from(u128::from(stats.owed_bytes) * 100 / u128::from(max_size)).unwrap_or(100);
         let holder = stats.owed_by_lane.first().map(|(lane, _)| lane.as_str()).unwrap_or("no sink");
         let (step, subject, text) = match &stats.health {
             Health::Failing { reason, .. } => (
                 100,
                 "the spool cannot write: pushes are refused".to_owned(),
-                format!("The disk says: {reason}\n\nTCCC hears 503 and retries 3 times; calls that end meanwhile may be lost. \
-                         The gateway tries again by itself and goes on when the disk is back."),
+                format!(
+                    "The disk says: {reason}\n\nTCCC hears 503 and retries 3 times; calls that end meanwhile may be lost. \
+                         The gateway tries again by itself and goes on when the disk is back."
+                ),
             ),
             Health::Full { .. } => (
                 100,
                 "the spool is full: pushes are refused".to_owned(),
-                format!("Pushes that sinks have not taken fill spool.max_size; most of them wait for {holder}. \
-                         Mend that sink, or raise spool.max_size. TCCC hears 503 and retries 3 times."),
+                format!(
+                    "Pushes that sinks have not taken fill spool.max_size; most of them wait for {holder}. \
+                         Mend that sink, or raise spool.max_size. TCCC hears 503 and retries 3 times."
+                ),
             ),
             Health::Ok => {
                 let step = DISK_STEPS.into_iter().rfind(|&step| share >= step).unwrap_or(0);
-                let text = format!("Pushes that sinks have not taken fill {share} % of spool.max_size; most of them wait for {holder}. \
-                                    When it is full, TCCC is refused. Mend that sink, or raise spool.max_size.");
+                let text = format!(
+                    "Pushes that sinks have not taken fill {share} % of spool.max_size; most of them wait for {holder}. \
+                                    When it is full, TCCC is refused. Mend that sink, or raise spool.max_size."
+                );
                 (step, format!("the spool is {share} % full"), text)
             }
         };
@@ -227,8 +235,8 @@ impl Watch {
     }
 
     async fn look_for_silence(&mut self) {
-        let Some(limit) = self.inner.alert_settings().silence else { return };
-        let quiet = self.inner.since_last_push();
+        let Some(limit) = self.engine.alert_settings().silence else { return };
+        let quiet = self.engine.since_last_push();
         let silent = quiet >= limit;
         if silent == std::mem::replace(&mut self.silent, silent) {
             return;
@@ -245,7 +253,7 @@ impl Watch {
     }
 
     async fn look_at_configuration(&mut self) {
-        let failed = self.inner.last_reload().failed;
+        let failed = self.engine.last_reload().failed;
         if failed == std::mem::replace(&mut self.config_failed, failed) {
             return;
         }
@@ -260,11 +268,11 @@ impl Watch {
     }
 
     async fn tell(&self, kind: AlertKind, about: &str, subject: &str, text: &str, resolved: bool) {
-        if self.inner.dispatcher.pushes().routing().alerts_to.is_empty() {
+        if self.engine.dispatcher.pushes().routing().alerts_to.is_empty() {
             return;
         }
         let (about, subject, text) = (about.to_owned(), subject.to_owned(), text.to_owned());
         let alert = Alert { kind, about, subject, text, resolved, at: Timestamp::now() };
-        self.inner.dispatcher.raise(&alert).await;
+        self.engine.dispatcher.raise(&alert).await;
     }
 }

@@ -21,7 +21,8 @@
 //! # Reading order
 //! * [`command`]: the command line; `run` is the one that matters.
 //! * [`config`]: the configuration as written → the plan as meant. `check` stops there.
-//! * [`gateway`]: the plan → a running gateway: spool, lanes, door, admin listener. Reload and stop.
+//! * [`gateway`]: the plan → a running gateway: spool, lanes, door, admin listener; and the stop.
+//! * [`engine`]: what runs, for those who look at it or change it; the reload.
 //! * [`admin`], [`metrics`], [`alerts`]: what operators see and hear.
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ pub mod admin;
 pub mod alerts;
 pub mod command;
 pub mod config;
+pub mod engine;
 pub mod gateway;
 pub mod metrics;
 

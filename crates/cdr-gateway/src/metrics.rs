@@ -15,12 +15,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::gateway::Inner;
+use crate::engine::Engine;
 
 /// All metrics of a gateway, in OpenMetrics' text form.
-pub fn text(inner: &Arc<Inner>) -> String {
+pub fn text(engine: &Arc<Engine>) -> String {
     let mut registry = Registry::with_prefix("cdr_gateway");
-    registry.register_collector(Box::new(Scrape(Arc::clone(inner))));
+    registry.register_collector(Box::new(Scrape(Arc::clone(engine))));
     let mut text = String::new();
     // Writing into a String cannot fail.
     let _ = text::encode(&mut text, &registry);
@@ -28,7 +28,7 @@ pub fn text(inner: &Arc<Inner>) -> String {
 }
 
 /// One scrape.
-struct Scrape(Arc<Inner>);
+struct Scrape(Arc<Engine>);
 
 impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,58 +56,127 @@ impl Scrape {
         let by_sink = |value: &dyn Fn(&cdr_dispatch::LaneSnapshot) -> f64| -> Vec<Row> {
             lanes.iter().map(|(sink, lane)| (vec![("sink", sink.to_string())], value(lane))).collect()
         };
-        page.gauge("lane_oldest_undelivered_seconds", "Age of the oldest push that this lane still owes its sink; 0 when it owes none",
-            by_sink(&|lane| age(lane.now.oldest_received_at_ms)))?;
+        page.gauge(
+            "lane_oldest_undelivered_seconds",
+            "Age of the oldest push that this lane still owes its sink; 0 when it owes none",
+            by_sink(&|lane| age(lane.now.oldest_received_at_ms)),
+        )?;
         let oldest = lanes.iter().filter_map(|(_, lane)| lane.now.oldest_received_at_ms).min();
         page.gauge("watermark_timestamp_seconds", "All pushes that arrived before this time are delivered everywhere, but for parked lanes and dead letters",
             vec![(vec![], oldest.unwrap_or(now.as_millisecond()) as f64 / 1e3)])?;
-        page.gauge("lane_paused", "1 while the sink is away and its lane waits", by_sink(&|lane| f64::from(u8::from(lane.now.paused.is_some()))))?;
-        page.gauge("lane_unread_positions", "Positions of the spool that the lane has not read", by_sink(&|lane| end.saturating_sub(lane.now.next) as f64))?;
-        page.gauge("lane_open_deliveries", "Deliveries read and not closed", by_sink(&|lane| lane.now.open as f64))?;
-        page.gauge("lane_waiting_deliveries", "Deliveries that failed and wait for their next attempt", by_sink(&|lane| lane.now.waiting as f64))?;
+        page.gauge(
+            "lane_paused",
+            "1 while the sink is away and its lane waits",
+            by_sink(&|lane| f64::from(u8::from(lane.now.paused.is_some()))),
+        )?;
+        page.gauge(
+            "lane_unread_positions",
+            "Positions of the spool that the lane has not read",
+            by_sink(&|lane| end.saturating_sub(lane.now.next) as f64),
+        )?;
+        page.gauge(
+            "lane_open_deliveries",
+            "Deliveries read and not closed",
+            by_sink(&|lane| lane.now.open as f64),
+        )?;
+        page.gauge(
+            "lane_waiting_deliveries",
+            "Deliveries that failed and wait for their next attempt",
+            by_sink(&|lane| lane.now.waiting as f64),
+        )?;
         page.counter("lane_attempts", "Calls of the sink", by_sink(&|lane| lane.attempts as f64))?;
         let outcomes = lanes.iter().flat_map(|(sink, lane)| {
             let counted = [("delivered", lane.delivered), ("failed", lane.failed), ("dead", lane.died)];
-            counted.map(|(outcome, count)| (vec![("sink", sink.to_string()), ("outcome", outcome.to_owned())], count as f64))
+            counted.map(|(outcome, count)| {
+                (vec![("sink", sink.to_string()), ("outcome", outcome.to_owned())], count as f64)
+            })
         });
-        page.counter("deliveries", "Outcomes of attempts: delivered, failed (will be tried again), dead (given up)", outcomes.collect())?;
-        page.gauge("lanes_parked", "Lanes that the spool knows and the configuration does not; their pushes wait for a decision",
-            vec![(vec![], self.0.dispatcher.parked().len() as f64)])
+        page.counter(
+            "deliveries",
+            "Outcomes of attempts: delivered, failed (will be tried again), dead (given up)",
+            outcomes.collect(),
+        )?;
+        page.gauge(
+            "lanes_parked",
+            "Lanes that the spool knows and the configuration does not; their pushes wait for a decision",
+            vec![(vec![], self.0.dispatcher.parked().len() as f64)],
+        )
     }
 
     fn door(&self, page: &mut Page) -> fmt::Result {
         let door = self.0.door_counters();
         let verdicts = door.verdicts.iter();
-        page.counter("requests", "Requests at the door by what became of them",
-            verdicts.map(|(verdict, count)| (vec![("verdict", verdict.name().to_owned())], *count as f64)).collect())?;
-        page.counter("received_bytes", "Bytes of bodies that were taken, repeats included", vec![(vec![], door.body_bytes as f64)])?;
+        page.counter(
+            "requests",
+            "Requests at the door by what became of them",
+            verdicts
+                .map(|(verdict, count)| (vec![("verdict", verdict.name().to_owned())], *count as f64))
+                .collect(),
+        )?;
+        page.counter(
+            "received_bytes",
+            "Bytes of bodies that were taken, repeats included",
+            vec![(vec![], door.body_bytes as f64)],
+        )?;
         page.gauge("connections", "Open connections", vec![(vec![], door.open_connections as f64)])?;
-        let odd = door.odd_fields.iter().map(|(field, count)| (vec![("field", field.to_string())], *count as f64));
-        page.counter("odd_fields", "Fields of stored pushes that had a value of a wrong type", odd.collect())?;
+        let odd =
+            door.odd_fields.iter().map(|(field, count)| (vec![("field", field.to_string())], *count as f64));
+        page.counter(
+            "odd_fields",
+            "Fields of stored pushes that had a value of a wrong type",
+            odd.collect(),
+        )?;
         let unpublished = door.unpublished_statuses.iter();
-        page.counter("unpublished_statuses", "Stored pushes whose EndStatusString is not published",
-            unpublished.map(|(status, count)| (vec![("status", status.clone())], *count as f64)).collect())
+        page.counter(
+            "unpublished_statuses",
+            "Stored pushes whose EndStatusString is not published",
+            unpublished.map(|(status, count)| (vec![("status", status.clone())], *count as f64)).collect(),
+        )
     }
 
     fn routes(&self, page: &mut Page) -> fmt::Result {
         let routing = self.0.dispatcher.pushes().routing();
         let counts = routing.routes.counts();
         let by_route = |value: &dyn Fn(&cdr_dispatch::route::RouteCount) -> u64| -> Vec<Row> {
-            counts.routes.iter().map(|count| (vec![("route", count.name.clone())], value(count) as f64)).collect()
+            counts
+                .routes
+                .iter()
+                .map(|count| (vec![("route", count.name.clone())], value(count) as f64))
+                .collect()
         };
-        page.counter("route_matched", "Pushes that a route took, since the last reload", by_route(&|count| count.matched))?;
-        page.counter("route_failed", "Pushes on which a route's expression failed, so that it did not match", by_route(&|count| count.failed))?;
-        page.counter("unrouted", "Pushes that no route took; they are kept", vec![(vec![], counts.unrouted as f64)])
+        page.counter(
+            "route_matched",
+            "Pushes that a route took, since the last reload",
+            by_route(&|count| count.matched),
+        )?;
+        page.counter(
+            "route_failed",
+            "Pushes on which a route's expression failed, so that it did not match",
+            by_route(&|count| count.failed),
+        )?;
+        page.counter(
+            "unrouted",
+            "Pushes that no route took; they are kept",
+            vec![(vec![], counts.unrouted as f64)],
+        )
     }
 
     fn spool(&self, page: &mut Page) -> fmt::Result {
         let stats = self.0.dispatcher.pushes().spool().stats();
         let one = |value: f64| vec![(vec![], value)];
         let oldest = stats.oldest_kept_ms.map_or(0.0, |ms| seconds_since(Timestamp::now(), ms));
-        page.gauge("spool_ok", "1 while a push can be stored", one(f64::from(u8::from(stats.health == Health::Ok))))?;
+        page.gauge(
+            "spool_ok",
+            "1 while a push can be stored",
+            one(f64::from(u8::from(stats.health == Health::Ok))),
+        )?;
         page.gauge("spool_bytes", "Bytes of the spool on disk", one(stats.bytes as f64))?;
         page.gauge("spool_max_bytes", "spool.max_size", one(self.0.spool_max_size as f64))?;
-        page.gauge("spool_owed_bytes", "Bytes, about, that some sink has not taken", one(stats.owed_bytes as f64))?;
+        page.gauge(
+            "spool_owed_bytes",
+            "Bytes, about, that some sink has not taken",
+            one(stats.owed_bytes as f64),
+        )?;
         page.gauge("spool_oldest_kept_seconds", "Age of the oldest push that is kept", one(oldest))?;
         page.gauge("spool_quarantine_bytes", "Bytes in quarantine", one(stats.quarantine_bytes as f64))?;
         page.gauge("spool_in_flight_bytes", "Bytes that wait for their commit", one(stats.in_flight as f64))?;
@@ -115,18 +184,31 @@ impl Scrape {
         page.counter("spool_syncs", "Calls of fdatasync", one(stats.syncs as f64))?;
         page.counter("spool_sync_seconds", "Time spent in fdatasync", one(stats.sync_time.as_secs_f64()))?;
         page.counter("spool_failures", "Writes and syncs that failed", one(stats.failures as f64))?;
-        let dead = stats.dead_letters.iter().map(|(sink, count)| (vec![("sink", sink.clone())], *count as f64));
+        let dead =
+            stats.dead_letters.iter().map(|(sink, count)| (vec![("sink", sink.clone())], *count as f64));
         page.gauge("dead_letters", "Deliveries that were given up and wait for a decision", dead.collect())
     }
 
     fn process(&self, page: &mut Page) -> fmt::Result {
         let reload = self.0.last_reload();
         let one = |value: f64| vec![(vec![], value)];
-        page.gauge("config_last_reload_successful", "1 when the last configuration was taken", one(f64::from(u8::from(!reload.failed))))?;
-        page.gauge("config_last_reload_success_timestamp_seconds", "When a configuration was last taken", one(reload.taken_at.as_second() as f64))?;
+        page.gauge(
+            "config_last_reload_successful",
+            "1 when the last configuration was taken",
+            one(f64::from(u8::from(!reload.failed))),
+        )?;
+        page.gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "When a configuration was last taken",
+            one(reload.taken_at.as_second() as f64),
+        )?;
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         page.gauge("build_info", "The gateway's version", vec![(version, 1.0)])?;
-        page.gauge("start_timestamp_seconds", "When the process started", one(self.0.started_at.as_second() as f64))
+        page.gauge(
+            "start_timestamp_seconds",
+            "When the process started",
+            one(self.0.started_at.as_second() as f64),
+        )
     }
 }
 

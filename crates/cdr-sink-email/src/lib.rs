@@ -31,8 +31,8 @@ mod settings;
 mod smtp;
 
 use cdr_core::{
-    Alert, Batch, Batching, Failure, Origin, Outcome, Partition, Push, Receipt, Report, Sink, SinkName,
-    Unavailable,
+    Alert, Batch, Batching, EndStatus, Failure, Origin, Outcome, Partition, Push, Receipt, Report, Sink,
+    SinkName, Unavailable,
 };
 use jiff::tz::TimeZone;
 use lettre::{Address, message::Mailbox};
@@ -97,11 +97,15 @@ impl Sink for EmailSink {
         }
     }
 
-    /// Alerts by kind, beside the calls: what is told about one does not hold back the other.
+    /// Alerts by kind, sessions by published status: what is told about one does not hold back the other.
+    /// Unpublished statuses share a group, since nobody knows how many a sender invents.
     fn partition(&self, push: &Push) -> Partition {
         let partition = match push.facts().origin {
             Origin::Alert => Alert::of(push).map_or(Alert::ACTION, |alert| alert.kind.as_str()),
-            Origin::Push => "calls",
+            Origin::Push => match push.cdr().and_then(|cdr| cdr.end_status.as_ref()) {
+                Some(EndStatus::Known(status)) => status.name,
+                Some(EndStatus::Unpublished(_)) | None => "other",
+            },
         };
         Partition(Cow::Borrowed(partition))
     }

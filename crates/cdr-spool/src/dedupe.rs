@@ -27,7 +27,10 @@ impl Prints {
         whole.update(action.as_bytes());
         whole.update(&[0, u8::from(uuid.is_some())]);
         whole.update(uuid.unwrap_or_default().as_bytes());
-        Prints { uuid: uuid.map_or(0, |u| spread(crc32fast::hash(u.as_bytes()))), whole: spread(whole.finalize()) }
+        Prints {
+            uuid: uuid.map_or(0, |u| spread(crc32fast::hash(u.as_bytes()))),
+            whole: spread(whole.finalize()),
+        }
     }
 
     pub(crate) fn of_key(key: &Key) -> Prints {
@@ -88,7 +91,11 @@ impl Dedupe {
             self.rebuild(floor());
         }
         let Ok(relative) = u32::try_from(position.0.saturating_sub(self.base) + 1) else { return };
-        let print = if prints.uuid != 0 && self.under(prints.uuid).next().is_none() { prints.uuid } else { prints.whole };
+        let print = if prints.uuid != 0 && self.under(prints.uuid).next().is_none() {
+            prints.uuid
+        } else {
+            prints.whole
+        };
         self.place(u64::from(print) << 32 | u64::from(relative));
     }
 
@@ -132,18 +139,18 @@ impl Dedupe {
 
     fn rehash(&mut self, base: u64, keep: impl Fn(u64) -> bool) {
         let old_base = self.base;
-        let kept: Vec<(u64, u64)> = std::mem::take(&mut self.slots)
-            .into_iter()
-            .filter(|slot| *slot != EMPTY)
-            .map(|slot| (slot >> 32, old_base + (slot & 0xffff_ffff) - 1))
-            .filter(|(_, position)| keep(*position))
-            .collect();
+        let old = std::mem::take(&mut self.slots);
+        let kept = || {
+            let filled = old.iter().filter(|slot| **slot != EMPTY);
+            let known = filled.map(|slot| (slot >> 32, old_base + (slot & 0xffff_ffff) - 1));
+            known.filter(|(_, position)| keep(*position))
+        };
         // Between a third and two thirds full: at most 24 bytes a push.
-        let size = (kept.len() * 3 / 2 + 1).next_power_of_two().max(SMALLEST);
+        let size = (kept().count() * 3 / 2 + 1).next_power_of_two().max(SMALLEST);
         self.slots = vec![EMPTY; size];
         self.used = 0;
         self.base = base;
-        for (print, position) in kept {
+        for (print, position) in kept() {
             if let Ok(relative) = u32::try_from(position - base + 1) {
                 self.place(print << 32 | u64::from(relative));
             }

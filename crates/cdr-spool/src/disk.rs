@@ -62,7 +62,8 @@ impl RealDirectory {
     /// without that a power cut can take the whole spool back.
     pub fn create(path: impl Into<PathBuf>) -> io::Result<RealDirectory> {
         let path = path.into();
-        let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+        let missing: Vec<&Path> =
+            path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         for created in missing {
             sync_directory(parent(created))?;
@@ -82,11 +83,18 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 impl Directory for RealDirectory {
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
         let path = self.0.join("lock");
-        let mut file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path)?;
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let holder = fs::read_to_string(&path).unwrap_or_default();
             let holder = holder.trim();
-            let holder = if holder.is_empty() { "another process".into() } else { format!("process {holder}") };
+            let holder =
+                if holder.is_empty() { "another process".into() } else { format!("process {holder}") };
             return Err(io::Error::new(io::ErrorKind::WouldBlock, holder));
         }
         // The number is only told to the next one who asks: the lock itself is the kernel's and dies with the process.
@@ -107,7 +115,12 @@ impl Directory for RealDirectory {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = fs::OpenOptions::new().create_new(true).read(true).write(true).mode(0o600).open(self.0.join(name))?;
+        let file = fs::OpenOptions::new()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(self.0.join(name))?;
         Ok(Arc::new(RealFile(file)))
     }
 

@@ -21,7 +21,9 @@ pub enum OpenError {
         holder: String,
     },
     /// A newer gateway wrote it.
-    #[error("{file} was written in spool format {found}, this gateway reads up to {supported}; start the newer gateway again")]
+    #[error(
+        "{file} was written in spool format {found}, this gateway reads up to {supported}; start the newer gateway again"
+    )]
     Newer {
         /// The segment.
         file: String,
@@ -87,7 +89,9 @@ pub enum AppendError {
         limit: u64,
     },
     /// Quarantine has its share of the room and no more.
-    #[error("quarantine is full: {held} bytes of at most {limit}; look through it and discard what is understood")]
+    #[error(
+        "quarantine is full: {held} bytes of at most {limit}; look through it and discard what is understood"
+    )]
     QuarantineFull {
         /// Bytes in quarantine.
         held: u64,

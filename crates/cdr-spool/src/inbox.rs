@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::{AppendError, Appended, ControlError, NewLane, NewPush, NewQuarantine, Outcome, Position, Quarantined};
+use crate::{
+    AppendError, Appended, ControlError, NewLane, NewPush, NewQuarantine, Outcome, Position, Quarantined,
+};
 
 /// Something to be made durable, and who waits for it.
 pub(crate) enum Request<T> {
@@ -104,7 +106,11 @@ impl<T> Inbox<T> {
         if queue.requests.is_empty() && !queue.stopping {
             queue.asleep = true;
             let waiting = |queue: &mut Queue<T>| queue.asleep && !queue.stopping;
-            queue = self.work.wait_timeout_while(queue, patience, waiting).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self
+                .work
+                .wait_timeout_while(queue, patience, waiting)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
             queue.asleep = false;
         }
         Taken { requests: std::mem::take(&mut queue.requests), bytes: queue.bytes, stopping: queue.stopping }

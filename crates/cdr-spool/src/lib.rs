@@ -1,4 +1,38 @@
 //! What is kept: a segmented log with group commit, and the lanes that read it.
+//!
+//! ```text
+//!  append ─┐                    ┌─▶ 0000000007.log   frames: pushes, outcomes, dead letters, quarantine
+//!  record ─┼─▶ inbox ─▶ writer ─┤     write, one fdatasync for all that waited
+//!  decide ─┘   (queue)  (thread)└─▶ state            lanes: next + open; segments; what was carried
+//!                          │                          ▲
+//!     commit callback ◀────┤ after the sync           │ read, get: pread of committed bytes,
+//!     answers         ◀────┘                          └─ never waiting for the writer
+//! ```
+//!
+//! # What it promises
+//! - A push for which [`Spool::append`] returned `Ok` is synced to disk. It stays until every lane has closed it, and at least
+//!   [`Settings::keep`], unless room is needed and every lane has closed it.
+//! - A repeat (same action, UUID and SHA-256 within the window) is confirmed only after the stored push was read and compared.
+//! - What a lane has closed stays closed; what it has not is open again after a restart. An outcome is durable before
+//!   [`Spool::record`] completes, and written before that: `kill -9` forgets none, a power cut those of the last 50 ms.
+//! - Positions grow, and none is given twice.
+//! - Damage is told, never silent, never fatal: pushes that are lost become dead letters, the file is kept.
+//! - When the disk fails or is full, pushes are refused and never dropped; it tries again by itself.
+//!
+//! It knows bytes, positions, keys and names, and nothing of CDRs.
+//!
+//! # Reading order
+//! 1. [`Spool`] in `spool.rs`: the handle, every operation with its promise.
+//! 2. `log/`: what lies on disk, from the segment's header to the entry.
+//! 3. `writer/`: the only thread that writes. `mod.rs` (the loop), `intake.rs` (a request into the frame), `commit.rs` (the
+//!    frame onto the disk, and what a failure does), `control.rs` (decisions), `space.rs` (what may go, and what is
+//!    carried out of it first), `reserve.rs` (someone else filled the disk).
+//! 4. `state.rs`: what is known in memory; `store.rs`: reading.
+//! 5. `recovery.rs`: from files back to the state; torn or damaged.
+//! 6. `dedupe.rs`: which push came before. `inbox.rs`: the queue. [`LogReader`]: reading from outside.
+//!
+//! Every access to the disk goes through [`disk`], every look at the time through [`clock`]: the tests put others below,
+//! that lose, tear, fail and jump, and hold the whole against a model (`tests/spool/model.rs`).
 
 pub mod clock;
 mod dedupe;

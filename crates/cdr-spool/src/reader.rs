@@ -37,7 +37,10 @@ struct Current {
 
 impl std::fmt::Debug for Current {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Current").field("number", &self.number).field("offset", &self.offset).finish_non_exhaustive()
+        f.debug_struct("Current")
+            .field("number", &self.number)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
     }
 }
 
@@ -191,7 +194,9 @@ impl LogReader {
         match current.walk.at(current.offset).map_err(failed)? {
             Here::Frame(header, bytes) => {
                 for entry in entry::entries(bytes) {
-                    logged(entry, |what| self.ready.push_back(LogEntry { at_ms: header.written_at_ms, what }));
+                    logged(entry, |what| {
+                        self.ready.push_back(LogEntry { at_ms: header.written_at_ms, what })
+                    });
                 }
                 current.offset += header.size();
             }

@@ -11,7 +11,7 @@
 //! are given dead letters, and the file is kept.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Directory, File};
@@ -76,8 +76,8 @@ struct Found {
 }
 
 /// Reads a spool's directory. Changes nothing.
-pub(crate) fn recover(directory: &dyn Directory, path: &PathBuf) -> Result<Recovered, OpenError> {
-    let failed = |doing| move |source| OpenError::Io { doing, path: path.clone(), source };
+pub(crate) fn recover(directory: &dyn Directory, path: &Path) -> Result<Recovered, OpenError> {
+    let failed = |doing| move |source| OpenError::Io { doing, path: path.to_path_buf(), source };
     let mut recovered = Recovered {
         identity: SpoolId([0; 8]),
         is_new: false,
@@ -103,14 +103,17 @@ pub(crate) fn recover(directory: &dyn Directory, path: &PathBuf) -> Result<Recov
         recovered.is_new = true;
         return Ok(recovered);
     }
-    let checkpoint = newest_checkpoint(&found, &mut recovered.bytes_read).map_err(failed("read a checkpoint"))?;
-    recovered.forget_dropped(&mut found, checkpoint.as_ref());
+    let checkpoint =
+        newest_checkpoint(&found, &mut recovered.bytes_read).map_err(failed("read a checkpoint"))?;
+    recovered.heed(&mut found, checkpoint.as_ref());
     let replay_from = checkpoint.as_ref().map_or(0, |(number, _)| *number);
     for segment in &found {
         let in_replay = segment.header.stamp.segment >= replay_from;
         recovered.load(directory, segment, in_replay).map_err(failed("read a segment"))?;
     }
-    recovered.replay(&found, checkpoint.map(|(_, checkpoint)| checkpoint), replay_from).map_err(failed("read the outcomes"))?;
+    recovered
+        .replay(&found, checkpoint.map(|(_, checkpoint)| checkpoint), replay_from)
+        .map_err(failed("read the outcomes"))?;
     Ok(recovered)
 }
 
@@ -122,7 +125,9 @@ impl Recovered {
         failed: impl Fn(io::Error) -> OpenError,
     ) -> Result<Vec<Found>, OpenError> {
         let files = directory.list().map_err(&failed)?;
-        let numbered = |extension| move |(name, size): &(String, u64)| Some((segment::number_of(name, extension)?, *size));
+        let numbered = |extension| {
+            move |(name, size): &(String, u64)| Some((segment::number_of(name, extension)?, *size))
+        };
         let mut numbers: Vec<(u64, u64)> = files.iter().filter_map(numbered("log")).collect();
         numbers.sort_unstable();
         for extension in ["log", "new", "index", "damaged"] {
@@ -131,7 +136,11 @@ impl Recovered {
         }
         self.leftovers.extend(files.iter().filter_map(numbered("new")).map(|(n, _)| segment::unborn_name(n)));
         self.leftovers.extend(
-            files.iter().filter_map(numbered("index")).filter(|(n, _)| numbers.binary_search_by_key(n, |(m, _)| *m).is_err()).map(|(n, _)| segment::index_name(n)),
+            files
+                .iter()
+                .filter_map(numbered("index"))
+                .filter(|(n, _)| numbers.binary_search_by_key(n, |(m, _)| *m).is_err())
+                .map(|(n, _)| segment::index_name(n)),
         );
         let mut found: Vec<Found> = Vec::new();
         for (number, size) in numbers {
@@ -172,25 +181,29 @@ impl Recovered {
         }
     }
 
-    /// Leaves out segments that had been dropped when a crash came before their files were removed; and says which are missing.
-    fn forget_dropped(&mut self, found: &mut Vec<Found>, checkpoint: Option<&(u64, Checkpoint)>) {
+    /// Lets the checkpoint say which segments there are and where they end. Others before it had been dropped, and a crash came
+    /// before their files were removed.
+    fn heed(&mut self, found: &mut Vec<Found>, checkpoint: Option<&(u64, Checkpoint)>) {
         let Some((own, checkpoint)) = checkpoint else { return };
-        let known = |number: u64| checkpoint.segments.iter().any(|s| s.number == number);
-        found.retain(|f| {
+        found.retain_mut(|f| {
             let number = f.header.stamp.segment;
-            let keep = number >= *own || known(number);
-            if !keep {
-                self.leftovers.push(segment::file_name(number));
-                self.leftovers.push(segment::index_name(number));
+            if number >= *own {
+                return true;
             }
-            keep
+            let known = checkpoint.segments.iter().find(|s| s.number == number);
+            match known {
+                Some(known) => f.end = Some(known.end),
+                None => self.leftovers.extend([segment::file_name(number), segment::index_name(number)]),
+            }
+            known.is_some()
         });
     }
 
     /// Adds a segment to the state: from its index if that fits and no replay needs its frames, or by a scan.
     fn load(&mut self, directory: &dyn Directory, found: &Found, in_replay: bool) -> io::Result<()> {
         let stamp = found.header.stamp;
-        let saved = found.end.filter(|_| !in_replay).and_then(|end| SegmentIndex::load(directory, stamp, end));
+        let saved =
+            found.end.filter(|_| !in_replay).and_then(|end| SegmentIndex::load(directory, stamp, end));
         let index = match saved {
             Some(index) => index,
             None => {
@@ -371,7 +384,8 @@ impl Recovered {
     pub(crate) fn dead_of_lost(&self, now_ms: i64) -> Vec<(String, Position, Item)> {
         let mut dead = Vec::new();
         for (name, lane) in &self.state.lanes {
-            for (position, open) in lane.state.open.iter().filter(|(position, _)| !self.state.has(**position)) {
+            for (position, open) in lane.state.open.iter().filter(|(position, _)| !self.state.has(**position))
+            {
                 let (reason, excerpt) = ("damaged on disk".to_owned(), String::new());
                 let item = Item::Dead(Dead { reason, excerpt, attempts: open.attempts, died_at_ms: now_ms });
                 dead.push((name.clone(), *position, item));

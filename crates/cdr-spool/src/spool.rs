@@ -10,13 +10,12 @@ use crate::disk::{Directory, RealDirectory};
 use crate::inbox::{Change, Changed, Inbox, Request};
 use crate::log::segment;
 use crate::recovery::{self, Recovered};
-use crate::state::Reason;
 use crate::store::{Store, Stored};
 use crate::writer::{self, Shared, Writer};
 use crate::{
-    AppendError, Appended, ControlError, DeadLetter, Health, LaneState, NewLane, NewPush, NewQuarantine, OpenError,
-    Outcome, Position, Quarantined, Read, ReadError, Recovery, Settings, SpoolId, Start, Stats, StoredPush,
-    StoredQuarantine,
+    AppendError, Appended, ControlError, DeadLetter, Health, LaneState, NewLane, NewPush, NewQuarantine,
+    OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Settings, SpoolId, Start, Stats,
+    StoredPush, StoredQuarantine,
 };
 
 /// What the writer calls after each commit that holds pushes: on its own thread, in order, after the sync and before any
@@ -92,7 +91,12 @@ impl<T: Send + 'static> Spool<T> {
             source,
         })?;
         let clock = Arc::new(SystemClock::start());
-        Spool::open_on(Ground { directory: Arc::new(directory), clock, segment_size: None }, settings, lanes, on_commit)
+        Spool::open_on(
+            Ground { directory: Arc::new(directory), clock, segment_size: None },
+            settings,
+            lanes,
+            on_commit,
+        )
     }
 
     /// [`open`](Self::open) on another disk and another clock.
@@ -121,9 +125,13 @@ impl<T: Send + 'static> Spool<T> {
         let (writer, registered) = Writer::start(shared.clone(), on_commit, start, &lanes, lock, closed)?;
         tidy(&shared.store, &recovered);
         let recovery = report(&shared.store, recovered, registered, now, began.elapsed());
-        std::thread::Builder::new().name("spool-writer".into()).spawn(move || writer.run()).map_err(|source| {
-            OpenError::Io { doing: "start the writer", path: shared.store.settings.path.clone(), source }
-        })?;
+        std::thread::Builder::new().name("spool-writer".into()).spawn(move || writer.run()).map_err(
+            |source| OpenError::Io {
+                doing: "start the writer",
+                path: shared.store.settings.path.clone(),
+                source,
+            },
+        )?;
         Ok((Spool { handle: Arc::new(Handle { shared, closed: when_closed }) }, recovery))
     }
 
@@ -252,21 +260,20 @@ impl<T: Send + 'static> Spool<T> {
     ///
     /// # Errors
     /// If the disk cannot be read.
-    pub fn dead_letters(&self, lane: &str, after: Position, max: usize) -> Result<Vec<DeadLetter>, ReadError> {
-        let (number, reasons): (u32, Vec<_>) = {
+    pub fn dead_letters(
+        &self,
+        lane: &str,
+        after: Position,
+        max: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
+        let positions: Vec<Position> = {
             let state = self.store().state();
             let Some(known) = state.lanes.get(lane) else { return Ok(Vec::new()) };
-            let behind = known.dead.range(after.next()..).take(max);
-            (known.number, behind.map(|(position, reason)| (*position, reason.clone())).collect())
+            known.dead.range(after.next()..).map(|(position, _)| *position).take(max).collect()
         };
-        let mut letters = Vec::with_capacity(reasons.len());
-        for (position, reason) in reasons {
-            let dead = match reason {
-                Reason::InMemory(dead) => Some(*dead),
-                Reason::OnDisk(place) => self.store().dead(place, number, position)?,
-                Reason::Unknown => None,
-            };
-            letters.push(dead_letter(lane, position, dead));
+        let mut letters = Vec::with_capacity(positions.len());
+        for position in positions {
+            letters.push(dead_letter(lane, position, self.store().dead_letter(lane, position)?));
         }
         Ok(letters)
     }
@@ -427,11 +434,19 @@ fn report(
         took,
     };
     if recovery.torn_bytes > 0 {
-        tracing::warn!(bytes = recovery.torn_bytes, "cut an unfinished last write; no sender was told that it was stored");
+        tracing::warn!(
+            bytes = recovery.torn_bytes,
+            "cut an unfinished last write; no sender was told that it was stored"
+        );
     }
     for damage in &recovery.damage {
         let lost = damage.lost.map_or(0, |(first, last)| last.0 - first.0 + 1);
-        tracing::error!(file = damage.file, offset = damage.offset, lost, "the spool is damaged on disk; lost pushes become dead letters, the file is kept");
+        tracing::error!(
+            file = damage.file,
+            offset = damage.offset,
+            lost,
+            "the spool is damaged on disk; lost pushes become dead letters, the file is kept"
+        );
     }
     recovery
 }

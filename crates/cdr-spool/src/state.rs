@@ -191,7 +191,9 @@ impl State {
         if let Some(until) = self.lost_until(at) {
             return Located::Lost(until);
         }
-        let segment = self.segments[self.segments.partition_point(|s| s.first <= at)..].iter().find(|s| s.first < s.until);
+        let segment = self.segments[self.segments.partition_point(|s| s.first <= at)..]
+            .iter()
+            .find(|s| s.first < s.until);
         let next = [
             segment.map(|s| s.first),
             self.carried.range(at..).next().map(|(p, _)| *p),
@@ -212,11 +214,10 @@ impl State {
         }
         let begin = self.segments.partition_point(|s| s.until <= from);
         let homes = self.segments[begin..].iter().take_while(|s| s.first < until).map(|s| (s.first, s.until));
-        let lost = self.lost.iter().take_while(|(first, _)| **first < until).map(|(first, until)| (*first, *until));
-        let mut found: BTreeSet<Position> = homes
-            .chain(lost)
-            .flat_map(|(a, b)| (a.max(from).0..b.min(until).0).map(Position))
-            .collect();
+        let lost =
+            self.lost.iter().take_while(|(first, _)| **first < until).map(|(first, until)| (*first, *until));
+        let mut found: BTreeSet<Position> =
+            homes.chain(lost).flat_map(|(a, b)| (a.max(from).0..b.min(until).0).map(Position)).collect();
         found.extend(self.carried.range(from..until).map(|(p, _)| *p));
         found.retain(|p| !self.quarantine.contains_key(p));
         found.into_iter().collect()
@@ -264,7 +265,11 @@ impl State {
             LaneChange::Registered { lane, name, next } => {
                 self.next_lane = self.next_lane.max(lane + 1);
                 let state = LaneState { next: *next, open: BTreeMap::new() };
-                self.lanes.entry(name.clone()).or_insert(Lane { number: *lane, state, dead: BTreeMap::new() });
+                self.lanes.entry(name.clone()).or_insert(Lane {
+                    number: *lane,
+                    state,
+                    dead: BTreeMap::new(),
+                });
             }
             LaneChange::Renamed { lane, name } => {
                 if let Some(old) = self.lane_name(*lane)
@@ -328,7 +333,8 @@ impl State {
 
     /// Everything that a recovery must know and cannot see in the segments themselves.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
-        let known = |s: &Segment| KnownSegment { number: s.number(), first: s.first, until: s.until };
+        let known =
+            |s: &Segment| KnownSegment { number: s.number(), end: s.end, first: s.first, until: s.until };
         Checkpoint {
             end: self.end,
             generation: self.generation,
@@ -336,7 +342,12 @@ impl State {
             next_lane: self.next_lane,
             segments: self.segments.iter().map(known).collect(),
             lost: self.lost.iter().map(|(first, until)| (*first, *until)).collect(),
-            discarded_quarantine: self.quarantine.iter().filter(|(_, h)| h.discarded).map(|(p, _)| *p).collect(),
+            discarded_quarantine: self
+                .quarantine
+                .iter()
+                .filter(|(_, h)| h.discarded)
+                .map(|(p, _)| *p)
+                .collect(),
             lanes: self.lanes.iter().map(|(name, lane)| lane.known_as(name)).collect(),
         }
     }
@@ -361,7 +372,10 @@ impl State {
     /// Whether some lane has yet to close something from `first` on and before `until`.
     pub(crate) fn is_owed(&self, first: Position, until: Position) -> bool {
         first < until
-            && self.lanes.values().any(|l| l.state.next < until || l.state.open.range(first..until).next().is_some())
+            && self
+                .lanes
+                .values()
+                .any(|l| l.state.next < until || l.state.open.range(first..until).next().is_some())
     }
 
     /// Adds positions that damage took, as far as some lane waits for them.
@@ -375,8 +389,12 @@ impl State {
 
     /// Forgets lost positions that no lane waits for any more.
     pub(crate) fn prune_lost(&mut self) {
-        let closed: Vec<Position> =
-            self.lost.iter().filter(|(first, until)| !self.is_owed(**first, **until)).map(|(p, _)| *p).collect();
+        let closed: Vec<Position> = self
+            .lost
+            .iter()
+            .filter(|(first, until)| !self.is_owed(**first, **until))
+            .map(|(p, _)| *p)
+            .collect();
         closed.iter().for_each(|first| {
             self.lost.remove(first);
         });
@@ -393,7 +411,8 @@ impl State {
         self.segments.retain(|s| s.number() != number);
         self.carried.retain(|_, place| place.segment != number);
         let mut quarantine = std::mem::take(&mut self.quarantine);
-        quarantine.retain(|position, _| self.carried.contains_key(position) || self.home(*position).is_some());
+        quarantine
+            .retain(|position, _| self.carried.contains_key(position) || self.home(*position).is_some());
         self.quarantine = quarantine;
     }
 
@@ -419,7 +438,11 @@ mod tests {
             damaged: false,
             unreadable: false,
         };
-        let mut state = State { end: Position(31), segments: vec![segment(1, 1, 11), segment(2, 11, 11), segment(3, 21, 31)], ..State::default() };
+        let mut state = State {
+            end: Position(31),
+            segments: vec![segment(1, 1, 11), segment(2, 11, 11), segment(3, 21, 31)],
+            ..State::default()
+        };
         state.change_lane(&LaneChange::Registered { lane: 0, name: "crm".into(), next: Position(1) });
         state
     }

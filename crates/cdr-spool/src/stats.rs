@@ -112,8 +112,11 @@ pub struct Damage {
 
 /// The numbers of a state: counters as they are, the rest computed from segments and lanes.
 pub(crate) fn of(state: &State) -> Stats {
-    let mut owed_by_lane: Vec<(String, u64)> =
-        state.lanes.iter().map(|(name, lane)| (name.clone(), state.segments.iter().map(|s| owed(s, lane)).sum())).collect();
+    let mut owed_by_lane: Vec<(String, u64)> = state
+        .lanes
+        .iter()
+        .map(|(name, lane)| (name.clone(), state.segments.iter().map(|s| owed(s, lane)).sum()))
+        .collect();
     owed_by_lane.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     let most = |segment: &Segment| state.lanes.values().map(|lane| owed(segment, lane)).max().unwrap_or(0);
     Stats {

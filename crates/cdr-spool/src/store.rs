@@ -15,7 +15,7 @@ use crate::log::index::SegmentIndex;
 use crate::log::outcomes::{Dead, Item};
 use crate::log::segment;
 use crate::log::walk::{Here, Walk};
-use crate::state::{Located, Place, Segment, State};
+use crate::state::{Located, Place, Reason, Segment, State};
 use crate::{Position, Read, ReadError, Settings, SpoolId, StoredPush, StoredQuarantine};
 
 /// How many closed segments stay open for reading. Not all: there may be more of them than a process may open files.
@@ -137,7 +137,9 @@ impl Store {
     /// Reads on in a segment, up to its end. False if there is no more room.
     fn read_segment(&self, segment: Segment, read: &mut Read, room: &mut Room) -> Result<bool, ReadError> {
         let chunk = room.bytes.clamp(Walk::SMALL, Walk::LARGE);
-        let Some((mut walk, mut offset)) = self.approach(&segment, read.next, chunk)? else { return Ok(true) };
+        let Some((mut walk, mut offset)) = self.approach(&segment, read.next, chunk)? else {
+            return Ok(true);
+        };
         let failed = |source| io_error(&segment, source);
         loop {
             match walk.at(offset).map_err(failed)? {
@@ -217,7 +219,11 @@ impl Store {
             let looked = match located {
                 Located::Nothing(_) => return Ok(None),
                 Located::Lost(_) => {
-                    return Err(ReadError::Damaged { position, file: "a segment that is gone".into(), offset: 0 });
+                    return Err(ReadError::Damaged {
+                        position,
+                        file: "a segment that is gone".into(),
+                        offset: 0,
+                    });
                 }
                 Located::Carried(place) => self.look_at(place, position, &look)?,
                 Located::Segment(segment) => match self.look_in(&segment, position, &look) {
@@ -242,7 +248,9 @@ impl Store {
         position: Position,
         look: impl Fn(&Entry) -> R,
     ) -> Result<Option<R>, ReadError> {
-        let Some((mut walk, mut offset)) = self.approach(segment, position, Walk::SMALL)? else { return Ok(None) };
+        let Some((mut walk, mut offset)) = self.approach(segment, position, Walk::SMALL)? else {
+            return Ok(None);
+        };
         let failed = |source| io_error(segment, source);
         loop {
             match walk.at(offset).map_err(failed)? {
@@ -279,8 +287,40 @@ impl Store {
         })
     }
 
-    /// The reason of a dead letter; none if it is damaged.
-    pub(crate) fn dead(&self, place: Place, lane: u32, position: Position) -> Result<Option<Dead>, ReadError> {
+    /// The reason of a dead letter of a lane. None if the reason is damaged, or the letter is no more.
+    pub(crate) fn dead_letter(&self, lane: &str, position: Position) -> Result<Option<Dead>, ReadError> {
+        for _ in 0..LOOK_AGAIN {
+            let (number, reason) = {
+                let state = self.state();
+                let lane = state.lanes.get(lane);
+                let Some((lane, reason)) =
+                    lane.and_then(|l| Some((l.number, l.dead.get(&position)?.clone())))
+                else {
+                    return Ok(None);
+                };
+                (lane, reason)
+            };
+            let place = match reason {
+                Reason::InMemory(dead) => return Ok(Some(*dead)),
+                Reason::Unknown => return Ok(None),
+                Reason::OnDisk(place) => place,
+            };
+            let found = self.dead_at(place, number, position)?;
+            // If its segment went meanwhile, the reason was carried.
+            if found.is_some() || self.state().segment(place.segment).is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The reason of a dead letter in its frame; none if it is damaged or the segment is gone.
+    pub(crate) fn dead_at(
+        &self,
+        place: Place,
+        lane: u32,
+        position: Position,
+    ) -> Result<Option<Dead>, ReadError> {
         let of_lane = |entry: Entry| match entry {
             Entry::Outcomes { lane: number, runs, .. } if number == lane => {
                 runs.into_iter().find_map(|run| match run.item {
@@ -342,7 +382,8 @@ impl Store {
         };
         let sparse = match SegmentIndex::load(&*self.directory, segment.stamp, segment.end) {
             Some(index) => index.sparse,
-            None => sparse_of(file.clone(), segment.stamp, segment.end).map_err(|source| io_error(segment, source))?,
+            None => sparse_of(file.clone(), segment.stamp, segment.end)
+                .map_err(|source| io_error(segment, source))?,
         };
         let opened = Arc::new(Opened { number, file, sparse });
         let mut cache = self.cache();

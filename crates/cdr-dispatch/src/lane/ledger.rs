@@ -70,8 +70,14 @@ impl Ledger {
     pub fn read(&mut self, push: Arc<Push>, routes: Arc<[String]>) {
         let received_at_ms = Some(push.facts().received_at.as_millisecond());
         let position = push.position();
-        let open =
-            Open { push: Some(push), routes, attempts: 0, spent: Duration::ZERO, first_tried: None, received_at_ms };
+        let open = Open {
+            push: Some(push),
+            routes,
+            attempts: 0,
+            spent: Duration::ZERO,
+            first_tried: None,
+            received_at_ms,
+        };
         self.open.insert(position, open);
     }
 

@@ -18,7 +18,9 @@ mod status;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use cdr_core::{Batch, Delivery, Failure, Origin, Outcome, Position, Push, Receipt, SinkName, registry::AnySink};
+use cdr_core::{
+    Batch, Delivery, Failure, Origin, Outcome, Position, Push, Receipt, SinkName, registry::AnySink,
+};
 use cdr_spool::{LaneState, Outcome as Recorded};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
@@ -276,7 +278,9 @@ impl Lane {
 
     fn start_attempts(&mut self) {
         while self.pace.room(self.attempts.len()) > 0 {
-            let size = |position| self.ledger.get(position).and_then(|open| open.push.as_ref()).map_or(0, |p| p.body().len());
+            let size = |position| {
+                self.ledger.get(position).and_then(|open| open.push.as_ref()).map_or(0, |p| p.body().len())
+            };
             let is_fresh = |position| self.ledger.get(position).is_some_and(|open| open.attempts == 0);
             let Some(ready) = self.gather.next(self.pace.pause().is_some(), size, is_fresh) else { return };
             let deliveries = ready.positions.iter().filter_map(|&position| self.delivery(position)).collect();
@@ -357,13 +361,20 @@ impl Lane {
             return self.bury(position, self.session_of(position), Failure { reason, ..failure }, attempts);
         }
         let wait = self.plan.retry.wait(attempts, failure.retry_after);
-        let due_ms = Timestamp::now().as_millisecond().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+        let due_ms = Timestamp::now()
+            .as_millisecond()
+            .saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
         debug!(%position, sink = %self.plan.name, attempts, wait_s = wait.as_secs_f64(), reason = failure.reason, "will be tried again");
         self.status.count_failed(&failure.reason);
         self.ledger.wait(position, wait);
         // A retry stays open, so nothing waits for this to be durable.
         let answer = failure.reason;
-        drop(self.store.record(&self.plan.name, vec![(position, Recorded::Retry { attempts, spent, due_ms, answer })]));
+        drop(
+            self.store.record(
+                &self.plan.name,
+                vec![(position, Recorded::Retry { attempts, spent, due_ms, answer })],
+            ),
+        );
     }
 
     fn reject(&mut self, position: Position, failure: Failure) {
@@ -417,7 +428,10 @@ impl Lane {
             Turn::None => {}
             Turn::Paused => {
                 self.status.note_failure(reason);
-                let next = self.pace.pause().map_or(0.0, |pause| pause.probe_at.duration_since(Instant::now()).as_secs_f64());
+                let next = self
+                    .pace
+                    .pause()
+                    .map_or(0.0, |pause| pause.probe_at.duration_since(Instant::now()).as_secs_f64());
                 warn!(%sink, reason, probe_in_s = next, "sink is away: its lane pauses, pushes wait safely");
                 let _ = self.events.send(Event::Paused { sink: sink.clone(), reason: reason.to_owned() });
             }
@@ -459,7 +473,9 @@ impl Lane {
 
     fn next_wake(&mut self) -> Instant {
         let batch = match self.pace.pause().map(|pause| pause.probe_at) {
-            Some(probe_at) if self.attempts.is_empty() => self.gather.next_due(true).map(|due| due.max(probe_at)),
+            Some(probe_at) if self.attempts.is_empty() => {
+                self.gather.next_due(true).map(|due| due.max(probe_at))
+            }
             Some(_) => None,
             None if self.pace.room(self.attempts.len()) == 0 => None,
             None => self.gather.next_due(false),

@@ -123,7 +123,8 @@ impl Pace {
         let failures = self.pause.as_ref().map_or(1, |pause| pause.failures.saturating_add(1));
         let probe_at = Instant::now() + self.policy.wait(failures, retry_after);
         let since = self.pause.as_ref().map_or_else(Timestamp::now, |pause| pause.since);
-        let began = self.pause.replace(Pause { since, reason: reason.to_owned(), probe_at, failures }).is_none();
+        let began =
+            self.pause.replace(Pause { since, reason: reason.to_owned(), probe_at, failures }).is_none();
         self.running.stop();
         if began { Turn::Paused } else { Turn::None }
     }

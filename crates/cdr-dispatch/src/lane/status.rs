@@ -89,7 +89,14 @@ impl LaneStatus {
         self.lock().last_failure = reason.to_owned();
     }
 
-    pub(super) fn is_at(&self, paused: Option<PausedNow>, next: Position, open: usize, waiting: usize, trying: usize) {
+    pub(super) fn is_at(
+        &self,
+        paused: Option<PausedNow>,
+        next: Position,
+        open: usize,
+        waiting: usize,
+        trying: usize,
+    ) {
         let mut now = self.lock();
         (now.paused, now.next, now.open, now.waiting, now.trying) = (paused, next.0, open, waiting, trying);
     }

@@ -15,7 +15,10 @@ pub fn run(common: &Common, sinks: &Sinks) -> Ended {
     };
     let text = |findings: &[config::Finding]| findings.iter().map(ToString::to_string).collect::<Vec<_>>();
     if common.wants_json() {
-        println!("{}", json!({ "good": faults.is_empty(), "faults": text(&faults), "warnings": text(&warnings) }));
+        println!(
+            "{}",
+            json!({ "good": faults.is_empty(), "faults": text(&faults), "warnings": text(&warnings) })
+        );
     } else {
         text(&faults).iter().for_each(|fault| println!("{fault}"));
         text(&warnings).iter().for_each(|warning| println!("warning: {warning}"));

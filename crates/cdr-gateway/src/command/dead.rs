@@ -83,7 +83,9 @@ fn letters(kept: &Kept, which: &Which) -> anyhow::Result<Vec<Letter>> {
             let letter = Letter { sink: lane.clone(), position, died_at: at, reason, excerpt, attempts };
             dead.insert((lane, position), letter);
         }
-        Logged::Outcome { lane, position, outcome } if outcome.is_final() => drop(dead.remove(&(lane, position))),
+        Logged::Outcome { lane, position, outcome } if outcome.is_final() => {
+            drop(dead.remove(&(lane, position)))
+        }
         Logged::Reopened { lane, position } => drop(dead.remove(&(lane, position))),
         _ => {}
     })?;
@@ -99,7 +101,8 @@ fn list(kept: &Kept, letters: &[Letter], wants_json: bool) -> Ended {
             true => println!("{}", as_json(letter, session)),
             false => println!(
                 "{sink:<12} {position:>8}  {}  {}  {attempts} attempts: {reason}",
-                kept.local(letter.died_at), session.unwrap_or("no session")
+                kept.local(letter.died_at),
+                session.unwrap_or("no session")
             ),
         }
     }
@@ -122,7 +125,12 @@ fn show(kept: &Kept, letters: &[Letter], wants_json: bool) -> Ended {
             println!("{shown}");
             continue;
         }
-        println!("sink      {}\nnumber    {}\ndied      {}", letter.sink, letter.position, kept.local(letter.died_at));
+        println!(
+            "sink      {}\nnumber    {}\ndied      {}",
+            letter.sink,
+            letter.position,
+            kept.local(letter.died_at)
+        );
         println!("attempts  {}\nwhy       {}", letter.attempts, letter.reason);
         println!("answer    {}\n", if letter.excerpt.is_empty() { "none" } else { &letter.excerpt });
         println!("{}\n", body.map_or("the body is gone", String::as_str));
@@ -139,7 +147,8 @@ async fn decide(kept: &Kept, which: &Which, verb: &str) -> Ended {
     for (sink, positions) in by_sink {
         let path = format!("/api/v1/dead/{sink}/{verb}");
         let (status, answer) =
-            running::ask(&kept.plan.admin, Method::POST, &path, Some(json!({ "positions": positions }))).await?;
+            running::ask(&kept.plan.admin, Method::POST, &path, Some(json!({ "positions": positions })))
+                .await?;
         if status != StatusCode::OK {
             return Err(running::message(status, &answer));
         }
@@ -153,7 +162,11 @@ async fn decide(kept: &Kept, which: &Which, verb: &str) -> Ended {
 }
 
 /// What `of` makes of the pushes of these letters; those whose bytes are gone are not there.
-fn bodies<T>(kept: &Kept, letters: &[Letter], of: impl Fn(StoredPush) -> T) -> anyhow::Result<BTreeMap<Position, T>> {
+fn bodies<T>(
+    kept: &Kept,
+    letters: &[Letter],
+    of: impl Fn(StoredPush) -> T,
+) -> anyhow::Result<BTreeMap<Position, T>> {
     let wanted: std::collections::BTreeSet<Position> = letters.iter().map(|letter| letter.position).collect();
     let mut found = BTreeMap::new();
     if wanted.is_empty() {

@@ -29,12 +29,17 @@ impl Kept {
     /// There is no spool, or the disk cannot be read.
     pub fn each(&self, mut entry: impl FnMut(Timestamp, Logged)) -> anyhow::Result<()> {
         let path = self.plan.spool.path.display();
-        let log = LogReader::open(&self.plan.spool.path)
-            .with_context(|| format!("no spool can be read at {path} (spool.path); has the gateway run with this configuration?"))?;
+        let log = LogReader::open(&self.plan.spool.path).with_context(|| {
+            format!(
+                "no spool can be read at {path} (spool.path); has the gateway run with this configuration?"
+            )
+        })?;
         for read in log {
             match read {
                 Ok(read) => entry(moment(read.at_ms), read.what),
-                Err(error @ (ReadError::Damaged { .. } | ReadError::DamagedLog { .. })) => eprintln!("passed over: {error}"),
+                Err(error @ (ReadError::Damaged { .. } | ReadError::DamagedLog { .. })) => {
+                    eprintln!("passed over: {error}")
+                }
                 Err(error) => return Err(error).context("the spool cannot be read"),
             }
         }

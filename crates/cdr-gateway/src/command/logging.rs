@@ -37,7 +37,8 @@ pub fn start_quietly(level: LogLevel) {
 }
 
 fn log(filter: &str, json: bool) {
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(has_people_at_stderr());
+    let lines =
+        fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(has_people_at_stderr());
     let logging = tracing_subscriber::registry().with(EnvFilter::new(filter));
     // Fails only when logging was started before, and then it is.
     let _ = match json {

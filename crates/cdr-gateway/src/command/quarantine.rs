@@ -59,13 +59,21 @@ fn held(kept: &Kept) -> anyhow::Result<BTreeMap<Position, StoredQuarantine>> {
     Ok(held)
 }
 
-fn list<'a>(kept: &Kept, held: impl ExactSizeIterator<Item = &'a StoredQuarantine>, wants_json: bool) -> Ended {
+fn list<'a>(
+    kept: &Kept,
+    held: impl ExactSizeIterator<Item = &'a StoredQuarantine>,
+    wants_json: bool,
+) -> Ended {
     let count = held.len();
     for entry in held {
         let (number, bytes) = (entry.position, entry.body.len());
         match wants_json {
             true => println!("{}", as_json(entry)),
-            false => println!("{number:>8}  {}  {bytes:>7} bytes  {}", kept.local(moment(entry.received_at_ms)), entry.reason),
+            false => println!(
+                "{number:>8}  {}  {bytes:>7} bytes  {}",
+                kept.local(moment(entry.received_at_ms)),
+                entry.reason
+            ),
         }
     }
     if !wants_json {
@@ -89,7 +97,11 @@ fn show(kept: &Kept, entry: &StoredQuarantine, raw: bool, wants_json: bool) -> E
     };
     writeln!(stdout, "number    {}", entry.position)?;
     writeln!(stdout, "arrived   {}", kept.local(facts.received_at))?;
-    writeln!(stdout, "sender    {}", facts.sender.map_or_else(|| "unknown".to_owned(), |sender| sender.to_string()))?;
+    writeln!(
+        stdout,
+        "sender    {}",
+        facts.sender.map_or_else(|| "unknown".to_owned(), |sender| sender.to_string())
+    )?;
     writeln!(stdout, "action    {}", facts.action)?;
     writeln!(stdout, "uuid      {}", facts.uuid.as_deref().unwrap_or("none"))?;
     writeln!(stdout, "sha256    {}", hex(&entry.sha256))?;

@@ -19,12 +19,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// Nobody listens, or what listens is no gateway.
-pub async fn ask(admin: &Admin, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(StatusCode, Value)> {
+pub async fn ask(
+    admin: &Admin,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> anyhow::Result<(StatusCode, Value)> {
     let asked = tokio::time::timeout(PATIENCE, exchange(admin, method, path, body)).await;
-    asked.unwrap_or_else(|_| bail!("the gateway at {} did not answer within {} s", admin.listen, PATIENCE.as_secs()))
+    asked.unwrap_or_else(|_| {
+        bail!("the gateway at {} did not answer within {} s", admin.listen, PATIENCE.as_secs())
+    })
 }
 
-async fn exchange(admin: &Admin, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(StatusCode, Value)> {
+async fn exchange(
+    admin: &Admin,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> anyhow::Result<(StatusCode, Value)> {
     let address = admin.listen;
     let stream = TcpStream::connect(address).await.with_context(|| {
         format!("no gateway answers at {address} (admin.listen); is it running with this configuration?")
@@ -39,7 +51,8 @@ async fn exchange(admin: &Admin, method: Method, path: &str, body: Option<Value>
     let answer = sender.send_request(request.body(Full::new(body))?).await?;
     let status = answer.status();
     let bytes = answer.into_body().collect().await?.to_bytes();
-    let value = serde_json::from_slice(&bytes).with_context(|| format!("what listens at {address} is no gateway"))?;
+    let value =
+        serde_json::from_slice(&bytes).with_context(|| format!("what listens at {address} is no gateway"))?;
     Ok((status, value))
 }
 

@@ -112,7 +112,8 @@ impl Send {
 
     fn basic(&self) -> anyhow::Result<Option<(String, Secret)>> {
         let (Some(username), Some(name)) = (&self.username, &self.password_env) else { return Ok(None) };
-        let password = std::env::var(name).with_context(|| format!("the environment variable {name} holds no text"))?;
+        let password =
+            std::env::var(name).with_context(|| format!("the environment variable {name} holds no text"))?;
         Ok(Some((username.clone(), Secret::new(password))))
     }
 

@@ -22,9 +22,9 @@ pub async fn run(common: Common, sinks: Sinks) -> Ended {
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                let inner = std::sync::Arc::clone(gateway.inner());
+                let engine = std::sync::Arc::clone(gateway.engine());
                 // Logged inside; signals go on being heard meanwhile.
-                tokio::spawn(async move { drop(inner.reload().await) });
+                tokio::spawn(async move { drop(engine.reload().await) });
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -39,6 +39,8 @@ pub async fn run(common: Common, sinks: Sinks) -> Ended {
 }
 
 fn end_at_once() -> Ended {
-    error!("ended at once; what was taken is on disk, attempts under way are made again after the next start");
+    error!(
+        "ended at once; what was taken is on disk, attempts under way are made again after the next start"
+    );
     Ok(())
 }

@@ -40,7 +40,10 @@ impl Trace {
         let kept = Kept::find(common, sinks)?;
         let lives = self.lives(&kept)?;
         if lives.is_empty() {
-            bail!("the spool keeps no such push; it may have come before spool.keep ({:?}), or never", kept.plan.spool.keep);
+            bail!(
+                "the spool keeps no such push; it may have come before spool.keep ({:?}), or never",
+                kept.plan.spool.keep
+            );
         }
         for (position, life) in &lives {
             match common.wants_json() {
@@ -109,14 +112,21 @@ fn tell(kept: &Kept, position: Position, life: &Life) {
 fn sentence(kept: &Kept, at: Timestamp, outcome: &Outcome) -> String {
     let when = kept.local(at);
     match outcome {
-        Outcome::Delivered { receipt } => format!("delivered {when}: {}", receipt.as_deref().unwrap_or("confirmed")),
+        Outcome::Delivered { receipt } => {
+            format!("delivered {when}: {}", receipt.as_deref().unwrap_or("confirmed"))
+        }
         Outcome::Passed => "not routed: no route sends this push there".to_owned(),
         Outcome::Discarded => format!("discarded {when} by an operator"),
         Outcome::Dead { reason, attempts, .. } => {
-            format!("dead letter since {when} after {attempts} attempts: {reason}; cdr-gateway dead retry sends it again")
+            format!(
+                "dead letter since {when} after {attempts} attempts: {reason}; cdr-gateway dead retry sends it again"
+            )
         }
         Outcome::Retry { attempts, due_ms, answer, .. } => {
-            format!("waiting: {attempts} attempts, the last at {when}: {answer}; next at {}", kept.local(moment(*due_ms)))
+            format!(
+                "waiting: {attempts} attempts, the last at {when}: {answer}; next at {}",
+                kept.local(moment(*due_ms))
+            )
         }
     }
 }

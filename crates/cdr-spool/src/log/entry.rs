@@ -28,14 +28,29 @@ const QUARANTINE_DISCARDED: u8 = 11;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Entry<'a> {
     /// `carried`: written again because its segment went.
-    Push { push: PushEntry<'a>, carried: bool },
-    Quarantine { quarantine: QuarantineEntry<'a>, carried: bool },
-    Outcomes { lane: u32, name: &'a str, runs: Vec<Run> },
+    Push {
+        push: PushEntry<'a>,
+        carried: bool,
+    },
+    Quarantine {
+        quarantine: QuarantineEntry<'a>,
+        carried: bool,
+    },
+    Outcomes {
+        lane: u32,
+        name: &'a str,
+        runs: Vec<Run>,
+    },
     Checkpoint(Checkpoint),
     Lane(LaneChange),
-    Configuration { generation: u64, hash: [u8; 32] },
+    Configuration {
+        generation: u64,
+        hash: [u8; 32],
+    },
     /// Everything that was needed of this segment is elsewhere; its file may be gone.
-    Dropped { segment: u64 },
+    Dropped {
+        segment: u64,
+    },
     QuarantineDiscarded(Vec<Position>),
     /// Of a newer minor version.
     Unknown(u8),
@@ -88,6 +103,8 @@ pub(crate) struct Checkpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KnownSegment {
     pub(crate) number: u64,
+    /// Its valid end: the header that names it too goes with its segment.
+    pub(crate) end: u64,
     pub(crate) first: Position,
     pub(crate) until: Position,
 }
@@ -110,7 +127,11 @@ impl PushEntry<'_> {
             received_at_ms: self.received_at_ms,
             facts,
             body,
-            key: Key { action: self.action.to_owned(), uuid: self.uuid.map(str::to_owned), sha256: *self.sha256 },
+            key: Key {
+                action: self.action.to_owned(),
+                uuid: self.uuid.map(str::to_owned),
+                sha256: *self.sha256,
+            },
         }
     }
 }
@@ -166,7 +187,9 @@ impl FrameBuilder {
 
     /// Takes over everything of a frame but its checkpoint.
     pub(crate) fn copy_all(&mut self, frame: &[u8]) {
-        for (kind, version, payload) in crate::log::frame::entries(frame).filter(|(kind, ..)| *kind != CHECKPOINT) {
+        for (kind, version, payload) in
+            crate::log::frame::entries(frame).filter(|(kind, ..)| *kind != CHECKPOINT)
+        {
             self.copy(kind, version, payload);
         }
     }
@@ -222,6 +245,7 @@ impl FrameBuilder {
             out.put_varint(checkpoint.next_lane.into());
             put_list(out, &checkpoint.segments, |out, segment| {
                 out.put_varint(segment.number);
+                out.put_varint(segment.end);
                 out.put_varint(segment.first.0);
                 out.put_varint(segment.until.0);
             });
@@ -282,9 +306,10 @@ impl<'a> Entry<'a> {
         let take = &mut Take(payload);
         Some(match kind {
             PUSH | CARRIED_PUSH => Entry::Push { push: decode_push(take)?, carried: kind == CARRIED_PUSH },
-            QUARANTINE | CARRIED_QUARANTINE => {
-                Entry::Quarantine { quarantine: decode_quarantine(take)?, carried: kind == CARRIED_QUARANTINE }
-            }
+            QUARANTINE | CARRIED_QUARANTINE => Entry::Quarantine {
+                quarantine: decode_quarantine(take)?,
+                carried: kind == CARRIED_QUARANTINE,
+            },
             OUTCOMES => {
                 Entry::Outcomes { lane: take.varint32()?, name: take.text()?, runs: outcomes::decode(take)? }
             }
@@ -348,7 +373,12 @@ fn decode_checkpoint(take: &mut Take) -> Option<Checkpoint> {
         configuration: take.array()?,
         next_lane: take.varint32()?,
         segments: take_list(take, |take| {
-            Some(KnownSegment { number: take.varint()?, first: position(take)?, until: position(take)? })
+            Some(KnownSegment {
+                number: take.varint()?,
+                end: take.varint()?,
+                first: position(take)?,
+                until: position(take)?,
+            })
         })?,
         lost: take_list(take, |take| Some((position(take)?, position(take)?)))?,
         discarded_quarantine: take_positions(take)?,
@@ -397,7 +427,7 @@ mod tests {
             generation: 3,
             configuration: [1; 32],
             next_lane: 2,
-            segments: vec![KnownSegment { number: 1, first: Position(1), until: Position(4) }],
+            segments: vec![KnownSegment { number: 1, end: 999, first: Position(1), until: Position(4) }],
             lost: vec![(Position(2), Position(3))],
             discarded_quarantine: vec![Position(5)],
             lanes: vec![KnownLane {

@@ -190,7 +190,15 @@ mod tests {
     use super::*;
 
     fn header(stamp: Stamp) -> FrameHeader {
-        FrameHeader { length: 0, stamp, sequence: 3, durable_to: 128, position: Position(9), written_at_ms: -5, entries: 0 }
+        FrameHeader {
+            length: 0,
+            stamp,
+            sequence: 3,
+            durable_to: 128,
+            position: Position(9),
+            written_at_ms: -5,
+            entries: 0,
+        }
     }
 
     proptest! {

@@ -271,7 +271,11 @@ impl Note {
     fn decode(take: &mut Take) -> Option<Note> {
         let position = |take: &mut Take| take.varint().map(Position);
         Some(match take.byte()? {
-            0 => Note::Quarantined { position: position(take)?, digest: take.fixed64()?, bytes: take.varint()? },
+            0 => Note::Quarantined {
+                position: position(take)?,
+                digest: take.fixed64()?,
+                bytes: take.varint()?,
+            },
             1 => Note::Carried {
                 position: position(take)?,
                 offset: take.varint()?,

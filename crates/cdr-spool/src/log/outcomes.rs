@@ -88,9 +88,7 @@ pub(crate) fn encode(items: &Items, out: &mut Vec<u8>) {
     while let Some((first, item)) = rest.next() {
         let tag = item.tag();
         let mut count = 1;
-        while tag <= REOPENED
-            && rest.next_if(|(p, i)| p.0 == first.0 + count && i.tag() == tag).is_some()
-        {
+        while tag <= REOPENED && rest.next_if(|(p, i)| p.0 == first.0 + count && i.tag() == tag).is_some() {
             count += 1;
         }
         out.push(tag);

@@ -100,7 +100,8 @@ impl<T> Writer<T> {
         let number = self.next_number;
         self.next_number += 1;
         let stamp = Stamp { segment: number, salt: rand::random() };
-        let header = SegmentHeader { identity: store.identity, stamp, previous: self.last, first, opened_at_ms: now };
+        let header =
+            SegmentHeader { identity: store.identity, stamp, previous: self.last, first, opened_at_ms: now };
         let checkpoint = store.state().checkpoint();
         let made = Tail::create(&*store.directory, header).and_then(|mut tail| {
             let mut frame = FrameBuilder::new();
@@ -132,8 +133,11 @@ impl<T> Writer<T> {
 
     /// Makes everything written durable and tells everyone who waits.
     pub(super) fn sync(&mut self) {
-        if !self.tail.as_ref().is_some_and(Tail::has_unsynced) {
-            return;
+        match &self.tail {
+            None => return,
+            // A new segment was begun, and the old one synced before it.
+            Some(tail) if !tail.has_unsynced() => return self.answer_outcomes(),
+            Some(_) => {}
         }
         match self.sync_tail() {
             Ok(mark) => self.publish(mark),

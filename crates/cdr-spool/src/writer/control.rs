@@ -41,7 +41,9 @@ impl<T> Writer<T> {
                 self.change_lanes(vec![LaneChange::Retired { lane }])
             }
             Change::Reopen { lane, positions } => self.close_dead_letters(&lane, &positions, &Item::Reopened),
-            Change::Discard { lane, positions } => self.close_dead_letters(&lane, &positions, &Item::Discarded),
+            Change::Discard { lane, positions } => {
+                self.close_dead_letters(&lane, &positions, &Item::Discarded)
+            }
             Change::DiscardQuarantine(positions) => self.discard_quarantine(positions),
             Change::Configured(hash) => self.configured(hash),
         }
@@ -63,7 +65,12 @@ impl<T> Writer<T> {
         Ok(Changed { names: names.collect(), ..Changed::default() })
     }
 
-    fn close_dead_letters(&mut self, lane: &str, positions: &[Position], item: &Item) -> Result<Changed, ControlError> {
+    fn close_dead_letters(
+        &mut self,
+        lane: &str,
+        positions: &[Position],
+        item: &Item,
+    ) -> Result<Changed, ControlError> {
         let (number, items) = {
             let state = self.shared.store.state();
             let number = known(&state, lane)?;
@@ -155,11 +162,17 @@ impl<T> Writer<T> {
         };
         let mut changes: Vec<LaneChange> = Vec::new();
         for lane in lanes.iter().filter(|lane| !known.contains(&lane.name)) {
-            let again = changes.iter().any(|c| matches!(c, LaneChange::Registered { name, .. } if *name == lane.name));
+            let again = changes
+                .iter()
+                .any(|c| matches!(c, LaneChange::Registered { name, .. } if *name == lane.name));
             if again {
                 continue;
             }
-            changes.push(LaneChange::Registered { lane: number, name: lane.name.clone(), next: self.starting(lane.start) });
+            changes.push(LaneChange::Registered {
+                lane: number,
+                name: lane.name.clone(),
+                next: self.starting(lane.start),
+            });
             number += 1;
         }
         changes

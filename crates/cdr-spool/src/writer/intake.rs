@@ -58,7 +58,9 @@ impl<T> Batch<T> {
 
 /// What the spool knows of a push that comes in.
 enum Known {
-    New { uuid_reused: bool },
+    New {
+        uuid_reused: bool,
+    },
     Stored(Position),
     /// In this batch, at this index.
     InFlight(usize),
@@ -122,7 +124,9 @@ impl<T> Writer<T> {
         let mut uuid_reused = false;
         for suspect in self.dedupe.suspects(prints) {
             if suspect >= self.batch.first {
-                let Ok(at) = self.batch.pushes.binary_search_by_key(&suspect, |q| q.position) else { continue };
+                let Ok(at) = self.batch.pushes.binary_search_by_key(&suspect, |q| q.position) else {
+                    continue;
+                };
                 let other = &self.batch.pushes[at].key;
                 match compare(key, &other.action, other.uuid.as_deref(), &other.sha256) {
                     Compared::Same => return Known::InFlight(at),
@@ -182,15 +186,20 @@ impl<T> Writer<T> {
             body: &found.body,
         };
         self.frame.quarantine(&entry, false);
-        self.batch.quarantined.push(QueuedQuarantine { position, sha256: found.sha256, replies: vec![reply] });
+        self.batch.quarantined.push(QueuedQuarantine {
+            position,
+            sha256: found.sha256,
+            replies: vec![reply],
+        });
     }
 
     /// Where equal bytes lie in quarantine; read and compared before it is believed.
     fn in_quarantine(&self, sha256: &[u8; 32]) -> Option<Position> {
         let position = *self.shared.store.state().quarantine_by_digest.get(&short_digest(sha256))?;
-        let same = self.shared.store.with_entry(position, |entry| {
-            matches!(entry, Entry::Quarantine { quarantine, .. } if quarantine.sha256 == sha256)
-        });
+        let same = self.shared.store.with_entry(
+            position,
+            |entry| matches!(entry, Entry::Quarantine { quarantine, .. } if quarantine.sha256 == sha256),
+        );
         matches!(same, Ok(Some(true))).then_some(position)
     }
 
@@ -285,13 +294,13 @@ pub(super) fn merge(into: &mut std::collections::BTreeMap<String, Items>, lane: 
 }
 
 /// The table of repeats, from the indexes of the segments that are young enough.
-pub(super) fn remembered(recovered: &Recovered, now_ms: i64, window: Duration) -> Dedupe {
+pub(super) fn remembered(recovered: &mut Recovered, now_ms: i64, window: Duration) -> Dedupe {
     let mut dedupe = Dedupe::new();
     let floor = Position::FIRST;
     // A wall clock that is wrong must not forget everything: the newest entry counts if it is older.
     let now = recovered.newest_ms.map_or(now_ms, |newest| newest.min(now_ms));
     let oldest = now.saturating_sub(millis(window));
-    for index in recovered.indexes.iter().filter(|index| index.newest_ms >= oldest) {
+    for index in recovered.indexes.iter_mut().filter(|index| index.newest_ms >= oldest) {
         for note in &index.notes {
             if let Note::Carried { position, prints, .. } = note {
                 dedupe.insert(*prints, *position, || floor);
@@ -299,6 +308,10 @@ pub(super) fn remembered(recovered: &Recovered, now_ms: i64, window: Duration) -
         }
         for (place, prints) in index.prints.iter().enumerate() {
             dedupe.insert(*prints, Position(index.first.0 + place as u64), || floor);
+        }
+        // They lie in the index's file and are not needed again; those of a scanned segment are still to be written.
+        if !recovered.scanned.contains(&index.stamp.segment) {
+            index.prints = Vec::new();
         }
     }
     dedupe

@@ -197,9 +197,13 @@ impl<T> Writer<T> {
         self.frame.checkpoint(&checkpoint);
         self.commit();
         self.sync();
-        let lost: usize = self.unwritten.values().chain(self.unsynced.values()).map(|items| items.len()).sum();
+        let lost: usize =
+            self.unwritten.values().chain(self.unsynced.values()).map(|items| items.len()).sum();
         if lost > 0 {
-            tracing::warn!(outcomes = lost, "the disk fails: outcomes could not be written, these deliveries will be repeated after the next start");
+            tracing::warn!(
+                outcomes = lost,
+                "the disk fails: outcomes could not be written, these deliveries will be repeated after the next start"
+            );
         }
     }
 
@@ -219,7 +223,8 @@ impl<T> Drop for Writer<T> {
         if std::thread::panicking() {
             let reason = "the writer met a fault in the program; restart the gateway".to_owned();
             tracing::error!(reason, "the spool has stopped");
-            self.shared.store.state_mut().health = Health::Failing { reason, since: std::time::SystemTime::now() };
+            self.shared.store.state_mut().health =
+                Health::Failing { reason, since: std::time::SystemTime::now() };
         }
         // Whoever waits for the end may open the spool again.
         self.lock = None;
@@ -242,13 +247,14 @@ pub(crate) struct Start {
 impl Start {
     pub(crate) fn of(recovered: &mut Recovered, now_ms: i64, dedupe_window: Duration) -> Start {
         let dedupe = intake::remembered(recovered, now_ms, dedupe_window);
+        let dead = recovered.dead_of_lost(now_ms);
         recovered.give_up_the_doubtful();
         Start {
             next_number: recovered.next_number,
             last: recovered.last,
             newest_ms: recovered.newest_ms,
             dedupe,
-            dead: recovered.dead_of_lost(now_ms),
+            dead,
             in_doubt: std::mem::take(&mut recovered.in_doubt),
         }
     }

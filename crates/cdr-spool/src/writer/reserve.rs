@@ -27,11 +27,12 @@ impl<T> Writer<T> {
     pub(super) fn make_reserve(&mut self) {
         let made = self.write_reserve();
         if let Err(error) = &made {
-            tracing::warn!(%error, "the disk has no room for the spool's reserve");
             self.shared.store.directory.remove(NAME).ok();
             let reason = format!("no room for the reserve on the disk: {error}");
             let mut state = self.shared.store.state_mut();
+            // Said once, and tried every few seconds.
             if state.health == Health::Ok {
+                tracing::error!(%error, "the disk has no room for the spool's reserve; pushes are refused until it has");
                 state.health = Health::Failing { reason, since: SystemTime::now() };
             }
         }
@@ -61,7 +62,9 @@ impl<T> Writer<T> {
             return;
         }
         if self.shared.store.directory.remove(NAME).is_ok() {
-            tracing::warn!("the disk is full: the spool's reserve is given to outcomes; pushes are refused until there is room");
+            tracing::warn!(
+                "the disk is full: the spool's reserve is given to outcomes; pushes are refused until there is room"
+            );
             self.retry_due = self.running();
         }
     }
@@ -86,4 +89,3 @@ impl<T> Writer<T> {
         }
     }
 }
-

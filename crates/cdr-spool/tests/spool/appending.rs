@@ -111,7 +111,8 @@ fn a_push_is_stored_though_its_appender_hangs_up() {
     let (spool, _) = world.open(&["crm"]);
     wait(async {
         let mut appending = Box::pin(spool.append(push(5)));
-        let first_poll = std::future::poll_fn(|cx| std::task::Poll::Ready(appending.as_mut().poll(cx).is_ready())).await;
+        let first_poll =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(appending.as_mut().poll(cx).is_ready())).await;
         assert!(!first_poll);
     });
     until("the commit", || spool.end() == Position(2));
@@ -162,7 +163,9 @@ fn quarantine_keeps_equal_bytes_once_and_has_a_share_of_the_room() {
     assert_eq!(spool.get(first.position).unwrap(), None);
 
     let full = (2..200).find_map(|n| wait(spool.quarantine(found(n))).err());
-    assert!(matches!(full, Some(AppendError::QuarantineFull { limit, .. }) if limit == world.settings.max_size / 20));
+    assert!(
+        matches!(full, Some(AppendError::QuarantineFull { limit, .. }) if limit == world.settings.max_size / 20)
+    );
     let held = spool.quarantined(Position(0), 1000).unwrap();
     assert_eq!((held[0].body.clone(), held[0].reason.as_str()), (body(1), "no JSON 1"));
 

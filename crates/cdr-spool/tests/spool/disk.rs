@@ -221,7 +221,11 @@ impl Directory for SimDirectory {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let content = self.disk.lock();
         content.alive(self.boot)?;
-        Ok(content.names.iter().map(|(name, id)| (name.clone(), content.files[id].current.len() as u64)).collect())
+        Ok(content
+            .names
+            .iter()
+            .map(|(name, id)| (name.clone(), content.files[id].current.len() as u64))
+            .collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -288,7 +292,8 @@ impl File for SimFile {
             return Err(io::Error::other("injected: the write fails"));
         }
         let others: u64 = content.names.values().map(|id| content.files[id].current.len() as u64).sum();
-        let grows = (offset + bytes.len() as u64).saturating_sub(content.files[&self.id].current.len() as u64);
+        let grows =
+            (offset + bytes.len() as u64).saturating_sub(content.files[&self.id].current.len() as u64);
         let room = content.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(others));
         // A write that the power or the room ends is there in part.
         let powered = content.change(self.boot).is_ok() && content.power != Some(0);

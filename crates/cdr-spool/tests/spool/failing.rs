@@ -18,10 +18,17 @@ fn a_failed_sync_refuses_the_push_burns_its_position_and_ends_the_segment() {
     let segments = spool.stats().segments;
     world.disk.fail_syncs(1);
     let refused = wait(spool.append(push(3)));
-    assert!(matches!(refused, Err(AppendError::Failing { ref reason }) if reason.contains("injected")), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AppendError::Failing { ref reason }) if reason.contains("injected")),
+        "{refused:?}"
+    );
     assert!(matches!(spool.health(), Health::Failing { .. }));
     assert!(matches!(wait(spool.append(push(4))), Err(AppendError::Failing { .. })));
-    assert_eq!(wait(spool.append(push(1))).unwrap(), Appended::Repeat { position: Position(2) }, "a repeat needs no disk");
+    assert_eq!(
+        wait(spool.append(push(1))).unwrap(),
+        Appended::Repeat { position: Position(2) },
+        "a repeat needs no disk"
+    );
 
     world.clock.pass(LONG);
     poke(&spool);
@@ -36,7 +43,11 @@ fn a_failed_sync_refuses_the_push_burns_its_position_and_ends_the_segment() {
     let (spool, recovery) = world.open(&["crm"]);
     assert!(recovery.damage.is_empty());
     let read = spool.read(Position(1), 10, usize::MAX).unwrap();
-    assert_eq!(read.pushes.iter().map(|p| p.position.0).collect::<Vec<_>>(), [1, 2, 3, 5], "what was refused stays away");
+    assert_eq!(
+        read.pushes.iter().map(|p| p.position.0).collect::<Vec<_>>(),
+        [1, 2, 3, 5],
+        "what was refused stays away"
+    );
 }
 
 #[test]
@@ -104,7 +115,10 @@ fn on_a_full_disk_outcomes_go_on_and_pushes_come_back_with_the_room() {
     poke(&spool);
     record(&spool, "crm", (1..=20).map(|p| (Position(p), DELIVERED)).collect());
     assert_eq!(lane(&spool, "crm").next, Position(21));
-    assert!(matches!(wait(spool.append(push(300))), Err(AppendError::Failing { .. })), "the reserve is not for pushes");
+    assert!(
+        matches!(wait(spool.append(push(300))), Err(AppendError::Failing { .. })),
+        "the reserve is not for pushes"
+    );
 
     world.disk.set_capacity(None);
     world.clock.pass(LONG);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cdr_spool::clock::Clock;
-use cdr_spool::{Ground, Key, NewLane, NewPush, NewQuarantine, OpenError, Position, Recovery, Settings, Spool, Start};
+use cdr_spool::{
+    Ground, Key, NewLane, NewPush, NewQuarantine, OpenError, Position, Recovery, Settings, Spool, Start,
+};
 
 use crate::disk::Disk;
 
@@ -22,7 +24,11 @@ pub struct TestClock {
 
 impl TestClock {
     pub fn start() -> Arc<TestClock> {
-        Arc::new(TestClock { wall_ms: AtomicI64::new(1_800_000_000_000), started: Instant::now(), skipped_ms: AtomicU64::new(0) })
+        Arc::new(TestClock {
+            wall_ms: AtomicI64::new(1_800_000_000_000),
+            started: Instant::now(),
+            skipped_ms: AtomicU64::new(0),
+        })
     }
 
     /// Time passes, on both clocks.
@@ -67,13 +73,23 @@ impl World {
     }
 
     pub fn open_with(&self, lanes: &[NewLane]) -> Result<(Spool<u64>, Recovery), OpenError> {
-        let ground = Ground { directory: self.disk.directory(), clock: self.clock.clone(), segment_size: Some(SEGMENT) };
+        let ground = Ground {
+            directory: self.disk.directory(),
+            clock: self.clock.clone(),
+            segment_size: Some(SEGMENT),
+        };
         let committed = self.committed.clone();
-        Spool::open_on(ground, self.settings.clone(), lanes, Box::new(move |batch| committed.lock().unwrap().extend(batch)))
+        Spool::open_on(
+            ground,
+            self.settings.clone(),
+            lanes,
+            Box::new(move |batch| committed.lock().unwrap().extend(batch)),
+        )
     }
 
     pub fn open(&self, lanes: &[&str]) -> (Spool<u64>, Recovery) {
-        let lanes: Vec<NewLane> = lanes.iter().map(|name| NewLane { name: (*name).into(), start: Start::Beginning }).collect();
+        let lanes: Vec<NewLane> =
+            lanes.iter().map(|name| NewLane { name: (*name).into(), start: Start::Beginning }).collect();
         self.open_with(&lanes).unwrap()
     }
 }
@@ -93,7 +109,9 @@ pub fn body(n: u64) -> Bytes {
 pub fn digest(n: u64) -> [u8; 32] {
     let mut digest = [0; 32];
     for (i, chunk) in digest.chunks_mut(8).enumerate() {
-        chunk.copy_from_slice(&(n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(i as u32 * 7)).to_le_bytes());
+        chunk.copy_from_slice(
+            &(n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(i as u32 * 7)).to_le_bytes(),
+        );
     }
     digest
 }
@@ -111,7 +129,13 @@ pub fn push_at(n: u64, received_at_ms: i64) -> NewPush<u64> {
 }
 
 pub fn found(n: u64) -> NewQuarantine {
-    NewQuarantine { sha256: digest(n), received_at_ms: 1, facts: Bytes::new(), body: body(n), reason: format!("no JSON {n}") }
+    NewQuarantine {
+        sha256: digest(n),
+        received_at_ms: 1,
+        facts: Bytes::new(),
+        body: body(n),
+        reason: format!("no JSON {n}"),
+    }
 }
 
 /// Makes the writer wake, see to what is due by time, and sync outcomes; back when that is done.

@@ -28,12 +28,20 @@ fn a_lane_goes_on_where_it_was_after_a_restart() {
     let world = World::new();
     let (spool, _) = world.open(&["crm", "archive"]);
     append(&spool, 0..10);
-    let retry = Outcome::Retry { attempts: 2, spent: Duration::from_secs(3), due_ms: 99, answer: "503".into() };
-    record(&spool, "crm", vec![(Position(4), DELIVERED), (Position(2), retry), (Position(1), Outcome::Passed)]);
+    let retry =
+        Outcome::Retry { attempts: 2, spent: Duration::from_secs(3), due_ms: 99, answer: "503".into() };
+    record(
+        &spool,
+        "crm",
+        vec![(Position(4), DELIVERED), (Position(2), retry), (Position(1), Outcome::Passed)],
+    );
     let before = lane(&spool, "crm");
     assert_eq!(before.next, Position(5));
     let open = Open { attempts: 2, spent: Duration::from_secs(3), due_ms: 99, answer: "503".into() };
-    assert_eq!(before.open.into_iter().collect::<Vec<_>>(), [(Position(2), open.clone()), (Position(3), Open::default())]);
+    assert_eq!(
+        before.open.into_iter().collect::<Vec<_>>(),
+        [(Position(2), open.clone()), (Position(3), Open::default())]
+    );
     wait(spool.close());
 
     let (spool, _) = world.open(&["crm", "archive"]);
@@ -83,7 +91,10 @@ fn a_dead_letter_waits_with_its_reason_until_a_person_decides() {
     let (spool, _) = world.open(&["crm"]);
     let letters = spool.dead_letters("crm", Position(0), 10).unwrap();
     assert_eq!(letters.len(), 4, "an outcome wakes no dead letter");
-    assert_eq!((letters[1].position, letters[1].reason.as_str(), letters[1].excerpt.as_str()), (Position(2), "refused 2", "<html>"));
+    assert_eq!(
+        (letters[1].position, letters[1].reason.as_str(), letters[1].excerpt.as_str()),
+        (Position(2), "refused 2", "<html>")
+    );
     assert_eq!((letters[1].attempts, letters[1].died_at_ms), (3, 1_800_000_000_000));
     assert_eq!(spool.dead_letters("crm", Position(1), 2).unwrap()[0].position, Position(2));
 
@@ -94,7 +105,8 @@ fn a_dead_letter_waits_with_its_reason_until_a_person_decides() {
     wait(spool.close());
 
     let (spool, _) = world.open(&["crm"]);
-    let left: Vec<u64> = spool.dead_letters("crm", Position(0), 10).unwrap().iter().map(|l| l.position.0).collect();
+    let left: Vec<u64> =
+        spool.dead_letters("crm", Position(0), 10).unwrap().iter().map(|l| l.position.0).collect();
     assert_eq!(left, [1, 4]);
     assert!(lane(&spool, "crm").open.is_empty());
 }
@@ -109,8 +121,9 @@ fn lanes_start_where_they_are_told_and_keep_what_they_have() {
         world.clock.pass(Duration::from_secs(60));
     }
     let at = 1_800_000_000_000 + 30 * 60_000;
-    let lanes = [("now", Start::Now), ("all", Start::Beginning), ("at", Start::At(at)), ("first", Start::Now)]
-        .map(|(name, start)| NewLane { name: name.into(), start });
+    let lanes =
+        [("now", Start::Now), ("all", Start::Beginning), ("at", Start::At(at)), ("first", Start::Now)]
+            .map(|(name, start)| NewLane { name: name.into(), start });
     let mut registered = wait(spool.register_lanes(&lanes)).unwrap();
     registered.sort();
     assert_eq!(registered, ["all", "at", "now"]);
@@ -167,4 +180,15 @@ fn a_closed_spool_takes_nothing_and_can_be_read() {
     assert_eq!(wait(spool.retire_lane("crm")), Err(ControlError::Stopping));
     wait(spool.record("crm", vec![(Position(1), DELIVERED)]));
     assert_eq!(spool.get(Position(1)).unwrap().unwrap().body, body(0));
+}
+
+#[test]
+fn outcomes_that_wait_when_their_segment_ends_by_age_are_answered() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..2);
+    world.clock.pass(Duration::from_secs(2 * 24 * 3600));
+    let recorded = spool.record("crm", vec![(Position(1), DELIVERED)]);
+    until("the next segment", || spool.stats().segments > 1);
+    wait(async { tokio::time::timeout(Duration::from_secs(10), recorded).await }).unwrap();
 }

@@ -25,14 +25,33 @@ enum Action {
     /// A push that came before, by its rank.
     Repeat(u8),
     /// An outcome for owed pushes of a lane: from the rank on, so many.
-    Record { lane: usize, rank: u8, count: u8, kind: u8 },
+    Record {
+        lane: usize,
+        rank: u8,
+        count: u8,
+        kind: u8,
+    },
     /// The same, and nobody waits for it.
-    RecordUnawaited { lane: usize, rank: u8, count: u8 },
-    Reopen { lane: usize, rank: u8 },
-    Discard { lane: usize, rank: u8 },
+    RecordUnawaited {
+        lane: usize,
+        rank: u8,
+        count: u8,
+    },
+    Reopen {
+        lane: usize,
+        rank: u8,
+    },
+    Discard {
+        lane: usize,
+        rank: u8,
+    },
     Quarantine(u8),
     /// The power goes while pushes and outcomes are being written.
-    CrashDuring { changes: u8, seed: u64, pushes: u8 },
+    CrashDuring {
+        changes: u8,
+        seed: u64,
+        pushes: u8,
+    },
     Crash(u64),
     Kill,
     Restart,
@@ -149,7 +168,9 @@ impl Model {
             }
             Action::FailSyncs(n) => self.world.disk.fail_syncs(n.into()),
             Action::FailWrites(n) => self.world.disk.fail_writes(n.into()),
-            Action::FullDisk(left) => self.world.disk.set_capacity(Some(self.world.disk.used() + u64::from(left))),
+            Action::FullDisk(left) => {
+                self.world.disk.set_capacity(Some(self.world.disk.used() + u64::from(left)))
+            }
             Action::Repair => self.repair(),
             Action::Pass(hours) => {
                 self.world.clock.pass(Duration::from_secs(u64::from(hours) * 3600));
@@ -211,7 +232,9 @@ impl Model {
             }
             // Gone, or out of the window: then it is a new push.
             Ok(Appended::Stored { position: again, .. }) => {
-                let young = self.read_at(position).is_some_and(|received| now - received <= 48 * 3_600_000 && received <= now);
+                let young = self
+                    .read_at(position)
+                    .is_some_and(|received| now - received <= 48 * 3_600_000 && received <= now);
                 assert!(!(owed && young), "push {n} at {position} was not recognised");
                 assert!(again > self.highest);
                 self.highest = again;
@@ -230,9 +253,10 @@ impl Model {
     /// Pushes that the lane has to close, in order.
     fn owed(&self, lane: usize, rank: u8, count: u8) -> Vec<Position> {
         let lane = &self.lanes[lane];
-        let owed = self.stored.keys().filter(|p| {
-            !lane.closed.contains(p) && !lane.dead.contains(p) && !lane.unsure.contains(p)
-        });
+        let owed = self
+            .stored
+            .keys()
+            .filter(|p| !lane.closed.contains(p) && !lane.dead.contains(p) && !lane.unsure.contains(p));
         owed.copied().skip(rank.into()).take(count.into()).collect()
     }
 
@@ -243,7 +267,9 @@ impl Model {
             2 => Outcome::Passed,
             3 => Outcome::Delivered { receipt: Some(format!("receipt {p}")) },
             4 => dead(&format!("reason {p}")),
-            _ => Outcome::Retry { attempts: 1, spent: Duration::from_secs(1), due_ms: 7, answer: "503".into() },
+            _ => {
+                Outcome::Retry { attempts: 1, spent: Duration::from_secs(1), due_ms: 7, answer: "503".into() }
+            }
         };
         let recorded = self.spool.record(LANES[lane], owed.iter().map(|p| (*p, outcome(p))).collect());
         // A decision of its own syncs what waits before it; a failing disk refuses it, and the outcomes wait on.
@@ -267,7 +293,10 @@ impl Model {
 
     fn decide(&mut self, at: usize, rank: u8, wake: bool) {
         let model = &mut self.lanes[at];
-        let Some(position) = model.dead.iter().nth(usize::from(rank) % model.dead.len().max(1)).copied() else { return };
+        let Some(position) = model.dead.iter().nth(usize::from(rank) % model.dead.len().max(1)).copied()
+        else {
+            return;
+        };
         let decided = match wake {
             true => wait(self.spool.reopen(LANES[at], &[position])),
             false => wait(self.spool.discard(LANES[at], &[position])),
@@ -296,7 +325,9 @@ impl Model {
                 self.highest = self.highest.max(quarantined.position);
                 self.quarantined.insert(quarantined.position, n);
             }
-            Err(AppendError::QuarantineFull { .. } | AppendError::Full { .. } | AppendError::Failing { .. }) => {}
+            Err(
+                AppendError::QuarantineFull { .. } | AppendError::Full { .. } | AppendError::Failing { .. },
+            ) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -400,7 +431,10 @@ impl Model {
         }
         let held = self.spool.quarantined(Position(0), usize::MAX).unwrap();
         for (position, n) in &self.quarantined {
-            assert!(held.iter().any(|q| q.position == *position && q.body == body(*n)), "quarantine {n} is gone");
+            assert!(
+                held.iter().any(|q| q.position == *position && q.body == body(*n)),
+                "quarantine {n} is gone"
+            );
         }
         assert!(self.spool.end() > self.highest);
     }
@@ -413,13 +447,25 @@ impl Model {
             assert!(model.dead.contains(&letter.position) || model.unsure.contains(&letter.position));
         }
         for position in model.dead.iter() {
-            assert!(letters.iter().any(|l| l.position == *position), "{name}: the dead letter {position} is gone");
+            assert!(
+                letters.iter().any(|l| l.position == *position),
+                "{name}: the dead letter {position} is gone"
+            );
         }
         for position in model.closed.iter() {
-            assert!(*position < state.next && !state.open.contains_key(position), "{name}: {position} was closed");
+            assert!(
+                *position < state.next && !state.open.contains_key(position),
+                "{name}: {position} was closed"
+            );
         }
-        for position in all.keys().filter(|p| !model.closed.contains(p) && !model.dead.contains(p) && !model.unsure.contains(p)) {
-            assert!(*position >= state.next || state.open.contains_key(position), "{name}: {position} is owed and forgotten");
+        for position in all
+            .keys()
+            .filter(|p| !model.closed.contains(p) && !model.dead.contains(p) && !model.unsure.contains(p))
+        {
+            assert!(
+                *position >= state.next || state.open.contains_key(position),
+                "{name}: {position} is owed and forgotten"
+            );
         }
         for position in state.open.keys() {
             assert!(all.contains_key(position), "{name}: {position} is open and is no push");

@@ -94,9 +94,13 @@ fn a_reader_sees_everything_in_order_while_the_gateway_runs() {
     let (spool, _) = open(&settings);
     append(&spool, 0..3);
     let quarantined = wait(spool.quarantine(found(70))).unwrap();
-    let retry = Outcome::Retry { attempts: 1, spent: Duration::from_secs(2), due_ms: 7, answer: "503".into() };
+    let retry =
+        Outcome::Retry { attempts: 1, spent: Duration::from_secs(2), due_ms: 7, answer: "503".into() };
     let delivered = Outcome::Delivered { receipt: Some("HTTP 200".into()) };
-    wait(spool.record("crm", vec![(Position(1), delivered.clone()), (Position(2), retry.clone()), (Position(3), dead("no"))]));
+    wait(spool.record(
+        "crm",
+        vec![(Position(1), delivered.clone()), (Position(2), retry.clone()), (Position(3), dead("no"))],
+    ));
     wait(spool.reopen("crm", &[Position(3)])).unwrap();
 
     let reader = LogReader::open(&settings.path).unwrap();
@@ -116,7 +120,9 @@ fn a_reader_sees_everything_in_order_while_the_gateway_runs() {
     let outcomes: Vec<(u64, Outcome)> = entries
         .iter()
         .filter_map(|e| match e {
-            Logged::Outcome { lane, position, outcome } if lane == "crm" => Some((position.0, outcome.clone())),
+            Logged::Outcome { lane, position, outcome } if lane == "crm" => {
+                Some((position.0, outcome.clone()))
+            }
             _ => None,
         })
         .collect();

@@ -142,7 +142,11 @@ fn indexes_may_be_deleted_or_damaged() {
     let world = World::new();
     let (spool, _) = world.open(&["crm"]);
     append(&spool, 0..100);
-    record(&spool, "crm", (1..=40).map(|p| (Position(p), if p == 7 { dead("no") } else { DELIVERED })).collect());
+    record(
+        &spool,
+        "crm",
+        (1..=40).map(|p| (Position(p), if p == 7 { dead("no") } else { DELIVERED })).collect(),
+    );
     append(&spool, 100..160);
     wait(spool.close());
     let indexes: Vec<String> = world.disk.names().into_iter().filter(|n| n.ends_with(".index")).collect();

@@ -19,7 +19,8 @@ pub struct CrmReceiver {
 impl CrmReceiver {
     /// Tells each request on a line: SHA-256 of its body, bytes, path, and whether it came before. Until Ctrl-C.
     pub async fn run(self) -> Ended {
-        let crm = Crm::start(self.listen).await.with_context(|| format!("cannot listen at {}", self.listen))?;
+        let crm =
+            Crm::start(self.listen).await.with_context(|| format!("cannot listen at {}", self.listen))?;
         println!("a CRM listens at {}; every body is answered with 200 and told here", crm.url());
         let mut told = 0;
         loop {

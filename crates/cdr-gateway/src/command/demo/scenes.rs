@@ -136,11 +136,14 @@ async fn push(stage: &Stage, story: &Story, sender: &Sender, pushes: &[Outgoing]
 }
 
 fn tell_lanes(stage: &Stage, story: &Story) {
-    for (sink, lane) in stage.gateway.inner().dispatcher.lanes() {
+    for (sink, lane) in stage.gateway.engine().dispatcher.lanes() {
         let waiting = lane.now.open;
-        let behind = stage.gateway.inner().dispatcher.pushes().end().0.saturating_sub(lane.now.next);
+        let behind = stage.gateway.engine().dispatcher.pushes().end().0.saturating_sub(lane.now.next);
         if let Some(paused) = lane.now.paused {
-            story.tell(&format!("    {sink} is paused: {}; {waiting} deliveries wait, {behind} positions unread", paused.reason));
+            story.tell(&format!(
+                "    {sink} is paused: {}; {waiting} deliveries wait, {behind} positions unread",
+                paused.reason
+            ));
         }
     }
 }
@@ -148,7 +151,7 @@ fn tell_lanes(stage: &Stage, story: &Story) {
 /// Waits until no lane owes anything.
 async fn until_delivered(stage: &Stage, story: &Story) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    let dispatcher = &stage.gateway.inner().dispatcher;
+    let dispatcher = &stage.gateway.engine().dispatcher;
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     loop {
         tick.tick().await;
@@ -187,6 +190,8 @@ impl Story {
         let mails = mails.len();
         let calls = stage.crm.lock().await.kept();
         let pushes = if taken > 0 { format!("answered {taken:>4}   ") } else { String::new() };
-        self.tell(&format!("    {pushes}S3 holds {objects} objects   CRM {calls} calls   mailbox {mails} mails"));
+        self.tell(&format!(
+            "    {pushes}S3 holds {objects} objects   CRM {calls} calls   mailbox {mails} mails"
+        ));
     }
 }

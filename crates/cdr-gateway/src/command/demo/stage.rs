@@ -43,7 +43,8 @@ impl Stage {
     pub async fn set(sinks: Sinks, level: Option<LogLevel>) -> anyhow::Result<Self> {
         let keys = Keys::new("CDRDEMOKEY", "cdr-demo-secret-of-no-worth");
         let s3 = S3Receiver::start(0, &[BUCKET], keys).await.context("cannot start the S3 receiver")?;
-        let mailbox = SmtpReceiver::start(0, SmtpOptions::default()).await.context("cannot start the mailbox")?;
+        let mailbox =
+            SmtpReceiver::start(0, SmtpOptions::default()).await.context("cannot start the mailbox")?;
         let crm = Crm::start("127.0.0.1:0").await.context("cannot start the CRM")?;
         let folder = TempDir::with_prefix("cdr-gateway-demo-").context("cannot make a temporary folder")?;
         let path = folder.path().join("gateway.yaml");
@@ -81,7 +82,8 @@ fn mailbox_address(mailbox: &SmtpReceiver) -> String {
 
 /// The shipped configuration, with the receivers of the demo in place of files. JSON is YAML.
 fn configuration(s3: &S3Receiver, mailbox: &SmtpReceiver, crm: &Crm) -> anyhow::Result<Value> {
-    let mut settings: Value = serde_saphyr::from_str(SHIPPED).context("the shipped configuration is no YAML")?;
+    let mut settings: Value =
+        serde_saphyr::from_str(SHIPPED).context("the shipped configuration is no YAML")?;
     settings["ingress"]["listen"] = json!("127.0.0.1:0");
     settings["admin"]["listen"] = json!("127.0.0.1:0");
     settings["sinks"]["archive"] = json!({ "s3": {

@@ -70,7 +70,8 @@ fn crm(stage: &Stage, sent: &SentCalls) -> Row {
 /// Every failed session named in a mail.
 fn mailbox(stage: &Stage, sent: &SentCalls) -> Row {
     let mails = stage.mailbox.mails();
-    let failed: BTreeMap<String, &Call> = sent.failed().map(|call| (call.session_id.to_string(), call)).collect();
+    let failed: BTreeMap<String, &Call> =
+        sent.failed().map(|call| (call.session_id.to_string(), call)).collect();
     let named = |id: &String| mails.iter().any(|mail| mail.text.contains(id.as_str()));
     let held = failed.keys().filter(|id| named(id)).count();
     let note = format!("failed sessions, told in {} mails", mails.len());
@@ -85,7 +86,9 @@ fn compare(
     note: String,
 ) -> Row {
     let of = |all: &HashMap<Sha, usize>, sha: &Sha| all.get(sha).copied().unwrap_or(0);
-    let missing = |(sha, &count): (&Sha, &usize)| if exactly { count.saturating_sub(of(held, sha)) } else { usize::from(of(held, sha) == 0) };
+    let missing = |(sha, &count): (&Sha, &usize)| {
+        if exactly { count.saturating_sub(of(held, sha)) } else { usize::from(of(held, sha) == 0) }
+    };
     let surplus = |(sha, &count): (&Sha, &usize)| match exactly {
         true => count.saturating_sub(of(expected, sha)),
         false => usize::from(of(expected, sha) == 0),

@@ -1,0 +1,193 @@
+//! The gateway at work, for whoever looks at it or changes it: what admin listener, metrics, alerts and signals
+//! share. [`Engine::reload`] lives here.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use cdr_core::Sinks;
+use cdr_dispatch::Dispatcher;
+use cdr_ingress::{DoorHandle, DoorSnapshot, Reloaded, Verdict};
+use jiff::Timestamp;
+use tracing::{error, info, warn};
+
+use crate::config::{self, Alerts, Finding, Plan, PlannedSink, Source};
+
+/// How long attempts that are under way may take when the gateway stops or a sink goes away.
+pub const ATTEMPTS_GRACE: Duration = Duration::from_secs(10);
+
+/// The gateway at work.
+pub struct Engine {
+    /// The spool, the routes and the lanes.
+    pub dispatcher: Arc<Dispatcher>,
+    /// `spool.max_size`, in bytes.
+    pub spool_max_size: u64,
+    /// When the process started.
+    pub started_at: Timestamp,
+    door: DoorHandle,
+    kinds: Sinks,
+    source: Source,
+    alerts: ArcSwap<Alerts>,
+    reload: Mutex<Reload>,
+    reloading: tokio::sync::Mutex<()>,
+    last_push: Mutex<(u64, Instant)>,
+    stopping: AtomicBool,
+}
+
+/// How the last reload went.
+#[derive(Clone, Copy, Debug)]
+pub struct Reload {
+    /// Whether it was refused.
+    pub failed: bool,
+    /// When a configuration was last taken.
+    pub taken_at: Timestamp,
+}
+
+impl Engine {
+    /// Puts the parts together. `source` and `kinds` are for reloads.
+    pub fn new(
+        dispatcher: Dispatcher,
+        door: DoorHandle,
+        spool_max_size: u64,
+        alerts: Alerts,
+        source: Source,
+        kinds: Sinks,
+    ) -> Self {
+        let now = Timestamp::now();
+        Self {
+            dispatcher: Arc::new(dispatcher),
+            spool_max_size,
+            started_at: now,
+            door,
+            kinds,
+            source,
+            alerts: ArcSwap::from_pointee(alerts),
+            reload: Mutex::new(Reload { failed: false, taken_at: now }),
+            reloading: tokio::sync::Mutex::new(()),
+            last_push: Mutex::new((0, Instant::now())),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Where the door is.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.door.address()
+    }
+
+    /// From now on the gateway is not ready.
+    pub fn begin_to_stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// What the door counted.
+    pub fn door_counters(&self) -> DoorSnapshot {
+        self.door.counters().snapshot()
+    }
+
+    /// Who hears alerts, and when.
+    pub fn alert_settings(&self) -> Arc<Alerts> {
+        self.alerts.load_full()
+    }
+
+    /// How the last reload went.
+    pub fn last_reload(&self) -> Reload {
+        *self.reload.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the gateway is on its way out.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// How long ago the last push came, repeats included; since the start when none did.
+    pub fn since_last_push(&self) -> Duration {
+        let door = self.door_counters();
+        let taken = [Verdict::Stored, Verdict::Repeat, Verdict::UuidReused].map(|verdict| door.of(verdict));
+        let taken = taken.into_iter().sum();
+        let mut last = self.last_push.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != taken {
+            *last = (taken, Instant::now());
+        }
+        last.1.elapsed()
+    }
+
+    /// Reads the configuration again and takes it as a whole, or leaves everything as it is. The listener stays
+    /// open. The answer says what needs a restart.
+    ///
+    /// # Errors
+    /// Every fault, each with its place.
+    pub async fn reload(&self) -> Result<Vec<String>, Vec<String>> {
+        // One at a time: two signals in a row must not interleave.
+        let _turn = self.reloading.lock().await;
+        let result = self.take_configuration().await;
+        let mut reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        match &result {
+            Ok(notes) => {
+                *reload = Reload { failed: false, taken_at: Timestamp::now() };
+                info!(configuration = %self.source.name(), notes = notes.join("; "), "configuration reloaded");
+            }
+            Err(faults) => {
+                reload.failed = true;
+                for fault in faults {
+                    error!(fault, "the configuration was not taken; the gateway goes on with the one before");
+                }
+            }
+        }
+        result
+    }
+
+    async fn take_configuration(&self) -> Result<Vec<String>, Vec<String>> {
+        let (plan, warnings) = self.read_configuration().await.map_err(|faults| to_text(&faults))?;
+        let mut notes = to_text(&warnings);
+        let lanes = plan.sinks.iter().map(|sink| sink.lane.clone()).collect();
+        let routing = cdr_dispatch::Plan { lanes, routes: plan.routes, alerts_to: plan.alerts.to.clone() };
+        let taken = self.dispatcher.reload(routing, ATTEMPTS_GRACE).await;
+        taken.map_err(|error| vec![format!("{}: {error}", self.source.name())])?;
+        notes.extend(self.reload_door(plan.ingress));
+        self.alerts.store(Arc::new(plan.alerts));
+        tokio::spawn(probe(plan.sinks));
+        Ok(notes)
+    }
+
+    fn reload_door(&self, settings: cdr_ingress::IngressSettings) -> Vec<String> {
+        match self.door.reload(settings) {
+            Ok(Reloaded::Wholly) => Vec::new(),
+            Ok(Reloaded::ListenNeedsRestart { now, then }) => {
+                vec![format!("ingress.listen: the door stays at {now}; {then} takes a restart")]
+            }
+            // The plan has checked them; should it have missed one, the operator hears it.
+            Err(faults) => {
+                faults.iter().map(|fault| format!("ingress.{fault}: the door keeps its settings")).collect()
+            }
+        }
+    }
+
+    /// Away from the async threads: it reads files.
+    async fn read_configuration(&self) -> Result<(Plan, Vec<Finding>), Vec<Finding>> {
+        let (source, kinds) = (self.source.clone(), self.kinds.clone());
+        let read = tokio::task::spawn_blocking(move || config::load(&source, &kinds, config::environment()));
+        match read.await {
+            Ok(loaded) => loaded,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+fn to_text(findings: &[Finding]) -> Vec<String> {
+    findings.iter().map(ToString::to_string).collect()
+}
+
+/// Looks once whether the receivers are there; the operator reads it, nothing depends on it.
+pub async fn probe(sinks: Vec<PlannedSink>) {
+    for sink in sinks {
+        let looked = tokio::time::timeout(Duration::from_secs(10), sink.lane.sink.probe()).await;
+        if let Ok(Err(reason)) = looked {
+            warn!(sink = %sink.lane.name, "{reason}; pushes wait safely");
+        }
+    }
+}

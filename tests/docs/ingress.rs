@@ -1,0 +1,46 @@
+//! The commands of `docs/ingress.md`, run as they stand there but for the ports.
+
+use std::process::Command;
+
+use cdr_tests::Process;
+
+use super::{Block, page};
+
+#[test]
+fn the_commands_answer_as_printed() {
+    let curl = Command::new("curl").arg("--version").output();
+    assert!(curl.is_ok(), "curl is needed for this test: apt-get install curl");
+    let page = page("docs/ingress.md");
+    let (mut gateway, mut ran) = (None, 0);
+    let folder = tempfile::tempdir().unwrap();
+    for (number, block) in page.blocks().iter().enumerate() {
+        match block.info {
+            "yaml" => {
+                // The next one starts in a folder of its own, when the one before has let go of its ports.
+                drop(gateway.take());
+                let own = folder.path().join(number.to_string());
+                std::fs::create_dir(&own).unwrap();
+                std::fs::write(own.join("tccc-password"), "correct-horse").unwrap();
+                let text = block.text.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:8081", "127.0.0.1:0");
+                gateway = Some(Process::start(&own, &text));
+            }
+            "console" if block.is_run => ran += run(gateway.as_ref().expect("a configuration stands above"), block),
+            _ => {}
+        }
+    }
+    assert!(ran >= 20, "only {ran} commands were found");
+}
+
+/// Runs each line that begins with `$ ` and compares what it says with the lines below it.
+fn run(gateway: &Process, block: &Block<'_>) -> usize {
+    let dialogues: Vec<&str> = block.text.split("$ ").skip(1).collect();
+    for dialogue in &dialogues {
+        let (command, expected) = dialogue.split_once('\n').expect("an answer is printed");
+        let command = command.replace("127.0.0.1:8080", &gateway.door.to_string());
+        let command = command.replace("127.0.0.1:8081", &gateway.admin.to_string());
+        let output = Command::new("sh").args(["-c", &command]).current_dir(gateway.folder()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.trim_end(), expected.trim_end(), "{command}");
+    }
+    dialogues.len()
+}

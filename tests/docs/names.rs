@@ -1,0 +1,139 @@
+//! What has a name in the program has it in the docs: settings, metrics, verdicts, statuses; and the other way
+//! round: files, functions and metrics of the docs are there.
+
+use std::{collections::BTreeSet, fs};
+
+use cdr_core::{Cdr, end_status};
+use cdr_tests::Process;
+
+use super::{page, pages, root};
+
+/// What the shipped file calls its sinks; a name and no setting.
+const SINKS: [&str; 3] = ["archive", "on-call", "crm"];
+
+/// The settings of the shipped file, those in comments too.
+fn settings() -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join("gateway.yaml")).unwrap();
+    let is_name = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || "_-".contains(c));
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        let line = line.trim();
+        let commented = line.strip_prefix("# ").map(|rest| rest.trim_start().trim_start_matches("- "));
+        let code = match commented {
+            Some(rest) if !rest.split_once(':').is_some_and(|(name, _)| is_name(name) && name != "cdr-gateway") => continue,
+            Some(rest) => rest,
+            None => line,
+        };
+        let code = code.split(" #").next().unwrap();
+        let words = code.split(": ").map(|part| part.rsplit([' ', '{', '-']).next().unwrap_or(part).trim_end_matches(':'));
+        let ends_in_value = !code.ends_with(':');
+        let words: Vec<&str> = words.collect();
+        let count = words.len() - usize::from(ends_in_value);
+        found.extend(words[..count].iter().filter(|word| is_name(word)).map(|word| (*word).to_owned()));
+    }
+    SINKS.iter().for_each(|sink| drop(found.remove(*sink)));
+    found
+}
+
+#[test]
+fn every_setting_of_the_shipped_file_is_explained() {
+    let settings = settings();
+    for certain in ["timezone", "in_flight", "previous", "trusted_proxies", "give_up_after", "outbox", "token", "level"] {
+        let rare = ["previous", "token"].contains(&certain);
+        assert!(rare || settings.contains(certain), "{certain} was not found in {settings:?}");
+    }
+    let explained = [page("docs/configuration.md"), page("docs/sinks.md")];
+    for setting in settings {
+        assert!(explained.iter().any(|page| page.names(&setting)), "{setting} is explained nowhere");
+    }
+}
+
+#[test]
+fn every_metric_and_verdict_is_explained_and_every_explained_metric_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Process::start(
+        folder.path(),
+        r#"{ ingress: { listen: "127.0.0.1:0" }, admin: { listen: "127.0.0.1:0" } }"#,
+    );
+    let text = gateway.ask("GET", "/metrics").body;
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let metrics: BTreeSet<String> = types
+        .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
+        .collect();
+    assert!(metrics.len() > 20, "{metrics:?}");
+    let operations = page("docs/operations.md");
+    for metric in &metrics {
+        assert!(operations.names(metric), "docs/operations.md does not name {metric}");
+    }
+    for page in pages() {
+        for code in page.code() {
+            let words = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for word in words.filter(|word| word.starts_with("cdr_gateway_")) {
+                assert!(metrics.contains(word), "{}: there is no metric {word}", page.name);
+            }
+        }
+    }
+    let ingress = page("docs/ingress.md");
+    let verdicts = text.split("verdict=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    for verdict in verdicts.collect::<BTreeSet<_>>() {
+        assert!(ingress.names(verdict), "docs/ingress.md does not name the verdict {verdict}");
+    }
+}
+
+#[test]
+fn every_published_status_stands_with_its_result() {
+    let page = page("docs/routes.md");
+    for status in end_status::PUBLISHED {
+        let result = format!("`{}`", status.result);
+        let row = page.rows().into_iter().find(|row| row.len() == 2 && row[0] == result).expect(&result);
+        assert!(row[1].contains(&format!("`{}`", status.name)), "{} is not in the row of {result}", status.name);
+    }
+}
+
+#[test]
+fn every_field_is_listed() {
+    let page = page("docs/protocol.md");
+    for field in Cdr::FIELDS {
+        assert!(page.names(field), "docs/protocol.md does not list {field}");
+    }
+}
+
+#[test]
+fn every_file_and_function_of_the_architecture_is_there() {
+    let page = page("docs/architecture.md");
+    // A step begins with its number, a row with its bar; other paragraphs with an empty line.
+    let mut steps: Vec<String> = vec![String::new()];
+    for line in page.prose() {
+        let begins = line.is_empty() || line.starts_with(|c: char| c.is_ascii_digit() || c == '|');
+        match begins {
+            true => steps.push(line.to_owned()),
+            false => *steps.last_mut().expect("there is a first") += &format!(" {line}"),
+        }
+    }
+    let mut functions = 0;
+    for step in steps {
+        let code: Vec<&str> = step.split('`').skip(1).step_by(2).collect();
+        let is_path = |code: &&&str| code.contains('/') && !code.starts_with('/') && !code.contains(' ');
+        let mut sources = String::new();
+        for path in code.iter().filter(is_path) {
+            assert!(root().join(path).exists(), "docs/architecture.md: there is no {path}");
+            sources += &fs::read_to_string(root().join(path)).unwrap_or_default();
+        }
+        for function in code.iter().filter_map(|code| code.strip_suffix("()")) {
+            let defined = [format!("fn {function}("), format!("fn {function}<")];
+            assert!(defined.iter().any(|text| sources.contains(text)), "no {function}() in the files of: {step}");
+            functions += 1;
+        }
+    }
+    assert!(functions >= 50, "only {functions} functions were found");
+}
+
+#[test]
+fn every_path_of_ours_that_a_page_names_is_there() {
+    for page in pages() {
+        for code in page.code().into_iter().filter(|code| code.starts_with("crates/") || code.starts_with("tests/")) {
+            let is_pattern = code.contains('…') || code.contains(' ');
+            assert!(is_pattern || root().join(code).exists(), "{}: there is no {code}", page.name);
+        }
+    }
+}
