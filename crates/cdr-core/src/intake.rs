@@ -55,11 +55,14 @@ pub struct Quarantined {
     pub repeat: bool,
 }
 
-/// Why something was not kept. Each is a 503 to the sender, who will try again.
+/// Why something was not kept. The sender hears 503 and will try again, but for [`QuarantineFull`](Self::QuarantineFull).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NotStored {
     /// What is still owed to sinks fills the spool.
     Full,
+    /// Quarantine has its share of the room; a push would still be kept. The sender hears what is wrong with its
+    /// request, since trying again would not help.
+    QuarantineFull,
     /// The disk refuses to write or to sync.
     Failing(String),
     /// More bytes wait for their commit than `limits.in_flight` allows.
@@ -74,6 +77,7 @@ impl fmt::Display for NotStored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("the spool is full of pushes that sinks have not taken yet"),
+            Self::QuarantineFull => f.write_str("the quarantine is full"),
             Self::Failing(reason) => write!(f, "the spool cannot write: {reason}"),
             Self::Busy => f.write_str("too many pushes wait for their commit"),
             Self::Slow(waited) => write!(f, "the disk did not confirm within {} s", waited.as_secs()),

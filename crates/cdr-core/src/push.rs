@@ -142,6 +142,13 @@ impl Origin {
     }
 }
 
+/// The beginning of a text that the sender chose, such as a `SessionId`: at most 128 bytes, for logs and mails.
+///
+/// The protocol sets no length, so a body of 1 MiB may be one `SessionId`. The published ones have 36 characters.
+pub fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(128)]
+}
+
 /// What is known about a push beside its bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {

@@ -7,6 +7,7 @@ use cdr_core::{
     Action, CallResult, Cdr, EndStatus, Facts, Incoming, Origin, Secret, SettingPath,
     cdr::{self, Shape, Value},
     end_status::PUBLISHED,
+    push,
     setting::{self, SecretPlace, Surroundings},
 };
 use proptest::prelude::*;
@@ -237,6 +238,13 @@ proptest! {
         let body = serde_json::json!({ field: value, "SessionId": "s" }).to_string();
         let cdr = read(&body);
         prop_assert_eq!(cdr.session_id.as_deref(), Some("s"));
+    }
+
+    #[test]
+    fn a_short_text_is_the_beginning_of_the_whole_and_loses_nothing_that_fits(text in ".{0,200}") {
+        let short = push::short(&text);
+        prop_assert!(text.starts_with(short) && short.len() <= 128);
+        prop_assert!(short.len() > 124 || short == text);
     }
 
     #[test]

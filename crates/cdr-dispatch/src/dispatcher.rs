@@ -14,21 +14,25 @@ use cdr_core::{
 use cdr_spool::{
     AppendError, Appended, ControlError, DeadLetter, NewLane, OpenError, ReadError, Recovery, Settings,
 };
+use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{error, warn};
 
 use crate::{
     event::Event,
-    lane::{Control, Lane, LaneHandle, LanePlan, LaneSnapshot},
+    lane::{self, Control, LaneHandle, LanePlan, LaneSnapshot},
     route::Routes,
     routing::Routing,
     store::{Store, blocking},
     stored,
 };
 
-/// The sender waits for a commit this long; then it hears 503. Far below any timeout of a sender.
-const COMMIT_DEADLINE: Duration = Duration::from_secs(4);
+/// An alert that is not stored within this is sent at once.
+const ALERT_DEADLINE: Duration = Duration::from_secs(4);
+
+/// What ends in order ends within this.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Everything that decides who gets what.
 pub struct Plan {
@@ -45,12 +49,19 @@ impl Plan {
         let lane = |plan: &LanePlan| NewLane { name: plan.name.to_string(), start: plan.start };
         self.lanes.iter().map(lane).collect()
     }
+
+    fn into_parts(self) -> (Vec<LanePlan>, Routing) {
+        let sinks: Vec<SinkName> = self.lanes.iter().map(|lane| lane.name.clone()).collect();
+        (self.lanes, Routing::new(self.routes, self.alerts_to, sinks))
+    }
 }
 
 /// The spool, the routes and the running lanes.
 pub struct Dispatcher {
     store: Arc<Store>,
     lanes: Mutex<BTreeMap<SinkName, Running>>,
+    /// Lanes whose sink is gone, while they finish their attempts.
+    ending: tokio::sync::Mutex<BTreeMap<SinkName, JoinHandle<()>>>,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -81,9 +92,11 @@ impl Dispatcher {
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<(Self, Recovery), OpenError> {
         let new_lanes = plan.new_lanes();
-        let (store, recovery) = Store::open(spool, &new_lanes, Routing::new(plan.routes, plan.alerts_to))?;
-        let dispatcher = Self { store: Arc::new(store), lanes: Mutex::default(), events };
-        dispatcher.start_lanes(plan.lanes);
+        let (lanes, routing) = plan.into_parts();
+        let (store, recovery) = Store::open(spool, &new_lanes, routing)?;
+        let ending = tokio::sync::Mutex::default();
+        let dispatcher = Self { store: Arc::new(store), lanes: Mutex::default(), ending, events };
+        lanes.into_iter().for_each(|lane| dispatcher.start_lane(lane));
         Ok((dispatcher, recovery))
     }
 
@@ -94,19 +107,27 @@ impl Dispatcher {
     /// A new lane cannot be registered; then nothing changed.
     pub async fn reload(&self, plan: Plan, grace: Duration) -> Result<(), ControlError> {
         self.store.spool().register_lanes(&plan.new_lanes()).await?;
-        self.store.route_by(Routing::new(plan.routes, plan.alerts_to));
-        let (kept, new): (Vec<_>, Vec<_>) =
-            plan.lanes.into_iter().partition(|lane| self.lock().contains_key(&lane.name));
-        let stays = |name: &SinkName| kept.iter().any(|lane| lane.name == *name);
-        let gone: Vec<Running> =
-            self.lock().extract_if(.., |name, _| !stays(name)).map(|(_, lane)| lane).collect();
-        for lane in gone {
-            tokio::spawn(stop_lane(lane.handle, grace));
+        let (lanes, routing) = plan.into_parts();
+        let stays = |name: &SinkName| lanes.iter().any(|lane| lane.name == *name);
+        let gone: Vec<_> = self.lock().extract_if(.., |name, _| !stays(name)).collect();
+        let mut ending = self.ending.lock().await;
+        for (name, lane) in gone {
+            // A lane that does not hear it has ended already.
+            let _ = lane.handle.control.send(Control::Stop(grace)).await;
+            ending.insert(name, lane.handle.task);
         }
-        for lane in kept {
-            self.reconfigure(lane).await;
+        self.store.route_by(routing);
+        for lane in lanes {
+            if self.lock().contains_key(&lane.name) {
+                self.reconfigure(lane).await;
+                continue;
+            }
+            // One that comes back within its grace must not be driven twice.
+            if let Some(task) = ending.remove(&lane.name) {
+                let _ = task.await;
+            }
+            self.start_lane(lane);
         }
-        self.start_lanes(new);
         Ok(())
     }
 
@@ -119,14 +140,10 @@ impl Dispatcher {
         let _ = control.send(Control::Reconfigure(plan)).await;
     }
 
-    fn start_lanes(&self, plans: Vec<LanePlan>) {
-        let mut known: BTreeMap<String, _> = self.store.spool().lanes().into_iter().collect();
-        for plan in plans {
-            let (name, sink) = (plan.name.clone(), Arc::clone(&plan.sink));
-            let state = known.remove(name.as_str()).unwrap_or_default();
-            let handle = Lane::start(plan, state, Arc::clone(&self.store), self.events.clone());
-            self.lock().insert(name, Running { handle, sink });
-        }
+    fn start_lane(&self, plan: LanePlan) {
+        let (name, sink) = (plan.name.clone(), Arc::clone(&plan.sink));
+        let handle = lane::start(plan, Arc::clone(&self.store), self.events.clone());
+        self.lock().insert(name, Running { handle, sink });
     }
 
     /// The spool and the routes.
@@ -153,9 +170,11 @@ impl Dispatcher {
     /// should the spool be what is broken, by one attempt on the spot.
     pub async fn raise(&self, alert: &Alert) {
         let Some(incoming) = incoming(alert) else { return };
-        let not_stored = match Intake::store(self, incoming.clone()).await {
-            Ok(_) => return,
-            Err(reason) => reason,
+        let storing = tokio::time::timeout(ALERT_DEADLINE, Intake::store(self, incoming.clone())).await;
+        let not_stored = match storing {
+            Ok(Ok(_)) => return,
+            Ok(Err(reason)) => reason,
+            Err(_) => NotStored::Slow(ALERT_DEADLINE),
         };
         warn!(kind = alert.kind.as_str(), reason = %not_stored, "the alert cannot be stored; it is sent at once, with one attempt");
         let push = Arc::new(Push::stored(self.store.id(), Position(0), incoming));
@@ -220,28 +239,25 @@ impl Dispatcher {
     /// Ends the lanes, their attempts within `grace`, then makes the spool's last outcomes durable and lets go of it.
     pub async fn stop(&self, grace: Duration) {
         let lanes = std::mem::take(&mut *self.lock());
-        let mut stopping: tokio::task::JoinSet<()> =
-            lanes.into_values().map(|lane| stop_lane(lane.handle, grace)).collect();
+        let mut tasks: Vec<_> = std::mem::take(&mut *self.ending.lock().await).into_values().collect();
+        for lane in lanes.into_values() {
+            let _ = lane.handle.control.send(Control::Stop(grace)).await;
+            tasks.push(lane.handle.task);
+        }
         // Outcomes that a broken disk never takes must not hold the process for ever; they repeat after the start.
-        let all = async { while stopping.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace + Duration::from_secs(3), all).await.is_err() {
+        if tokio::time::timeout(grace + CLOSE_DEADLINE, join_all(tasks)).await.is_err() {
             error!(
                 "some outcomes could not be made durable; their pushes are delivered again after the next start"
             );
         }
-        self.store.spool().close().await;
+        if tokio::time::timeout(CLOSE_DEADLINE, self.store.spool().close()).await.is_err() {
+            error!("the spool did not close in time; what was answered is on disk all the same");
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SinkName, Running>> {
         // Inserting and looking up: nothing in here panics half-way.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn stop_lane(lane: LaneHandle, grace: Duration) {
-    let (done, is_done) = oneshot::channel();
-    if lane.control.send(Control::Stop(grace, done)).await.is_ok() {
-        let _ = is_done.await;
     }
 }
 
@@ -268,18 +284,21 @@ async fn send_at_once(name: &SinkName, sink: &dyn AnySink, push: Arc<Push>) {
     let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: false };
     let Some(batch) = Batch::new(vec![delivery]) else { return };
     let report = tokio::time::timeout(Duration::from_secs(30), sink.deliver(&batch)).await;
-    match report.as_ref().map(cdr_core::Report::outcomes) {
-        Ok([Sent::Delivered(_)]) => {}
-        other => error!(sink = %name, outcome = ?other, "the alert could not be sent"),
-    }
+    let reason = match report.as_ref().map(|report| (report.outcomes(), report.why_unavailable())) {
+        Ok(([Sent::Delivered(_)], _)) => return,
+        Ok((_, Some(away))) => &away.reason,
+        Ok(([Sent::Retry(failure) | Sent::Reject(failure)], None)) => &failure.reason,
+        Ok(_) => "the sink made no attempt",
+        Err(_) => "the sink did not come back in time",
+    };
+    error!(sink = %name, reason, "the alert could not be sent");
 }
 
 impl Intake for Dispatcher {
     async fn store(&self, push: Incoming) -> Result<Stored, NotStored> {
         // Dropping the wait does not drop the push: it belongs to the spool from here on.
-        let appending = self.store.spool().append(stored::to_spool(Box::new(push)));
-        let appended = tokio::time::timeout(COMMIT_DEADLINE, appending).await;
-        match appended.map_err(|_| NotStored::Slow(COMMIT_DEADLINE))?.map_err(not_stored)? {
+        let appended = self.store.spool().append(stored::to_spool(Box::new(push))).await;
+        match appended.map_err(not_stored)? {
             Appended::Stored { position, uuid_reused } => {
                 Ok(Stored { position: stored::position(position), repeat: false, uuid_reused })
             }
@@ -290,9 +309,7 @@ impl Intake for Dispatcher {
     }
 
     async fn quarantine(&self, suspect: Suspect) -> Result<Quarantined, NotStored> {
-        let keeping = self.store.spool().quarantine(stored::to_quarantine(suspect));
-        let kept = tokio::time::timeout(COMMIT_DEADLINE, keeping).await;
-        let kept = kept.map_err(|_| NotStored::Slow(COMMIT_DEADLINE))?.map_err(not_stored)?;
+        let kept = self.store.spool().quarantine(stored::to_quarantine(suspect)).await.map_err(not_stored)?;
         Ok(Quarantined { number: stored::position(kept.position), repeat: !kept.is_new })
     }
 }

@@ -69,9 +69,31 @@ pub struct RetrySettings {
     /// The longest wait; 10m.
     #[serde(with = "humantime_serde::option")]
     pub max: Option<Duration>,
-    /// When a delivery is given up; archives never, http 7d, email 24h.
-    #[serde(with = "humantime_serde::option")]
-    pub give_up_after: Option<Duration>,
+    /// When a delivery is given up, or `never`; archives never, http 7d, email 24h.
+    pub give_up_after: Option<GiveUp>,
+}
+
+/// When a delivery is given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub enum GiveUp {
+    /// It is tried for as long as it takes.
+    Never,
+    /// After this time from its first attempt on, pauses of its lane not counted.
+    After(Duration),
+}
+
+impl TryFrom<String> for GiveUp {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Self::Never);
+        }
+        let limit = humantime::parse_duration(&text)
+            .map_err(|error| format!("expected a duration such as 7d, or never: {error}"))?;
+        Ok(Self::After(limit))
+    }
 }
 
 impl RetrySettings {
@@ -84,7 +106,11 @@ impl RetrySettings {
             initial: self.initial.unwrap_or(base.initial),
             factor: self.factor.unwrap_or(base.factor),
             max: self.max.unwrap_or(base.max),
-            give_up_after: self.give_up_after.or(base.give_up_after),
+            give_up_after: match self.give_up_after {
+                None => base.give_up_after,
+                Some(GiveUp::Never) => None,
+                Some(GiveUp::After(limit)) => Some(limit),
+            },
         };
         match policy {
             RetryPolicy { initial: Duration::ZERO, .. } => {
@@ -95,7 +121,7 @@ impl RetrySettings {
                 Err(("max", format!("must be at least initial, which is {initial:?}")))
             }
             RetryPolicy { give_up_after: Some(Duration::ZERO), .. } => {
-                Err(("give_up_after", "must be longer than 0; leave it out to never give up".to_owned()))
+                Err(("give_up_after", "must be longer than 0, or never".to_owned()))
             }
             policy => Ok(policy),
         }

@@ -7,7 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use cdr_core::{Incoming, Position, Push, SinkName, SpoolId};
-use cdr_spool::{NewLane, OpenError, Outcome, ReadError, Recovery, Settings, Spool};
+use cdr_spool::{LaneState, NewLane, OpenError, Outcome, ReadError, Recovery, Settings, Spool};
 use tokio::sync::watch;
 
 use crate::{
@@ -92,6 +92,12 @@ impl Store {
         stored::spool_id(self.spool.identity())
     }
 
+    /// Where the spool knows this lane to be.
+    pub fn lane(&self, name: &SinkName) -> LaneState {
+        let known = self.spool.lanes().into_iter().find(|(lane, _)| lane == name.as_str());
+        known.map(|(_, state)| state).unwrap_or_default()
+    }
+
     /// The first position that is not committed.
     pub fn end(&self) -> Position {
         *self.live.committed.borrow()
@@ -142,11 +148,9 @@ impl Store {
         })
     }
 
-    /// Single pushes; none for one whose bytes are gone.
-    ///
-    /// # Errors
-    /// The disk cannot be read.
-    pub async fn get(&self, positions: Vec<Position>) -> Result<Vec<Option<Arc<Push>>>, ReadError> {
+    /// Single pushes, each for itself: none for one whose bytes are gone, an error for one that the disk does not
+    /// give at present.
+    pub async fn get(&self, positions: Vec<Position>) -> Vec<Result<Option<Arc<Push>>, ReadError>> {
         let (spool, id) = (self.spool.clone(), self.id());
         blocking(move || {
             let get = |position| match spool.get(stored::spool_position(position)) {

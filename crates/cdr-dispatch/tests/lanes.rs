@@ -429,3 +429,144 @@ async fn a_lane_far_behind_reads_from_disk_and_gets_everything() {
     let sessions: std::collections::HashSet<_> = sink.batches().into_iter().flatten().collect();
     assert_eq!(sessions.len(), 4000);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_was_gone_for_a_while_gets_what_came_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sink, other) = (Told::new(), Told::new());
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("sink", &sink), lane("other", &other)]));
+    push(&dispatcher, "before").await;
+    until_idle(&dispatcher).await;
+    dispatcher.reload(plan(vec![lane("other", &other)]), Duration::from_secs(5)).await.unwrap();
+    for number in 0..20 {
+        push(&dispatcher, &format!("meanwhile-{number}")).await;
+    }
+    until_idle(&dispatcher).await;
+    dispatcher
+        .reload(plan(vec![lane("sink", &sink), lane("other", &other)]), Duration::from_secs(5))
+        .await
+        .unwrap();
+    until_idle(&dispatcher).await;
+    assert_eq!(sink.batches().len(), 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_a_sink_closes_none_of_its_backlog() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sink, other) = (Told::new(), Told::new());
+    sink.answers(away);
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("sink", &sink), lane("other", &other)]));
+    for number in 0..2000 {
+        push(&dispatcher, &format!("s{number}")).await;
+    }
+    // Busy with its backlog at the moment of the edit.
+    sink.answers(good);
+    dispatcher.reload(plan(vec![lane("other", &other)]), Duration::from_secs(5)).await.unwrap();
+    dispatcher
+        .reload(plan(vec![lane("sink", &sink), lane("other", &other)]), Duration::from_secs(5))
+        .await
+        .unwrap();
+    until_idle(&dispatcher).await;
+    let mut counted: HashMap<String, usize> = HashMap::new();
+    let delivered = snapshot(&dispatcher, "other").delivered;
+    sink.batches().into_iter().flatten().for_each(|id| *counted.entry(id).or_default() += 1);
+    assert_eq!((counted.len(), delivered), (2000, 2000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_push_that_makes_the_sink_seem_away_does_not_stall_the_lane() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Told::new();
+    sink.answers(|batch| if session(batch.first()) == "poison" { away(batch) } else { good(batch) });
+    let mut impatient = lane("sink", &sink);
+    impatient.retry.give_up_after = Some(Duration::from_millis(300));
+    let (dispatcher, _events) = open(folder.path(), plan(vec![impatient]));
+    push(&dispatcher, "poison").await;
+    for number in 0..30 {
+        push(&dispatcher, &format!("s{number}")).await;
+    }
+    until("the others passed", || snapshot(&dispatcher, "sink").delivered == 30).await;
+    until("it is given up by itself", || snapshot(&dispatcher, "sink").died == 1).await;
+    assert!(snapshot(&dispatcher, "sink").now.paused.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_is_retried_at_once_is_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Told::new();
+    sink.answers(|batch| Report::all(batch, &Outcome::Reject(Failure::new("it answered 422"))));
+    let (dispatcher, mut events) = open(folder.path(), plan(vec![lane("sink", &sink)]));
+    let mut positions = Vec::new();
+    for number in 0..100 {
+        positions.push(push(&dispatcher, &format!("s{number}")).await);
+    }
+    let mut reopened = 0;
+    sink.answers(good);
+    // As soon as each death is told, long before the lane is idle.
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(500), events.recv()).await {
+        if let Event::Died { position, .. } = event {
+            reopened += dispatcher.retry_dead("sink", &[position]).await.unwrap().len();
+        }
+    }
+    until_idle(&dispatcher).await;
+    let dead = dispatcher.dead_letters("sink", Position(0), 1000).await.unwrap();
+    let left: Vec<_> = dead.iter().map(|letter| Position(letter.position.0)).collect();
+    reopened += dispatcher.retry_dead("sink", &left).await.unwrap().len();
+    until("all that was reopened is delivered", || {
+        let lane = snapshot(&dispatcher, "sink");
+        lane.delivered == 100 && lane.now.open == 0
+    })
+    .await;
+    assert!(reopened > 0);
+}
+
+/// A sink whose partition panics on one push.
+struct PanicsAside(Arc<Told>, std::sync::atomic::AtomicBool);
+
+impl Sink for PanicsAside {
+    fn partition(&self, _push: &cdr_core::Push) -> cdr_core::Partition {
+        if self.1.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            panic!("in partition, on purpose");
+        }
+        cdr_core::Partition::ONE
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Report {
+        self.0.batches.lock().unwrap().push(batch.deliveries().iter().map(session).collect());
+        good(batch)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_outside_of_deliver_does_not_end_the_lane() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = Told::new();
+    let mut planned = lane("sink", &told);
+    planned.sink = Arc::new(PanicsAside(Arc::clone(&told), true.into()));
+    let (dispatcher, _events) = open(folder.path(), plan(vec![planned]));
+    for number in 0..5 {
+        push(&dispatcher, &format!("s{number}")).await;
+    }
+    until_idle(&dispatcher).await;
+    let sessions: std::collections::HashSet<_> = told.batches().into_iter().flatten().collect();
+    assert_eq!(sessions.len(), 5);
+    dispatcher.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_what_waits_is_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Told::new();
+    sink.answers(|batch| if session(batch.first()) == "late" { fails(batch) } else { good(batch) });
+    let mut patient = lane("sink", &sink);
+    patient.retry = RetryPolicy { initial: Duration::from_secs(300), max: Duration::from_secs(300), ..QUICK };
+    let (dispatcher, _events) = open(folder.path(), plan(vec![patient.clone()]));
+    push(&dispatcher, "late").await;
+    until("it failed", || snapshot(&dispatcher, "sink").failed == 1).await;
+    let known = snapshot(&dispatcher, "sink").now.oldest_received_at_ms;
+    dispatcher.stop(Duration::from_secs(5)).await;
+    drop(dispatcher);
+    let (dispatcher, _events) = open(folder.path(), plan(vec![patient]));
+    until("the age is known", || snapshot(&dispatcher, "sink").now.oldest_received_at_ms.is_some()).await;
+    assert_eq!(snapshot(&dispatcher, "sink").now.oldest_received_at_ms, known);
+}

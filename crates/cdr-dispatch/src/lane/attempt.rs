@@ -5,6 +5,8 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use cdr_core::{Batch, Failure, Outcome, Partition, Position, Report, registry::AnySink};
 use futures_util::FutureExt;
 
+use super::pace::Epoch;
+
 /// The outer deadline of an attempt; sinks have shorter ones of their own.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -15,12 +17,14 @@ pub struct Attempted {
     pub partition: Partition,
     /// Its pushes, in the order of the report's outcomes.
     pub positions: Vec<Position>,
+    /// When it began, in the lane's epochs.
+    pub began: Epoch,
     /// How it went.
     pub report: Report,
 }
 
 /// Makes one attempt.
-pub async fn attempt(sink: Arc<dyn AnySink>, partition: Partition, batch: Batch) -> Attempted {
+pub async fn attempt(sink: Arc<dyn AnySink>, partition: Partition, began: Epoch, batch: Batch) -> Attempted {
     let delivering = AssertUnwindSafe(sink.deliver(&batch)).catch_unwind();
     let report = match tokio::time::timeout(DEADLINE, delivering).await {
         Ok(Ok(report)) => report,
@@ -28,14 +32,15 @@ pub async fn attempt(sink: Arc<dyn AnySink>, partition: Partition, batch: Batch)
         Err(_) => failed(&batch, format!("the sink did not come back within {} s", DEADLINE.as_secs())),
     };
     let positions = batch.pushes().map(|push| push.position()).collect();
-    Attempted { partition, positions, report }
+    Attempted { partition, positions, began, report }
 }
 
 fn failed(batch: &Batch, reason: String) -> Report {
     Report::all(batch, &Outcome::Retry(Failure::new(reason)))
 }
 
-fn message(panic: &(dyn Any + Send)) -> &str {
+/// What a panic said.
+pub fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -14,6 +14,7 @@ pub struct Gather {
     batching: Batching,
     queues: BTreeMap<Partition, Queue>,
     ready: usize,
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ impl Gather {
     /// Gathers as a sink wants it.
     pub fn new(batching: Batching) -> Self {
         let batching = Batching { pushes: batching.pushes.max(1), ..batching };
-        Self { batching, queues: BTreeMap::new(), ready: 0 }
+        Self { batching, queues: BTreeMap::new(), ready: 0, bytes: 0 }
     }
 
     /// Takes the wishes of a new sink.
@@ -60,40 +61,54 @@ impl Gather {
         self.ready
     }
 
+    /// Bytes of their bodies.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// A delivery is ready.
     pub fn add(&mut self, partition: Partition, position: Position, bytes: usize) {
         let queue = self.queues.entry(partition).or_default();
         if queue.ready.insert(position) {
             queue.bytes += bytes;
             self.ready += 1;
+            self.bytes += bytes;
         }
         queue.since.get_or_insert_with(Instant::now);
     }
 
-    /// The next batch that may go out now. `size` tells the bytes of a push; while a sink is `probed`, one push
-    /// goes alone, if possible one that `is_fresh`, so that a poison push cannot keep a sink paused.
-    pub fn next(
-        &mut self,
-        probe: bool,
-        size: impl Fn(Position) -> usize,
-        is_fresh: impl Fn(Position) -> bool,
-    ) -> Option<Ready> {
+    /// The next batch that may go out now. `size` tells the bytes of a push.
+    pub fn next(&mut self, size: impl Fn(Position) -> usize) -> Option<Ready> {
         let now = Instant::now();
-        let due = |queue: &Queue| queue.due(&self.batching, probe).is_some_and(|due| due <= now);
-        let fresh_first = |queue: &Queue| probe && queue.ready.iter().any(|&position| is_fresh(position));
-        let (partition, queue) = (self.queues.iter_mut())
-            .filter(|(_, queue)| due(queue))
-            .min_by_key(|(_, queue)| (!fresh_first(queue), queue.since))?;
-        let positions = match probe {
-            true => {
-                let fresh = queue.ready.iter().copied().find(|&position| is_fresh(position));
-                fresh.or(queue.ready.first().copied()).into_iter().collect()
-            }
-            false => queue.front(&self.batching, &size),
-        };
+        let due = |queue: &Queue| queue.due(&self.batching, false).is_some_and(|due| due <= now);
+        let (partition, queue) =
+            self.queues.iter_mut().filter(|(_, queue)| due(queue)).min_by_key(|(_, queue)| queue.since)?;
+        let positions = queue.front(&self.batching, &size);
         queue.take(&positions, &size, self.batching.spacing);
         self.ready -= positions.len();
+        self.bytes = self.bytes.saturating_sub(positions.iter().map(|&position| size(position)).sum());
         Some(Ready { partition: partition.clone(), positions })
+    }
+
+    /// One push to see whether a sink is back: the one with the least `burden`, so that a poison push cannot
+    /// keep the sink paused.
+    pub fn probe(
+        &mut self,
+        size: impl Fn(Position) -> usize,
+        burden: impl Fn(Position) -> u32,
+    ) -> Option<Ready> {
+        let now = Instant::now();
+        let due = |queue: &Queue| queue.due(&self.batching, true).is_some_and(|due| due <= now);
+        let ready =
+            self.queues.iter().filter(|(_, queue)| due(queue)).flat_map(|(partition, queue)| {
+                queue.ready.iter().map(move |&position| (partition, position))
+            });
+        let (partition, position) = ready.min_by_key(|&(_, position)| (burden(position), position))?;
+        let partition = partition.clone();
+        self.queues.get_mut(&partition)?.take(&[position], &size, self.batching.spacing);
+        self.ready -= 1;
+        self.bytes = self.bytes.saturating_sub(size(position));
+        Some(Ready { partition, positions: vec![position] })
     }
 
     /// A batch is over; the next one of its partition waits for the spacing if it was `delivered`.

@@ -26,7 +26,7 @@ pub struct Ledger {
 }
 
 /// One open delivery.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Open {
     /// The push, unless its body was let go.
     pub push: Option<Arc<Push>>,
@@ -40,6 +40,20 @@ pub struct Open {
     pub first_tried: Option<Duration>,
     /// When the push arrived, once known, in milliseconds since 1970.
     pub received_at_ms: Option<i64>,
+    /// A person wants it delivered, whatever the routes say.
+    pub is_wanted: bool,
+    /// How often the sink said that it is away when it was given this push, and how many deliveries had passed
+    /// by the last time: one that always meets this while others pass is refused alone.
+    pub met_away: u32,
+    /// See `met_away`.
+    pub passed_then: u64,
+}
+
+impl Open {
+    /// The later it comes as a probe: one that never failed says most about the sink.
+    pub fn burden(&self) -> u32 {
+        self.attempts.saturating_add(self.met_away)
+    }
 }
 
 impl Ledger {
@@ -70,23 +84,20 @@ impl Ledger {
     pub fn read(&mut self, push: Arc<Push>, routes: Arc<[String]>) {
         let received_at_ms = Some(push.facts().received_at.as_millisecond());
         let position = push.position();
-        let open = Open {
-            push: Some(push),
-            routes,
-            attempts: 0,
-            spent: Duration::ZERO,
-            first_tried: None,
-            received_at_ms,
-        };
+        let open = Open { push: Some(push), routes, received_at_ms, ..Open::default() };
         self.open.insert(position, open);
     }
 
     /// Opens a delivery that the spool still knows from an earlier process.
     pub fn recovered(&mut self, position: Position, attempts: u32, spent: Duration, due: Instant) {
-        let routes = Arc::from([]);
-        let open = Open { push: None, routes, attempts, spent, first_tried: None, received_at_ms: None };
-        self.open.insert(position, open);
+        self.open.insert(position, Open { attempts, spent, ..Open::default() });
         self.waiting.insert((due, position));
+    }
+
+    /// Opens a dead letter again because a person said so, whatever the routes say today.
+    pub fn reopened(&mut self, position: Position) {
+        self.open.insert(position, Open { is_wanted: true, ..Open::default() });
+        self.waiting.insert((Instant::now(), position));
     }
 
     /// An open delivery.
@@ -143,8 +154,8 @@ impl Ledger {
     }
 
     /// Puts back what could not be read.
-    pub fn still_unread(&mut self, positions: impl IntoIterator<Item = Position>) {
-        self.due.extend(positions);
+    pub fn still_unread(&mut self, position: Position) {
+        self.due.insert(position);
     }
 
     /// Forgets deliveries whose outcome is durable.

@@ -9,45 +9,45 @@
 //!                                                 └─▶ outcome to the spool ─durable─▶ forgotten
 //! ```
 //! A delivery is forgotten only when its outcome is durable. What a crash interrupts is tried again.
+//!
+//! * `reading`: from the spool into the ledger. * `settling`: from a report to an outcome.
+//! * `ledger`, `gather`, `pace`: what is open, what is ready, how fast. * `attempt`: one guarded attempt.
 
 mod attempt;
 mod gather;
 mod ledger;
 mod pace;
+mod reading;
+mod settling;
 mod status;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
-use cdr_core::{
-    Batch, Delivery, Failure, Origin, Outcome, Position, Push, Receipt, SinkName, registry::AnySink,
+use cdr_core::{Batch, Delivery, Position, SinkName, registry::AnySink};
+use cdr_spool::LaneState;
+use futures_util::{
+    FutureExt,
+    stream::{FuturesUnordered, StreamExt},
 };
-use cdr_spool::{LaneState, Outcome as Recorded};
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::JoinSet,
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
     time::Instant,
 };
-use tracing::{debug, error, info, warn};
+use tracing::error;
 
 pub use self::status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow};
 use self::{
     attempt::{Attempted, attempt},
     gather::Gather,
     ledger::Ledger,
-    pace::{Pace, Turn},
+    pace::Pace,
 };
-use crate::{event::Event, retry::RetryPolicy, store::Store, window::Routed};
+use crate::{event::Event, retry::RetryPolicy, store::Store};
 
-/// How many due deliveries are read back from the spool at a time.
-const READ_BACK: usize = 64;
-
-/// How many pushes one look ahead takes in.
-const READ_AHEAD: usize = 256;
-
-/// When the spool cannot be read, the lane looks again after this.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+/// A lane whose own task panicked begins again after this, where the spool knows it to be.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
 /// A sink and how its lane shall drive it.
 #[derive(Clone)]
@@ -71,7 +71,7 @@ pub enum Control {
     /// These deliveries were dead letters and are open again.
     Reopened(Vec<Position>),
     /// Finish the attempts under way within this time, open the others again, and end.
-    Stop(Duration, oneshot::Sender<()>),
+    Stop(Duration),
 }
 
 type Recording = Pin<Box<dyn Future<Output = Vec<Position>> + Send>>;
@@ -81,7 +81,6 @@ pub struct Lane {
     plan: LanePlan,
     store: Arc<Store>,
     committed: watch::Receiver<Position>,
-    control: mpsc::Receiver<Control>,
     events: mpsc::UnboundedSender<Event>,
     status: Arc<LaneStatus>,
     next: Position,
@@ -90,7 +89,10 @@ pub struct Lane {
     pace: Pace,
     attempts: JoinSet<Attempted>,
     recordings: FuturesUnordered<Recording>,
+    /// The spool could not be read; not before this again.
     read_again_at: Option<Instant>,
+    /// Deliveries that passed, to tell a push that is refused alone from a sink that is away.
+    passed: u64,
 }
 
 /// What the dispatcher holds of a running lane.
@@ -99,23 +101,49 @@ pub struct LaneHandle {
     pub status: Arc<LaneStatus>,
     /// What it can be told.
     pub control: mpsc::Sender<Control>,
+    /// Ends when the lane has stopped.
+    pub task: JoinHandle<()>,
+}
+
+/// Starts a lane where the spool knows it to be.
+pub fn start(plan: LanePlan, store: Arc<Store>, events: mpsc::UnboundedSender<Event>) -> LaneHandle {
+    let (control, orders) = mpsc::channel(16);
+    let status = Arc::new(LaneStatus::default());
+    let task = tokio::spawn(supervise(plan, store, events, Arc::clone(&status), orders));
+    LaneHandle { status, control, task }
+}
+
+/// Runs a lane to its stop. A panic in it, as of a sink's `partition`, ends neither the lane nor the process.
+async fn supervise(
+    plan: LanePlan,
+    store: Arc<Store>,
+    events: mpsc::UnboundedSender<Event>,
+    status: Arc<LaneStatus>,
+    mut orders: mpsc::Receiver<Control>,
+) {
+    let mut lane = Lane::new(plan, store, events, status);
+    while let Err(panic) = AssertUnwindSafe(lane.run(&mut orders)).catch_unwind().await {
+        let reason = attempt::message(panic.as_ref());
+        error!(sink = %lane.plan.name, reason, "the lane panicked; it begins again where the spool knows it to be");
+        lane.status.note_failure(&format!("the lane panicked: {reason}"));
+        tokio::time::sleep(BEGIN_AGAIN).await;
+        let Lane { plan, store, events, status, .. } = lane;
+        lane = Lane::new(plan, store, events, status);
+    }
 }
 
 impl Lane {
-    /// Starts a lane where the spool says it was.
-    pub fn start(
+    fn new(
         plan: LanePlan,
-        state: LaneState,
         store: Arc<Store>,
         events: mpsc::UnboundedSender<Event>,
-    ) -> LaneHandle {
-        let (control, orders) = mpsc::channel(16);
-        let status = Arc::new(LaneStatus::default());
+        status: Arc<LaneStatus>,
+    ) -> Self {
+        let state = store.lane(&plan.name);
         let mut lane = Self {
             committed: store.committed(),
-            control: orders,
             events,
-            status: Arc::clone(&status),
+            status,
             next: Position(state.next.0),
             ledger: Ledger::default(),
             gather: Gather::new(plan.sink.batching()),
@@ -123,12 +151,12 @@ impl Lane {
             attempts: JoinSet::new(),
             recordings: FuturesUnordered::new(),
             read_again_at: None,
+            passed: 0,
             plan,
             store,
         };
         lane.recover(state);
-        tokio::spawn(lane.run());
-        LaneHandle { status, control }
+        lane
     }
 
     /// Opens what the last process left open. No wait is longer than the longest back-off, whatever the wall
@@ -142,135 +170,27 @@ impl Lane {
         }
     }
 
-    async fn run(mut self) {
+    /// Until it is told to stop.
+    async fn run(&mut self, orders: &mut mpsc::Receiver<Control>) {
         loop {
             self.gather_due().await;
-            self.read_ahead().await;
+            let is_more = self.read_ahead().await;
             self.start_attempts();
+            self.learn_age().await;
             self.tell();
-            let wake = self.next_wake();
+            let wake = if is_more { Instant::now() } else { self.next_wake() };
             tokio::select! {
                 Some(attempted) = self.attempts.join_next() => self.after(attempted),
                 Some(closed) = self.recordings.next() => self.ledger.close(&closed),
                 _ = self.committed.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
-                order = self.control.recv() => match order {
+                order = orders.recv() => match order {
                     Some(Control::Reconfigure(plan)) => self.reconfigure(plan),
                     Some(Control::Reopened(positions)) => self.reopen(&positions),
-                    Some(Control::Stop(grace, done)) => {
-                        self.stop(grace).await;
-                        let _ = done.send(());
-                        return;
-                    }
+                    Some(Control::Stop(grace)) => return self.stop(grace).await,
                     None => return self.stop(Duration::ZERO).await,
                 },
             }
-        }
-    }
-
-    // === reading ===
-
-    /// Moves retries whose wait is over to the batches that may go out; reads their bodies back where needed.
-    async fn gather_due(&mut self) {
-        for position in self.ledger.take_due() {
-            self.ready(position);
-        }
-        // Only as many as can be tried soon: a long queue of due retries stays on disk.
-        if self.gather.len() >= self.appetite() || self.must_not_read() {
-            return;
-        }
-        let unread = self.ledger.unread(READ_BACK);
-        if unread.is_empty() {
-            return;
-        }
-        match self.store.get(unread.clone()).await {
-            Ok(pushes) => {
-                let pushes = unread.into_iter().zip(pushes);
-                pushes.for_each(|(position, push)| self.read_back(position, push));
-            }
-            Err(error) => {
-                self.ledger.still_unread(unread);
-                self.cannot_read(&error.to_string());
-            }
-        }
-    }
-
-    fn read_back(&mut self, position: Position, push: Option<Arc<Push>>) {
-        let Some(push) = push else {
-            return self.lose(position);
-        };
-        let never_tried = self.ledger.get(position).is_some_and(|open| open.attempts == 0);
-        let routes = self.store.decide(&push).to(&self.plan.name);
-        // It was read before a crash and nothing came of it: the routes of today decide, as they would have.
-        if never_tried && routes.is_none() {
-            return self.record(vec![(position, Recorded::Passed)]);
-        }
-        if let Some(open) = self.ledger.get_mut(position) {
-            open.received_at_ms = Some(push.facts().received_at.as_millisecond());
-            open.routes = routes.unwrap_or_else(|| Arc::clone(&open.routes));
-            open.push = Some(push);
-        }
-        self.ready(position);
-    }
-
-    /// Reads pushes that the lane has not seen yet, as many as can be tried soon.
-    async fn read_ahead(&mut self) {
-        while self.gather.len() < self.appetite()
-            && self.ledger.has_room()
-            && self.next < self.store.end()
-            && !self.must_not_read()
-        {
-            match self.store.read(self.next, READ_AHEAD).await {
-                Ok(read) => self.take_in(read.pushes, read.next, &read.lost),
-                Err(error) => return self.cannot_read(&error.to_string()),
-            }
-        }
-    }
-
-    fn take_in(&mut self, pushes: Vec<Arc<Routed>>, next: Position, lost: &[Position]) {
-        let mut passed = Vec::new();
-        for routed in pushes {
-            let position = routed.push.position();
-            match routed.destinations.to(&self.plan.name) {
-                Some(routes) => {
-                    self.ledger.read(Arc::clone(&routed.push), routes);
-                    self.ready(position);
-                }
-                None => passed.push((position, Recorded::Passed)),
-            }
-        }
-        self.next = next;
-        lost.iter().for_each(|&position| self.lose(position));
-        if !passed.is_empty() {
-            self.record(passed);
-        }
-    }
-
-    /// A push whose bytes the disk lost: nobody waits for it, a person learns of it.
-    fn lose(&mut self, position: Position) {
-        let lost = Failure::new("damaged on disk: the push's bytes cannot be read");
-        let attempts = self.ledger.get(position).map_or(0, |open| open.attempts);
-        self.bury(position, None, lost, attempts);
-    }
-
-    fn cannot_read(&mut self, error: &str) {
-        error!(sink = %self.plan.name, error, "cannot read the spool; the lane looks again in a second");
-        self.read_again_at = Some(Instant::now() + READ_AGAIN);
-    }
-
-    fn must_not_read(&mut self) -> bool {
-        self.read_again_at = self.read_again_at.filter(|&at| at > Instant::now());
-        self.read_again_at.is_some()
-    }
-
-    /// How many deliveries may be ready at once: two rounds of attempts.
-    fn appetite(&self) -> usize {
-        (self.plan.concurrency * self.gather.batch_size() * 2).clamp(64, Ledger::MOST)
-    }
-
-    fn ready(&mut self, position: Position) {
-        if let Some(push) = self.ledger.get(position).and_then(|open| open.push.as_ref()) {
-            self.gather.add(self.plan.sink.partition(push), position, push.body().len());
         }
     }
 
@@ -278,18 +198,22 @@ impl Lane {
 
     fn start_attempts(&mut self) {
         while self.pace.room(self.attempts.len()) > 0 {
-            let size = |position| {
-                self.ledger.get(position).and_then(|open| open.push.as_ref()).map_or(0, |p| p.body().len())
+            let push = |position| self.ledger.get(position).and_then(|open| open.push.as_ref());
+            let size = |position| push(position).map_or(0, |push| push.body().len());
+            let burden = |position| self.ledger.get(position).map_or(0, |open| open.burden());
+            let ready = match self.pace.pause() {
+                None => self.gather.next(size),
+                Some(_) => self.gather.probe(size, burden),
             };
-            let is_fresh = |position| self.ledger.get(position).is_some_and(|open| open.attempts == 0);
-            let Some(ready) = self.gather.next(self.pace.pause().is_some(), size, is_fresh) else { return };
+            let Some(ready) = ready else { return };
             let deliveries = ready.positions.iter().filter_map(|&position| self.delivery(position)).collect();
             let Some(batch) = Batch::new(deliveries) else {
                 self.gather.finished(&ready.partition, false);
                 continue;
             };
             self.status.count_attempt();
-            self.attempts.spawn(attempt(Arc::clone(&self.plan.sink), ready.partition, batch));
+            let (sink, began) = (Arc::clone(&self.plan.sink), self.pace.epoch());
+            self.attempts.spawn(attempt(sink, ready.partition, began, batch));
         }
     }
 
@@ -305,143 +229,6 @@ impl Lane {
         })
     }
 
-    // === reports ===
-
-    fn after(&mut self, attempted: Result<Attempted, tokio::task::JoinError>) {
-        match attempted {
-            Ok(attempted) => self.settle(attempted),
-            // `attempt` catches panics, and nobody aborts it but `stop`, which does not look here.
-            Err(error) => error!(sink = %self.plan.name, %error, "an attempt ended without a report"),
-        }
-    }
-
-    fn settle(&mut self, attempted: Attempted) {
-        let Attempted { partition, positions, report } = attempted;
-        let (outcomes, unavailable) = report.into_parts();
-        let delivered = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_)));
-        self.gather.finished(&partition, delivered);
-        let is_away = unavailable.is_some();
-        for (position, outcome) in positions.into_iter().zip(outcomes) {
-            match outcome {
-                Outcome::Delivered(receipt) => self.close(position, &receipt),
-                Outcome::Retry(failure) => self.retry(position, failure, is_away),
-                Outcome::Reject(failure) => self.reject(position, failure),
-                Outcome::Untried => self.untried(position, is_away),
-            }
-        }
-        if let Some(away) = unavailable {
-            let turn = self.pace.unavailable(&away.reason, away.retry_after);
-            self.turn(turn, &away.reason);
-        }
-    }
-
-    fn close(&mut self, position: Position, receipt: &Receipt) {
-        let turn = self.pace.succeeded();
-        self.turn(turn, "");
-        self.status.count_delivered();
-        let open = self.ledger.get(position);
-        let session_id = open.and_then(|open| open.push.as_ref()).and_then(|push| push.session_id());
-        let attempts = open.map_or(1, |open| open.attempts + 1);
-        info!(%position, session_id, sink = %self.plan.name, status = "delivered", attempts, receipt = receipt.0, "delivered");
-        self.record(vec![(position, Recorded::Delivered { receipt: Some(receipt.0.clone()) })]);
-    }
-
-    fn retry(&mut self, position: Position, failure: Failure, is_away: bool) {
-        let active = self.pace.active_time();
-        let Some(open) = self.ledger.get_mut(position) else { return };
-        open.attempts = open.attempts.saturating_add(1);
-        let spent = open.spent + active.saturating_sub(open.first_tried.unwrap_or(active));
-        let attempts = open.attempts;
-        if !is_away {
-            let turn = self.pace.failed(position, &failure.reason);
-            self.turn(turn, &failure.reason);
-        }
-        if self.plan.retry.gives_up(spent) && self.pace.pause().is_none() {
-            let reason = format!("given up after {attempts} attempts; the last: {}", failure.reason);
-            return self.bury(position, self.session_of(position), Failure { reason, ..failure }, attempts);
-        }
-        let wait = self.plan.retry.wait(attempts, failure.retry_after);
-        let due_ms = Timestamp::now()
-            .as_millisecond()
-            .saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-        debug!(%position, sink = %self.plan.name, attempts, wait_s = wait.as_secs_f64(), reason = failure.reason, "will be tried again");
-        self.status.count_failed(&failure.reason);
-        self.ledger.wait(position, wait);
-        // A retry stays open, so nothing waits for this to be durable.
-        let answer = failure.reason;
-        drop(
-            self.store.record(
-                &self.plan.name,
-                vec![(position, Recorded::Retry { attempts, spent, due_ms, answer })],
-            ),
-        );
-    }
-
-    fn reject(&mut self, position: Position, failure: Failure) {
-        // The sink read it and said no: it is there.
-        let turn = self.pace.succeeded();
-        self.turn(turn, "");
-        let attempts = self.ledger.get(position).map_or(1, |open| open.attempts + 1);
-        self.bury(position, self.session_of(position), failure, attempts);
-    }
-
-    fn untried(&mut self, position: Position, is_away: bool) {
-        // A sink that tries nothing and gives no reason must not spin.
-        let wait = if is_away { Duration::ZERO } else { self.plan.retry.initial };
-        self.ledger.wait(position, wait);
-    }
-
-    fn bury(&mut self, position: Position, session_id: Option<String>, failure: Failure, attempts: u32) {
-        self.status.count_died(&failure.reason);
-        warn!(%position, session_id, sink = %self.plan.name, status = "dead", attempts, reason = failure.reason,
-            "dead letter: kept until someone retries or discards it");
-        let push = self.ledger.get(position).and_then(|open| open.push.as_ref());
-        let origin = push.map_or(Origin::Push, |push| push.facts().origin);
-        let _ = self.events.send(Event::Died {
-            sink: self.plan.name.clone(),
-            position,
-            session_id,
-            origin,
-            reason: failure.reason.clone(),
-        });
-        let Failure { reason, excerpt, .. } = failure;
-        self.record(vec![(position, Recorded::Dead { reason, excerpt, attempts })]);
-    }
-
-    fn session_of(&self, position: Position) -> Option<String> {
-        self.ledger.get(position)?.push.as_ref()?.session_id().map(str::to_owned)
-    }
-
-    /// Hands final outcomes to the spool; the deliveries are forgotten when they are durable.
-    fn record(&mut self, outcomes: Vec<(Position, Recorded)>) {
-        let positions: Vec<Position> = outcomes.iter().map(|(position, _)| *position).collect();
-        let durable = self.store.record(&self.plan.name, outcomes);
-        self.recordings.push(Box::pin(async move {
-            durable.await;
-            positions
-        }));
-    }
-
-    fn turn(&mut self, turn: Turn, reason: &str) {
-        let sink = &self.plan.name;
-        match turn {
-            Turn::None => {}
-            Turn::Paused => {
-                self.status.note_failure(reason);
-                let next = self
-                    .pace
-                    .pause()
-                    .map_or(0.0, |pause| pause.probe_at.duration_since(Instant::now()).as_secs_f64());
-                warn!(%sink, reason, probe_in_s = next, "sink is away: its lane pauses, pushes wait safely");
-                let _ = self.events.send(Event::Paused { sink: sink.clone(), reason: reason.to_owned() });
-            }
-            Turn::Resumed => {
-                info!(%sink, "sink is back: its lane runs again");
-                let _ = self.events.send(Event::Resumed { sink: sink.clone() });
-            }
-        }
-    }
-
     // === orders ===
 
     fn reconfigure(&mut self, plan: LanePlan) {
@@ -451,9 +238,12 @@ impl Lane {
     }
 
     fn reopen(&mut self, positions: &[Position]) {
+        // Their deaths may be durable without having been forgotten here; that must not happen afterwards.
+        while let Some(Some(closed)) = self.recordings.next().now_or_never() {
+            self.ledger.close(&closed);
+        }
         for &position in positions {
-            // It was tried before it died; so routes that no longer name this sink do not close it unseen.
-            self.ledger.recovered(position, 1, Duration::ZERO, Instant::now());
+            self.ledger.reopened(position);
         }
         self.pace.probe_now();
     }
@@ -489,7 +279,7 @@ impl Lane {
         let paused = self.pace.pause().map(|pause| PausedNow {
             since: pause.since,
             reason: pause.reason.clone(),
-            probe_in: pause.probe_at.saturating_duration_since(Instant::now()),
+            probe_at: pause.probe_at,
         });
         let (open, waiting) = (self.ledger.len(), self.ledger.waiting());
         self.status.is_at(paused, self.next, open, waiting, self.attempts.len());

@@ -2,6 +2,9 @@
 //!
 //! A sink that is away costs one probe per back-off, however many pushes wait (no retry storm). After an
 //! outage the lane starts with one attempt at a time and doubles with each success.
+//!
+//! Attempts that were under way when a pause began tell nothing new when they come back: an outage counts once,
+//! not once per attempt, and only a probe ends it. So each attempt bears the [epoch](Pace::epoch) in which it began.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,8 +14,12 @@ use tokio::time::Instant;
 
 use crate::retry::RetryPolicy;
 
-/// So many failures in a row, of different pushes, mean that the sink is away.
+/// So many failures in a row, of different pushes at their first attempt, mean that the sink is away.
 const FAILURES_IN_A_ROW: usize = 5;
+
+/// Which stretch of running or pausing an attempt began in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Epoch(u64);
 
 /// The pace of one lane.
 #[derive(Debug)]
@@ -22,9 +29,10 @@ pub struct Pace {
     concurrency: usize,
     /// As it may be now; grows back to `concurrency` after an outage.
     allowed: usize,
-    /// Pushes that failed since the last success, each once.
+    /// Pushes whose first attempt failed since the last success.
     failed: BTreeSet<Position>,
     pause: Option<Pause>,
+    epoch: Epoch,
     running: Stopwatch,
 }
 
@@ -38,7 +46,7 @@ pub struct Pause {
     /// When the next probe may go out.
     pub probe_at: Instant,
     /// How many probes found the sink away, the first failure included.
-    pub failures: u32,
+    failures: u32,
 }
 
 /// What a report changed.
@@ -56,8 +64,8 @@ impl Pace {
     /// A lane that runs at full pace.
     pub fn new(policy: RetryPolicy, concurrency: usize) -> Self {
         let concurrency = concurrency.max(1);
-        let running = Stopwatch::started();
-        Self { policy, concurrency, allowed: concurrency, failed: BTreeSet::new(), pause: None, running }
+        let (failed, running) = (BTreeSet::new(), Stopwatch::started());
+        Self { policy, concurrency, allowed: concurrency, failed, pause: None, epoch: Epoch(0), running }
     }
 
     /// Takes a new configuration; a paused lane probes at once, since the edit may be the repair.
@@ -83,6 +91,11 @@ impl Pace {
         self.pause.as_ref()
     }
 
+    /// What an attempt that begins now must bear.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// How many more attempts may start now, when `running` are under way.
     pub fn room(&self, running: usize) -> usize {
         match &self.pause {
@@ -98,35 +111,58 @@ impl Pace {
     }
 
     /// An attempt passed, or was refused in a way that shows the sink alive.
-    pub fn succeeded(&mut self) -> Turn {
+    pub fn succeeded(&mut self, began: Epoch) -> Turn {
         self.failed.clear();
-        if self.pause.take().is_some() {
-            self.allowed = 1;
-            self.running.start();
-            return Turn::Resumed;
+        if self.pause.is_none() {
+            self.allowed = (self.allowed * 2).min(self.concurrency);
+            return Turn::None;
         }
-        self.allowed = (self.allowed * 2).min(self.concurrency);
-        Turn::None
+        if began != self.epoch {
+            return Turn::None;
+        }
+        self.pause = None;
+        self.epoch.0 += 1;
+        self.allowed = 1;
+        self.running.start();
+        Turn::Resumed
     }
 
-    /// An attempt failed for this push; many different ones in a row pause the lane.
-    pub fn failed(&mut self, position: Position, reason: &str) -> Turn {
-        self.failed.insert(position);
+    /// An attempt on this push failed. Many different pushes in a row pause the lane, by their first attempt
+    /// only: those that fail again and again while others pass hold up nobody.
+    pub fn failed(&mut self, began: Epoch, position: Position, is_first: bool, reason: &str) -> Turn {
+        if is_first {
+            self.failed.insert(position);
+        }
         if self.pause.is_some() || self.failed.len() >= FAILURES_IN_A_ROW {
-            return self.unavailable(&format!("many pushes fail in a row, the last with: {reason}"), None);
+            return self.unavailable(
+                began,
+                &format!("many pushes fail in a row, the last with: {reason}"),
+                None,
+            );
         }
         Turn::None
     }
 
     /// The sink said that it takes nothing.
-    pub fn unavailable(&mut self, reason: &str, retry_after: Option<Duration>) -> Turn {
+    pub fn unavailable(&mut self, began: Epoch, reason: &str, retry_after: Option<Duration>) -> Turn {
+        let now = Instant::now();
+        if began != self.epoch {
+            // No news but for how long it wants to be left alone.
+            if let (Some(pause), Some(asked)) = (&mut self.pause, retry_after) {
+                pause.probe_at = pause.probe_at.max(now + asked.min(self.policy.max));
+            }
+            return Turn::None;
+        }
         let failures = self.pause.as_ref().map_or(1, |pause| pause.failures.saturating_add(1));
-        let probe_at = Instant::now() + self.policy.wait(failures, retry_after);
+        let probe_at = now + self.policy.wait(failures, retry_after);
         let since = self.pause.as_ref().map_or_else(Timestamp::now, |pause| pause.since);
-        let began =
-            self.pause.replace(Pause { since, reason: reason.to_owned(), probe_at, failures }).is_none();
+        let before = self.pause.replace(Pause { since, reason: reason.to_owned(), probe_at, failures });
+        if before.is_some() {
+            return Turn::None;
+        }
+        self.epoch.0 += 1;
         self.running.stop();
-        if began { Turn::Paused } else { Turn::None }
+        Turn::Paused
     }
 }
 
@@ -153,5 +189,62 @@ impl Stopwatch {
 
     fn elapsed(&self) -> Duration {
         self.before + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_counts_once_however_many_attempts_were_under_way() {
+        let mut pace = Pace::new(RetryPolicy::default(), 8);
+        let began = pace.epoch();
+        assert_eq!(pace.unavailable(began, "refused", None), Turn::Paused);
+        for _ in 1..8 {
+            assert_eq!(pace.unavailable(began, "refused", None), Turn::None);
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(pace.room(0), 1, "the first probe goes out after the first wait");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_probe_ends_a_pause_and_a_retry_after_is_kept() {
+        let mut pace = Pace::new(RetryPolicy::default(), 8);
+        let began = pace.epoch();
+        assert_eq!(pace.unavailable(began, "429", Some(Duration::from_secs(60))), Turn::Paused);
+        assert_eq!(pace.succeeded(began), Turn::None, "it was under way before");
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert_eq!(pace.room(0), 0);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(pace.room(0), 1);
+        assert_eq!(pace.succeeded(pace.epoch()), Turn::Resumed);
+        assert_eq!(pace.room(0), 1, "it feels its way back");
+        let epoch = pace.epoch();
+        (0..3).for_each(|_| drop(pace.succeeded(epoch)));
+        assert_eq!(pace.room(0), 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pushes_that_fail_again_do_not_pause_the_others() {
+        let mut pace = Pace::new(RetryPolicy::default(), 8);
+        let epoch = pace.epoch();
+        for position in 0..100 {
+            assert_eq!(pace.failed(epoch, Position(position), false, "404"), Turn::None);
+        }
+        let turns: Vec<_> =
+            (0..5).map(|position| pace.failed(epoch, Position(position), true, "500")).collect();
+        assert_eq!(turns.last(), Some(&Turn::Paused));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_does_not_count_towards_giving_up() {
+        let mut pace = Pace::new(RetryPolicy::default(), 1);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let _ = pace.unavailable(pace.epoch(), "away", None);
+        tokio::time::advance(Duration::from_secs(1000)).await;
+        let _ = pace.succeeded(pace.epoch());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(pace.active_time(), Duration::from_secs(10));
     }
 }

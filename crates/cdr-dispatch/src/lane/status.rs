@@ -1,15 +1,13 @@
 //! What a lane tells about itself: numbers for metrics, words for the operator.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use cdr_core::Position;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 /// The state of one lane, read by whoever asks; written by the lane alone.
 #[derive(Debug, Default)]
@@ -47,8 +45,8 @@ pub struct PausedNow {
     pub since: Timestamp,
     /// Why.
     pub reason: String,
-    /// How long until the next probe.
-    pub probe_in: Duration,
+    /// When the next probe may go out.
+    pub probe_at: Instant,
 }
 
 /// Counters of a lane since the process started, and where it is now.

@@ -1,0 +1,177 @@
+//! From the spool into the ledger: retries whose wait is over, and pushes that the lane has not seen yet.
+
+use std::{sync::Arc, time::Duration};
+
+use cdr_core::{Failure, Position, Push};
+use cdr_spool::{Outcome, ReadError};
+use tokio::time::Instant;
+use tracing::error;
+
+use super::{Lane, ledger::Ledger};
+use crate::{routing::Goes, window::Routed};
+
+/// How many due deliveries are read back from the spool at a time.
+const READ_BACK: usize = 64;
+
+/// How many pushes one look ahead takes in.
+const READ_AHEAD: usize = 256;
+
+/// Bytes of bodies that may be ready in memory; beyond this they stay on disk.
+const READY_BYTES: usize = 8 << 20;
+
+/// When the spool cannot be read, the lane looks again after this.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+impl Lane {
+    /// Moves retries whose wait is over to the batches that may go out; reads their bodies back where needed.
+    pub(super) async fn gather_due(&mut self) {
+        for position in self.ledger.take_due() {
+            self.ready(position);
+        }
+        // Only as many as can be tried soon: a long queue of due retries stays on disk.
+        if self.is_full_up() || self.must_not_read() {
+            return;
+        }
+        let unread = self.ledger.unread(READ_BACK);
+        if unread.is_empty() {
+            return;
+        }
+        let read = self.store.get(unread.clone()).await;
+        for (position, read) in unread.into_iter().zip(read) {
+            match read {
+                Ok(Some(push)) => self.read_back(position, push),
+                Ok(None) => self.lose(position),
+                Err(error) => {
+                    self.ledger.still_unread(position);
+                    self.cannot_read(&error);
+                }
+            }
+        }
+    }
+
+    fn read_back(&mut self, position: Position, push: Arc<Push>) {
+        let Some(open) = self.ledger.get(position) else { return };
+        let never_tried = open.attempts == 0 && !open.is_wanted;
+        let goes = self.store.decide(&push).to(&self.plan.name);
+        let routes = match goes {
+            Goes::By(routes) => Some(routes),
+            // It was read before a crash and nothing came of it: the routes of today decide, as they would have.
+            Goes::Elsewhere if never_tried => return self.record(vec![(position, Outcome::Passed)]),
+            Goes::Elsewhere => None,
+            Goes::Undecided => {
+                self.ledger.still_unread(position);
+                self.read_again_at = Some(Instant::now() + READ_AGAIN);
+                return;
+            }
+        };
+        if let Some(open) = self.ledger.get_mut(position) {
+            open.received_at_ms = Some(push.facts().received_at.as_millisecond());
+            open.routes = routes.unwrap_or_else(|| Arc::clone(&open.routes));
+            open.push = Some(push);
+        }
+        self.ready(position);
+    }
+
+    /// Reads pushes that the lane has not seen yet, one look at a time; true when it should look again at once.
+    pub(super) async fn read_ahead(&mut self) -> bool {
+        let may_read =
+            |lane: &Self| !lane.is_full_up() && lane.ledger.has_room() && lane.next < lane.store.end();
+        if self.must_not_read() || !may_read(self) {
+            return false;
+        }
+        match self.store.read(self.next, READ_AHEAD).await {
+            Ok(read) => {
+                if self.take_in(read.pushes) {
+                    self.next = read.next;
+                    read.lost.iter().for_each(|&position| self.lose(position));
+                }
+            }
+            Err(error) => self.cannot_read(&error),
+        }
+        !self.must_not_read() && may_read(self)
+    }
+
+    /// False when it stopped half-way, at a push about which nobody could decide.
+    fn take_in(&mut self, pushes: Vec<Arc<Routed>>) -> bool {
+        let mut passed = Vec::new();
+        let mut undecided = None;
+        for routed in pushes {
+            let position = routed.push.position();
+            match self.goes(&routed) {
+                Goes::By(routes) => {
+                    self.ledger.read(Arc::clone(&routed.push), routes);
+                    self.ready(position);
+                }
+                Goes::Elsewhere => passed.push((position, Outcome::Passed)),
+                Goes::Undecided => {
+                    undecided = Some(position);
+                    break;
+                }
+            }
+        }
+        if !passed.is_empty() {
+            self.record(passed);
+        }
+        if let Some(position) = undecided {
+            self.next = position;
+            self.read_again_at = Some(Instant::now() + READ_AGAIN);
+        }
+        undecided.is_none()
+    }
+
+    /// A push may have been routed by a configuration that did not name this sink yet, or no longer; then that of
+    /// today decides. When it does not know the sink either, this lane is about to be stopped: a configuration
+    /// edit never decides about data.
+    fn goes(&self, routed: &Routed) -> Goes {
+        match routed.destinations.to(&self.plan.name) {
+            Goes::Undecided => self.store.decide(&routed.push).to(&self.plan.name),
+            decided => decided,
+        }
+    }
+
+    /// A push whose bytes the disk lost: nobody waits for it, a person learns of it.
+    fn lose(&mut self, position: Position) {
+        let lost = Failure::new("damaged on disk: the push's bytes cannot be read");
+        let attempts = self.ledger.get(position).map_or(0, |open| open.attempts);
+        self.bury(position, lost, attempts);
+    }
+
+    fn cannot_read(&mut self, error: &ReadError) {
+        error!(sink = %self.plan.name, %error, "cannot read the spool; the lane looks again in a second");
+        self.status.note_failure(&error.to_string());
+        self.read_again_at = Some(Instant::now() + READ_AGAIN);
+    }
+
+    pub(super) fn must_not_read(&mut self) -> bool {
+        self.read_again_at = self.read_again_at.filter(|&at| at > Instant::now());
+        self.read_again_at.is_some()
+    }
+
+    /// Whether as much is ready as can be tried soon: two rounds of attempts, and no more than fits in memory.
+    fn is_full_up(&self) -> bool {
+        let two_rounds = self.plan.concurrency.saturating_mul(self.gather.batch_size()).saturating_mul(2);
+        self.gather.len() >= two_rounds.clamp(64, Ledger::MOST) || self.gather.bytes() >= READY_BYTES
+    }
+
+    fn ready(&mut self, position: Position) {
+        if let Some(push) = self.ledger.get(position).and_then(|open| open.push.as_ref()) {
+            self.gather.add(self.plan.sink.partition(push), position, push.body().len());
+        }
+    }
+
+    /// The age of the oldest delivery is the first thing an operator looks at; after a restart it waits for its
+    /// next attempt unread, so somebody has to look.
+    pub(super) async fn learn_age(&mut self) {
+        let Some((position, open)) = self.ledger.oldest() else { return };
+        if open.received_at_ms.is_some() || self.must_not_read() {
+            return;
+        }
+        let read = self.store.get(vec![position]).await.pop();
+        let Some(open) = self.ledger.get_mut(position) else { return };
+        // What cannot be read is told elsewhere; here it only must not be asked for again and again.
+        open.received_at_ms = match read {
+            Some(Ok(Some(push))) => Some(push.facts().received_at.as_millisecond()),
+            _ => Some(jiff::Timestamp::now().as_millisecond()),
+        };
+    }
+}

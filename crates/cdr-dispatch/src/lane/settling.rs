@@ -1,0 +1,183 @@
+//! From a report to an outcome: what each delivery of an attempt becomes, and what the lane learns of its sink.
+
+use cdr_core::{Failure, Origin, Outcome, Position, Receipt, Unavailable};
+use cdr_spool::Outcome as Recorded;
+use jiff::Timestamp;
+use tokio::{task::JoinError, time::Instant};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    Lane,
+    attempt::Attempted,
+    pace::{Epoch, Turn},
+};
+use crate::event::Event;
+
+impl Lane {
+    pub(super) fn after(&mut self, attempted: Result<Attempted, JoinError>) {
+        match attempted {
+            Ok(attempted) => self.settle(attempted),
+            // `attempt` catches panics, and nobody aborts it but `stop`, which does not look here.
+            Err(error) => error!(sink = %self.plan.name, %error, "an attempt ended without a report"),
+        }
+    }
+
+    fn settle(&mut self, attempted: Attempted) {
+        let Attempted { partition, positions, began, report } = attempted;
+        let (mut outcomes, mut away) = report.into_parts();
+        let missing =
+            || Outcome::Retry(Failure::new("the sink reported fewer outcomes than it was given pushes"));
+        outcomes.resize_with(positions.len(), missing);
+        self.gather
+            .finished(&partition, outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_))));
+        if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes)) {
+            refuse_alone(&mut outcomes, &why);
+        }
+        // First, so that nothing is given up by a report that says that the sink is away.
+        if let Some(why) = &away {
+            self.met_away(&positions);
+            let turn = self.pace.unavailable(began, &why.reason, why.retry_after);
+            self.turn(turn, &why.reason);
+        }
+        for (position, outcome) in positions.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Delivered(receipt) => self.close(position, began, &receipt, away.is_some()),
+                Outcome::Retry(failure) => self.retry(position, began, failure, away.is_some()),
+                Outcome::Reject(failure) => self.reject(position, began, failure, away.is_some()),
+                Outcome::Untried => self.untried(position, began, away.is_some()),
+            }
+        }
+    }
+
+    /// Whether the sink called itself away for these pushes before, and others have passed since: then it is not
+    /// the sink. (A firewall in front of it that dislikes one body answers 403 like a wrong password.)
+    fn refuses_only(&self, positions: &[Position], outcomes: &[Outcome]) -> bool {
+        let untried = positions.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Untried);
+        let mut opens = untried.filter_map(|(position, _)| self.ledger.get(*position)).peekable();
+        opens.peek().is_some() && opens.all(|open| open.met_away > 0 && open.passed_then < self.passed)
+    }
+
+    fn met_away(&mut self, positions: &[Position]) {
+        for &position in positions {
+            if let Some(open) = self.ledger.get_mut(position) {
+                open.met_away = open.met_away.saturating_add(1);
+                open.passed_then = self.passed;
+            }
+        }
+    }
+
+    fn close(&mut self, position: Position, began: Epoch, receipt: &Receipt, is_away: bool) {
+        self.passed += 1;
+        self.shown_alive(began, is_away);
+        self.status.count_delivered();
+        let open = self.ledger.get(position);
+        let push = open.and_then(|open| open.push.as_ref());
+        let session_id = push.and_then(|push| push.session_id()).map(cdr_core::push::short);
+        let attempts = open.map_or(1, |open| open.attempts.saturating_add(1));
+        info!(%position, session_id, sink = %self.plan.name, status = "delivered", attempts, receipt = receipt.0, "delivered");
+        self.record(vec![(position, Recorded::Delivered { receipt: Some(receipt.0.clone()) })]);
+    }
+
+    fn retry(&mut self, position: Position, began: Epoch, failure: Failure, is_away: bool) {
+        let active = self.pace.active_time();
+        let Some(open) = self.ledger.get_mut(position) else { return };
+        open.attempts = open.attempts.saturating_add(1);
+        let spent = open.spent + active.saturating_sub(open.first_tried.unwrap_or(active));
+        let attempts = open.attempts;
+        if !is_away {
+            let turn = self.pace.failed(began, position, attempts == 1, &failure.reason);
+            self.turn(turn, &failure.reason);
+        }
+        if self.plan.retry.gives_up(spent) && self.pace.pause().is_none() {
+            let reason = format!("given up after {attempts} attempts; the last: {}", failure.reason);
+            return self.bury(position, Failure { reason, ..failure }, attempts);
+        }
+        let wait = self.plan.retry.wait(attempts, failure.retry_after);
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let due_ms = Timestamp::now().as_millisecond().saturating_add(wait_ms);
+        debug!(%position, sink = %self.plan.name, attempts, wait_s = wait.as_secs_f64(), reason = failure.reason, "will be tried again");
+        self.status.count_failed(&failure.reason);
+        self.ledger.wait(position, wait);
+        // A retry stays open, so nothing waits for this to be durable.
+        let outcome = Recorded::Retry { attempts, spent, due_ms, answer: failure.reason };
+        drop(self.store.record(&self.plan.name, vec![(position, outcome)]));
+    }
+
+    fn reject(&mut self, position: Position, began: Epoch, failure: Failure, is_away: bool) {
+        // The sink read it and said no: it is there.
+        self.shown_alive(began, is_away);
+        let attempts = self.ledger.get(position).map_or(1, |open| open.attempts.saturating_add(1));
+        self.bury(position, failure, attempts);
+    }
+
+    fn untried(&mut self, position: Position, began: Epoch, is_away: bool) {
+        if is_away {
+            return self.ledger.wait(position, std::time::Duration::ZERO);
+        }
+        // A sink that tries nothing and gives no reason must neither spin nor keep a pause without end.
+        debug!(%position, sink = %self.plan.name, "the sink made no attempt and did not say why");
+        if self.pace.pause().is_some() {
+            let turn = self.pace.unavailable(began, "the sink made no attempt and did not say why", None);
+            self.turn(turn, "");
+        }
+        self.ledger.wait(position, self.plan.retry.initial);
+    }
+
+    /// Makes a delivery a dead letter: kept with its reason until a person decides.
+    pub(super) fn bury(&mut self, position: Position, failure: Failure, attempts: u32) {
+        let push = self.ledger.get(position).and_then(|open| open.push.as_ref());
+        let origin = push.map_or(Origin::Push, |push| push.facts().origin);
+        let session_id =
+            push.and_then(|push| push.session_id()).map(|id| cdr_core::push::short(id).to_owned());
+        self.status.count_died(&failure.reason);
+        warn!(%position, session_id, sink = %self.plan.name, status = "dead", attempts, reason = failure.reason,
+            "dead letter: kept until someone retries or discards it");
+        let Failure { reason, excerpt, .. } = failure;
+        let (sink, told) = (self.plan.name.clone(), reason.clone());
+        let _ = self.events.send(Event::Died { sink, position, session_id, origin, reason: told });
+        self.record(vec![(position, Recorded::Dead { reason, excerpt, attempts })]);
+    }
+
+    /// Hands final outcomes to the spool; the deliveries are forgotten when they are durable.
+    pub(super) fn record(&mut self, outcomes: Vec<(Position, Recorded)>) {
+        let positions: Vec<Position> = outcomes.iter().map(|(position, _)| *position).collect();
+        let durable = self.store.record(&self.plan.name, outcomes);
+        self.recordings.push(Box::pin(async move {
+            durable.await;
+            positions
+        }));
+    }
+
+    fn shown_alive(&mut self, began: Epoch, is_away: bool) {
+        if !is_away {
+            let turn = self.pace.succeeded(began);
+            self.turn(turn, "");
+        }
+    }
+
+    fn turn(&mut self, turn: Turn, reason: &str) {
+        let sink = &self.plan.name;
+        match turn {
+            Turn::None => {}
+            Turn::Paused => {
+                self.status.note_failure(reason);
+                let probe_at = self.pace.pause().map_or_else(Instant::now, |pause| pause.probe_at);
+                let probe_in_s = probe_at.duration_since(Instant::now()).as_secs_f64();
+                warn!(%sink, reason, probe_in_s, "sink is away: its lane pauses, pushes wait safely");
+                let _ = self.events.send(Event::Paused { sink: sink.clone(), reason: reason.to_owned() });
+            }
+            Turn::Resumed => {
+                info!(%sink, "sink is back: its lane runs again");
+                let _ = self.events.send(Event::Resumed { sink: sink.clone() });
+            }
+        }
+    }
+}
+
+/// What the sink said about itself is about these pushes alone: they fail, by themselves.
+fn refuse_alone(outcomes: &mut [Outcome], why: &Unavailable) {
+    for outcome in outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Untried) {
+        let reason = format!("refused alone, while others pass: {}", why.reason);
+        *outcome = Outcome::Retry(Failure::new(reason).retry_after(why.retry_after));
+    }
+}
