@@ -15,6 +15,10 @@ test:
 bench *ARGS:
     cargo bench -p cdr-bench --bench gateway -- {{ARGS}}
 
+# Kills the gateway under load, again and again, and counts: just crash ROUNDS=200
+crash ROUNDS="ROUNDS=50":
+    CDR_CRASH_{{ROUNDS}} cargo test --release -p cdr-tests -- --nocapture nothing_acknowledged_is_lost
+
 # What a change must pass.
 ci:
     .ci/run

@@ -77,6 +77,15 @@ impl Page {
         blocks
     }
 
+    /// What stands under a heading of the second level.
+    fn section(&self, heading: &str) -> Self {
+        let heading = format!("\n## {heading}\n");
+        let (_, below) =
+            self.text.split_once(&heading).unwrap_or_else(|| panic!("{}: no{heading}", self.name));
+        let text = below.split("\n## ").next().unwrap_or_default().to_owned();
+        Self { name: self.name.clone(), text }
+    }
+
     /// The lines outside of fences.
     fn prose(&self) -> impl Iterator<Item = &str> {
         let mut open = false;

@@ -3,6 +3,7 @@
 mod alerts;
 mod configuration;
 mod crash;
+mod disk;
 mod main_job;
 mod refusals;
 

@@ -21,10 +21,15 @@ fn the_commands_answer_as_printed() {
                 let own = folder.path().join(number.to_string());
                 std::fs::create_dir(&own).unwrap();
                 std::fs::write(own.join("tccc-password"), "correct-horse").unwrap();
-                let text = block.text.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:8081", "127.0.0.1:0");
+                let text = block
+                    .text
+                    .replace("127.0.0.1:8080", "127.0.0.1:0")
+                    .replace("127.0.0.1:8081", "127.0.0.1:0");
                 gateway = Some(Process::start(&own, &text));
             }
-            "console" if block.is_run => ran += run(gateway.as_ref().expect("a configuration stands above"), block),
+            "console" if block.is_run => {
+                ran += run(gateway.as_ref().expect("a configuration stands above"), block)
+            }
             _ => {}
         }
     }
@@ -38,7 +43,8 @@ fn run(gateway: &Process, block: &Block<'_>) -> usize {
         let (command, expected) = dialogue.split_once('\n').expect("an answer is printed");
         let command = command.replace("127.0.0.1:8080", &gateway.door.to_string());
         let command = command.replace("127.0.0.1:8081", &gateway.admin.to_string());
-        let output = Command::new("sh").args(["-c", &command]).current_dir(gateway.folder()).output().unwrap();
+        let output =
+            Command::new("sh").args(["-c", &command]).current_dir(gateway.folder()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(said.trim_end(), expected.trim_end(), "{command}");
     }

@@ -5,45 +5,51 @@ use std::{collections::BTreeSet, fs};
 
 use cdr_core::{Cdr, end_status};
 use cdr_tests::Process;
+use serde_json::Value;
 
 use super::{page, pages, root};
 
-/// What the shipped file calls its sinks; a name and no setting.
-const SINKS: [&str; 3] = ["archive", "on-call", "crm"];
-
-/// The settings of the shipped file, those in comments too.
-fn settings() -> BTreeSet<String> {
-    let text = fs::read_to_string(root().join("gateway.yaml")).unwrap();
-    let is_name = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || "_-".contains(c));
-    let mut found = BTreeSet::new();
-    for line in text.lines() {
-        let line = line.trim();
-        let commented = line.strip_prefix("# ").map(|rest| rest.trim_start().trim_start_matches("- "));
-        let code = match commented {
-            Some(rest) if !rest.split_once(':').is_some_and(|(name, _)| is_name(name) && name != "cdr-gateway") => continue,
-            Some(rest) => rest,
-            None => line,
-        };
-        let code = code.split(" #").next().unwrap();
-        let words = code.split(": ").map(|part| part.rsplit([' ', '{', '-']).next().unwrap_or(part).trim_end_matches(':'));
-        let ends_in_value = !code.ends_with(':');
-        let words: Vec<&str> = words.collect();
-        let count = words.len() - usize::from(ends_in_value);
-        found.extend(words[..count].iter().filter(|word| is_name(word)).map(|word| (*word).to_owned()));
+/// The names of all settings below `value`; those of sinks are the file's own choice.
+fn settings(value: &Value, is_sinks: bool, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(group) => {
+            for (name, value) in group {
+                if !is_sinks {
+                    found.insert(name.clone());
+                }
+                settings(value, name == "sinks", found);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| settings(value, false, found)),
+        _ => {}
     }
-    SINKS.iter().for_each(|sink| drop(found.remove(*sink)));
-    found
+}
+
+/// The shipped file with the settings that stand in comments.
+fn shipped() -> Value {
+    let text = fs::read_to_string(root().join("gateway.yaml")).unwrap();
+    let is_setting = |rest: &str| {
+        let name = rest.trim_start().trim_start_matches("- ").split(':').next().unwrap_or_default();
+        rest.contains(':') && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    let uncommented = text.lines().map(|line| match line.split_once("# ") {
+        Some((indent, rest)) if !indent.is_empty() && indent.trim().is_empty() && is_setting(rest) => {
+            format!("{indent}{rest}\n")
+        }
+        _ => format!("{line}\n"),
+    });
+    serde_saphyr::from_str(&uncommented.collect::<String>()).unwrap()
 }
 
 #[test]
 fn every_setting_of_the_shipped_file_is_explained() {
-    let settings = settings();
-    for certain in ["timezone", "in_flight", "previous", "trusted_proxies", "give_up_after", "outbox", "token", "level"] {
-        let rare = ["previous", "token"].contains(&certain);
-        assert!(rare || settings.contains(certain), "{certain} was not found in {settings:?}");
+    let mut found = BTreeSet::new();
+    settings(&shipped(), false, &mut found);
+    for commented in ["networks", "trusted_proxies", "smtp", "give_up_after", "silence"] {
+        assert!(found.contains(commented), "{commented} was not found in {found:?}");
     }
     let explained = [page("docs/configuration.md"), page("docs/sinks.md")];
-    for setting in settings {
+    for setting in found {
         assert!(explained.iter().any(|page| page.names(&setting)), "{setting} is explained nowhere");
     }
 }
@@ -86,7 +92,11 @@ fn every_published_status_stands_with_its_result() {
     for status in end_status::PUBLISHED {
         let result = format!("`{}`", status.result);
         let row = page.rows().into_iter().find(|row| row.len() == 2 && row[0] == result).expect(&result);
-        assert!(row[1].contains(&format!("`{}`", status.name)), "{} is not in the row of {result}", status.name);
+        assert!(
+            row[1].contains(&format!("`{}`", status.name)),
+            "{} is not in the row of {result}",
+            status.name
+        );
     }
 }
 
@@ -121,7 +131,10 @@ fn every_file_and_function_of_the_architecture_is_there() {
         }
         for function in code.iter().filter_map(|code| code.strip_suffix("()")) {
             let defined = [format!("fn {function}("), format!("fn {function}<")];
-            assert!(defined.iter().any(|text| sources.contains(text)), "no {function}() in the files of: {step}");
+            assert!(
+                defined.iter().any(|text| sources.contains(text)),
+                "no {function}() in the files of: {step}"
+            );
             functions += 1;
         }
     }
@@ -131,7 +144,9 @@ fn every_file_and_function_of_the_architecture_is_there() {
 #[test]
 fn every_path_of_ours_that_a_page_names_is_there() {
     for page in pages() {
-        for code in page.code().into_iter().filter(|code| code.starts_with("crates/") || code.starts_with("tests/")) {
+        for code in
+            page.code().into_iter().filter(|code| code.starts_with("crates/") || code.starts_with("tests/"))
+        {
             let is_pattern = code.contains('…') || code.contains(' ');
             assert!(is_pattern || root().join(code).exists(), "{}: there is no {code}", page.name);
         }

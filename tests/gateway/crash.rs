@@ -43,7 +43,7 @@ async fn a_crm_that_is_away_gets_everything_although_the_gateway_is_killed_meanw
     assert_eq!(files(&folder.path().join("data/archive"), ".json").len(), 60);
 }
 
-/// Ten rounds of load and `kill -9` at moments that differ from run to run.
+/// Rounds of load and `kill -9` at moments that differ from run to run: ten, or as many as `CDR_CRASH_ROUNDS` says.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     let folder = tempfile::tempdir().unwrap();
@@ -53,7 +53,8 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     std::fs::write(folder.path().join("gateway.yaml"), configuration.to_string()).unwrap();
     let acknowledged = Arc::new(Mutex::new(HashMap::new()));
     let centre = CallCentre::new(9);
-    for round in 0..10_u64 {
+    let rounds: u64 = std::env::var("CDR_CRASH_ROUNDS").map_or(10, |rounds| rounds.parse().expect("a number of rounds"));
+    for round in 0..rounds {
         let gateway = Process::start_again(folder.path());
         let door = gateway.door;
         let stop = Arc::new(AtomicBool::new(false));

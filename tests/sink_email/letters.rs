@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cdr_core::{Alert, AlertKind, Batch, Facts, Origin, Push};
 use cdr_simulator::smtp::{ReceivedMail, SmtpReceiver};
-use cdr_tests::{batch, facts, push, push_of, sample, samples};
+use cdr_tests::{batch, facts, push, push_at, push_of, sample, samples};
 use mail_parser::MessageParser;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -116,6 +116,18 @@ async fn a_replay_says_so_and_is_no_repeat() {
         assert!(again.text.contains("replay") || again.text.contains("Replay"));
         assert_ne!(first.message_id, again.message_id);
     }
+}
+
+#[tokio::test]
+async fn mails_about_pushes_that_no_spool_holds_are_told_apart_by_what_they_say() {
+    let server = plain_server().await;
+    let mut ids = Vec::new();
+    for body in [r#"{"SessionId":"a"}"#, r#"{"SessionId":"b"}"#, r#"{"SessionId":"a"}"#] {
+        let batch = batch([push_at(0, facts("cdr", body.as_bytes()), body)]);
+        ids.push(mail_by(&server, json!({}), &batch).await.message_id);
+    }
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids[0], ids[2], "a repeat bears the same id");
 }
 
 #[tokio::test]

@@ -243,16 +243,21 @@ impl<T> Writer<T> {
         self.unwritten = std::mem::take(&mut self.unsynced);
         self.sync_due = None;
         self.frame.clear();
-        self.refuse_batch(&reason);
         self.retry_due = self.running() + self.backoff;
         self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
         if error.kind() == io::ErrorKind::StorageFull {
             self.spend_reserve();
         }
+        // Whoever is refused and asks why finds the answer.
+        self.say_failing(&reason);
+        self.refuse_batch(&reason);
+    }
+
+    fn say_failing(&mut self, reason: &str) {
         let mut state = self.shared.store.state_mut();
         state.counters.failures += 1;
         if !matches!(state.health, Health::Failing { .. }) {
-            state.health = Health::Failing { reason, since: SystemTime::now() };
+            state.health = Health::Failing { reason: reason.to_owned(), since: SystemTime::now() };
         }
     }
 

@@ -47,7 +47,7 @@ impl Tail {
         self.sync()?;
         let number = self.index.stamp.segment;
         directory.rename(&segment::unborn_name(number), &segment::file_name(number))?;
-        Ok(())
+        directory.sync()
     }
 
     pub(crate) fn stamp(&self) -> Stamp {

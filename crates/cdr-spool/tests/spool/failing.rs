@@ -13,6 +13,7 @@ const LONG: Duration = Duration::from_secs(60);
 #[test]
 fn a_failed_sync_refuses_the_push_burns_its_position_and_ends_the_segment() {
     let world = World::new();
+    world.clock.freeze();
     let (spool, _) = world.open(&["crm"]);
     append(&spool, 0..3);
     let segments = spool.stats().segments;
@@ -53,6 +54,7 @@ fn a_failed_sync_refuses_the_push_burns_its_position_and_ends_the_segment() {
 #[test]
 fn outcomes_wait_for_a_failing_disk_and_are_written_again() {
     let world = World::new();
+    world.clock.freeze();
     let (spool, _) = world.open(&["crm"]);
     append(&spool, 0..4);
     world.disk.fail_writes(1);
@@ -74,6 +76,7 @@ fn outcomes_wait_for_a_failing_disk_and_are_written_again() {
 #[test]
 fn a_decision_that_cannot_be_written_does_not_happen() {
     let world = World::new();
+    world.clock.freeze();
     let (spool, _) = world.open(&["crm"]);
     world.disk.fail_writes(1);
     assert!(wait(spool.rename_lane("crm", "other")).is_err());

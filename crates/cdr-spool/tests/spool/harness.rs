@@ -1,6 +1,6 @@
 //! What the tests open spools with.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ pub struct TestClock {
     wall_ms: AtomicI64,
     started: Instant,
     skipped_ms: AtomicU64,
+    frozen: AtomicBool,
 }
 
 impl TestClock {
@@ -28,7 +29,14 @@ impl TestClock {
             wall_ms: AtomicI64::new(1_800_000_000_000),
             started: Instant::now(),
             skipped_ms: AtomicU64::new(0),
+            frozen: AtomicBool::new(false),
         })
+    }
+
+    /// From here on time passes only when the test says so: nothing is tried again by itself.
+    pub fn freeze(&self) {
+        self.skipped_ms.fetch_add(self.started.elapsed().as_millis() as u64, Ordering::SeqCst);
+        self.frozen.store(true, Ordering::SeqCst);
     }
 
     /// Time passes, on both clocks.
@@ -49,7 +57,8 @@ impl Clock for TestClock {
     }
 
     fn running(&self) -> Duration {
-        self.started.elapsed() + Duration::from_millis(self.skipped_ms.load(Ordering::SeqCst))
+        let skipped = Duration::from_millis(self.skipped_ms.load(Ordering::SeqCst));
+        if self.frozen.load(Ordering::SeqCst) { skipped } else { self.started.elapsed() + skipped }
     }
 }
 
