@@ -6,8 +6,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use cdr_core::{Incoming, Position, Push, SinkName, SpoolId};
-use cdr_spool::{LaneState, NewLane, OpenError, Outcome, ReadError, Recovery, Settings, Spool};
+use cdr_core::{Incoming, Position, Push, Seal, SinkName, SpoolId};
+use cdr_spool::{ControlError, LaneState, NewLane, OpenError, Outcome, ReadError, Recovery, Settings, Spool};
 use tokio::sync::watch;
 
 use crate::{
@@ -161,6 +161,14 @@ impl Store {
             positions.into_iter().map(get).collect()
         })
         .await
+    }
+
+    /// Makes durable what pushes of a lane become together.
+    ///
+    /// # Errors
+    /// It is not sealed: something of it is closed, or the disk fails.
+    pub async fn seal(&self, lane: &SinkName, positions: &[Position], seal: &Seal) -> Result<(), ControlError> {
+        self.spool.seal(lane.as_str(), stored::to_spool_seal(positions, seal)).await
     }
 
     /// Hands outcomes of a lane to the spool, now; the future completes when they are durable.

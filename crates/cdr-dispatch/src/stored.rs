@@ -6,10 +6,12 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use cdr_core::{Action, Facts, Incoming, Origin, Position, Push, SpoolId, Suspect};
+use cdr_core::{Action, Facts, Incoming, Origin, Position, Push, Seal, SpoolId, Suspect};
 use cdr_spool::{Key, NewPush, NewQuarantine, StoredPush};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::lane::SealedBatch;
 
 /// The facts that are no part of the key.
 #[derive(Serialize, Deserialize, Default)]
@@ -101,6 +103,22 @@ fn action(text: &str) -> Action {
     text.parse()
         .or_else(|_| "unreadable".parse())
         .unwrap_or_else(|_| unreachable!("a plain word is an action"))
+}
+
+/// What the spool keeps of a seal.
+pub fn to_spool_seal(positions: &[Position], seal: &Seal) -> cdr_spool::Seal {
+    cdr_spool::Seal {
+        positions: positions.iter().copied().map(spool_position).collect(),
+        key: seal.key.clone(),
+        facts: to_bytes(&seal.facts),
+    }
+}
+
+/// A sealed batch as it was, but for its pushes; none if its facts are no JSON, which a CRC that fits excludes.
+pub fn from_spool_seal(kept: &cdr_spool::Seal) -> Option<SealedBatch> {
+    let facts = serde_json::from_slice(&kept.facts).ok()?;
+    let positions = kept.positions.iter().copied().map(position).collect();
+    Some(SealedBatch { seal: Seal { key: kept.key.clone(), facts }, positions })
 }
 
 /// A position in the words of the spool.

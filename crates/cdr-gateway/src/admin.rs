@@ -123,7 +123,7 @@ fn lanes(engine: &Arc<Engine>) -> Value {
     let now_ms = Timestamp::now().as_millisecond();
     let lane = |(sink, lane): (cdr_core::SinkName, cdr_dispatch::LaneSnapshot)| {
         let paused = lane.now.paused.map(|paused| {
-            json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": paused.probe_in.as_secs_f64() })
+            json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": paused.probe_at.saturating_duration_since(tokio::time::Instant::now()).as_secs_f64() })
         });
         json!({
             "sink": sink.as_str(), "paused": paused, "unread": end.saturating_sub(lane.now.next), "open": lane.now.open,

@@ -235,6 +235,7 @@ const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"cdr-gatew
 fn not_stored(why: &NotStored) -> Verdict {
     match why {
         NotStored::Full => Verdict::SpoolFull,
+        NotStored::QuarantineFull => Verdict::QuarantineFull,
         NotStored::Failing(_) => Verdict::SpoolFailing,
         NotStored::Busy => Verdict::Busy,
         NotStored::Slow(_) => Verdict::SlowCommit,

@@ -156,6 +156,24 @@ pub enum ControlError {
         /// The name given.
         lane: String,
     },
+    /// A seal is no place for bodies.
+    #[error("{what} of a seal has {size} bytes, more than {limit}")]
+    TooLarge {
+        /// Its key, or its facts.
+        what: &'static str,
+        /// Its size.
+        size: usize,
+        /// The most that is kept.
+        limit: usize,
+    },
+    /// Not everything that was to be sealed is there and open.
+    #[error("lane {lane:?} cannot seal what it does not owe: {positions:?}")]
+    NotOpen {
+        /// The lane.
+        lane: String,
+        /// What is closed already, or no push.
+        positions: Vec<Position>,
+    },
     /// The disk fails.
     #[error("the spool cannot write: {reason}")]
     Failing {

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     AppendError, Appended, ControlError, NewLane, NewPush, NewQuarantine, Outcome, Position, Quarantined,
+    Seal,
 };
 
 /// Something to be made durable, and who waits for it.
@@ -17,13 +18,14 @@ pub(crate) enum Request<T> {
     Control(Change, oneshot::Sender<Result<Changed, ControlError>>),
 }
 
-/// A decision about lanes, dead letters, quarantine or the configuration.
+/// A decision about lanes, seals, dead letters, quarantine or the configuration.
 pub(crate) enum Change {
     Register(Vec<NewLane>),
     Rename { old: String, new: String },
     Retire(String),
     Reopen { lane: String, positions: Vec<Position> },
     Discard { lane: String, positions: Vec<Position> },
+    Seal { lane: String, seal: Seal },
     DiscardQuarantine(Vec<Position>),
     Configured([u8; 32]),
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::Position;
 
 /// A lane to be registered.
@@ -28,7 +30,8 @@ pub enum Start {
 /// What became of one delivery in one attempt, or without any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is there. The receipt is stored only if given: one that can be derived need not be.
+    /// It is there. The receipt is stored only if given: one that can be derived need not be. The key of a push's [`Seal`]
+    /// can: [`LogReader`](crate::LogReader) tells it as the receipt.
     Delivered {
         /// Where it went: object key, message id, HTTP status.
         receipt: Option<String>,
@@ -76,6 +79,22 @@ pub struct LaneState {
     pub next: Position,
     /// Read and not closed.
     pub open: BTreeMap<Position, Open>,
+    /// What was sealed and is not closed, in the order of the first positions.
+    pub seals: Vec<Seal>,
+}
+
+/// What some pushes of a lane become together, such as an object under a key: durable before the first attempt, so that
+/// every attempt makes the same thing again. It is over when all its positions are closed.
+///
+/// A position belongs to one seal at most: a new one makes an older one void that shares a position with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The pushes, growing.
+    pub positions: Vec<Position>,
+    /// Where they go.
+    pub key: String,
+    /// All that makes the same bytes again; opaque to the spool.
+    pub facts: Bytes,
 }
 
 /// An open delivery.

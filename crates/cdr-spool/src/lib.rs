@@ -15,6 +15,7 @@
 //! - A repeat (same action, UUID and SHA-256 within the window) is confirmed only after the stored push was read and compared.
 //! - What a lane has closed stays closed; what it has not is open again after a restart. An outcome is durable before
 //!   [`Spool::record`] completes, and written before that: `kill -9` forgets none, a power cut those of the last 50 ms.
+//! - A seal that [`Spool::seal`] took is synced, and stays until all its positions are closed.
 //! - Positions grow, and none is given twice.
 //! - Damage is told, never silent, never fatal: pushes that are lost become dead letters, the file is kept.
 //! - When the disk fails or is full, pushes are refused and never dropped; it tries again by itself.
@@ -53,7 +54,7 @@ mod store;
 mod writer;
 
 pub use error::{AppendError, ControlError, OpenError, ReadError};
-pub use lane::{DeadLetter, LaneState, NewLane, Open, Outcome, Start};
+pub use lane::{DeadLetter, LaneState, NewLane, Open, Outcome, Seal, Start};
 pub use position::{Position, SpoolId};
 pub use push::{Appended, Key, NewPush, NewQuarantine, Quarantined, Read, StoredPush, StoredQuarantine};
 pub use reader::{CheckpointLane, LogEntry, LogReader, Logged};

@@ -1,6 +1,6 @@
 //! Reading a spool's log from outside: without the lock, beside a running gateway or without one.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::log::entry::{self, Entry, LaneChange};
 use crate::log::outcomes::{Item, Run};
 use crate::log::segment::{self, SegmentHeader};
 use crate::log::walk::{Here, Walk};
-use crate::{Outcome, Position, ReadError, SpoolId, StoredPush, StoredQuarantine};
+use crate::{Outcome, Position, ReadError, Seal, SpoolId, StoredPush, StoredQuarantine};
 
 /// All entries of a spool's log, oldest first: what `trace`, `dead list` and `quarantine list` look through.
 ///
@@ -25,6 +25,42 @@ pub struct LogReader {
     current: Option<Current>,
     /// Entries of the frame at hand.
     ready: VecDeque<LogEntry>,
+    sealed: SealedKeys,
+}
+
+/// What is sealed and not closed, by lane and position: the key is the receipt that is not stored.
+#[derive(Debug, Default)]
+struct SealedKeys(HashMap<(u32, Position), Arc<str>>);
+
+impl SealedKeys {
+    fn add(&mut self, lane: u32, seal: &Seal) {
+        let key: Arc<str> = seal.key.as_str().into();
+        self.0.extend(seal.positions.iter().map(|position| ((lane, *position), key.clone())));
+    }
+
+    /// Learns of new seals.
+    fn follow(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Seal { lane, seal, .. } => self.add(*lane, seal),
+            Entry::Checkpoint(checkpoint) => {
+                for lane in &checkpoint.lanes {
+                    lane.seals.iter().for_each(|seal| self.add(lane.lane, seal));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The outcome as it was recorded, with the receipt that follows from its seal.
+    fn whole(&mut self, lane: u32, position: Position, item: Item) -> Item {
+        if matches!(item, Item::Retry(_) | Item::Reopened) {
+            return item;
+        }
+        match (self.0.remove(&(lane, position)), item) {
+            (Some(key), Item::Delivered(None)) => Item::Delivered(Some(key.to_string())),
+            (_, item) => item,
+        }
+    }
 }
 
 struct Current {
@@ -85,6 +121,13 @@ pub enum Logged {
         /// What it became.
         outcome: Outcome,
     },
+    /// Pushes of a lane were sealed: they become one thing together, whatever happens.
+    Sealed {
+        /// The lane, by the name that it had then.
+        lane: String,
+        /// What was sealed.
+        seal: Seal,
+    },
     /// A dead letter was woken.
     Reopened {
         /// The lane.
@@ -142,6 +185,8 @@ pub struct CheckpointLane {
     pub open: Vec<Position>,
     /// Its dead letters.
     pub dead: Vec<Position>,
+    /// What it had sealed and not closed.
+    pub seals: Vec<Seal>,
 }
 
 impl LogReader {
@@ -178,7 +223,7 @@ impl LogReader {
             return Err(ReadError::NoSpool(format!("there is no spool at {shown}")));
         };
         let identity = header.identity;
-        Ok(LogReader { identity, path: shown, directory, ahead, current: None, ready: VecDeque::new() })
+        Ok(LogReader { identity, path: shown, directory, ahead, current: None, ready: VecDeque::new(), sealed: SealedKeys::default() })
     }
 
     /// Whose spool it is.
@@ -194,7 +239,8 @@ impl LogReader {
         match current.walk.at(current.offset).map_err(failed)? {
             Here::Frame(header, bytes) => {
                 for entry in entry::entries(bytes) {
-                    logged(entry, |what| {
+                    self.sealed.follow(&entry);
+                    logged(entry, &mut self.sealed, |what| {
                         self.ready.push_back(LogEntry { at_ms: header.written_at_ms, what })
                     });
                 }
@@ -243,13 +289,16 @@ impl Iterator for LogReader {
 }
 
 /// Tells an entry as the outside knows it; a run of outcomes becomes one each.
-fn logged(entry: Entry, mut tell: impl FnMut(Logged)) {
+fn logged(entry: Entry, sealed: &mut SealedKeys, mut tell: impl FnMut(Logged)) {
     match entry {
         Entry::Push { push, carried } => tell(Logged::Push { push: push.to_stored(), carried }),
         Entry::Quarantine { quarantine, carried } => {
             tell(Logged::Quarantine { quarantine: quarantine.to_stored(), carried });
         }
-        Entry::Outcomes { name, runs, .. } => runs.iter().for_each(|run| logged_run(name, run, &mut tell)),
+        Entry::Outcomes { lane, name, runs } => {
+            runs.iter().for_each(|run| logged_run(lane, name, run, sealed, &mut tell));
+        }
+        Entry::Seal { name, seal, .. } => tell(Logged::Sealed { lane: name.to_owned(), seal }),
         Entry::QuarantineDiscarded(positions) => {
             positions.into_iter().for_each(|position| tell(Logged::QuarantineDiscarded { position }));
         }
@@ -266,6 +315,7 @@ fn logged(entry: Entry, mut tell: impl FnMut(Logged)) {
                 next: known.next,
                 open: known.open.into_iter().map(|(position, _)| position).collect(),
                 dead: known.dead,
+                seals: known.seals,
             };
             let lanes = checkpoint.lanes.into_iter().map(lane).collect();
             tell(Logged::Checkpoint { end: checkpoint.end, lanes });
@@ -274,10 +324,16 @@ fn logged(entry: Entry, mut tell: impl FnMut(Logged)) {
     }
 }
 
-fn logged_run(lane: &str, run: &Run, tell: &mut impl FnMut(Logged)) {
+fn logged_run(
+    number: u32,
+    lane: &str,
+    run: &Run,
+    sealed: &mut SealedKeys,
+    tell: &mut impl FnMut(Logged),
+) {
     for position in run.positions() {
         let lane = lane.to_owned();
-        let outcome = match run.item.clone() {
+        let outcome = match sealed.whole(number, position, run.item.clone()) {
             Item::Reopened => {
                 tell(Logged::Reopened { lane, position });
                 continue;

@@ -328,6 +328,16 @@ impl Recovered {
                         self.state.fold(&name, position, &run.item);
                     }
                 }
+                if let Some(lane) = self.state.lanes.get_mut(&name) {
+                    lane.close_seals();
+                }
+            }
+            Entry::Seal { lane, seal, .. } => {
+                // A seal whose pushes the log has lost is none; what is left of them is sealed anew.
+                let is_there = seal.positions.last().is_some_and(|last| *last < self.state.end);
+                if let Some(name) = self.state.lane_name(lane).filter(|_| is_there) {
+                    self.state.seal(&name, seal);
+                }
             }
             Entry::Lane(change) => self.state.change_lane(&change),
             Entry::Configuration { generation, hash } => {

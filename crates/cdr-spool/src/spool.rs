@@ -14,8 +14,8 @@ use crate::store::{Store, Stored};
 use crate::writer::{self, Shared, Writer};
 use crate::{
     AppendError, Appended, ControlError, DeadLetter, Health, LaneState, NewLane, NewPush, NewQuarantine,
-    OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Settings, SpoolId, Start, Stats,
-    StoredPush, StoredQuarantine,
+    OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings, SpoolId, Start,
+    Stats, StoredPush, StoredQuarantine,
 };
 
 /// What the writer calls after each commit that holds pushes: on its own thread, in order, after the sync and before any
@@ -256,6 +256,25 @@ impl<T: Send + 'static> Spool<T> {
         }
     }
 
+    /// Seals pushes that the lane owes, durably: before this returns nothing may be made of them under the seal, and from then
+    /// on they are open, and come back under it after a crash. See [`Seal`] for when it ends.
+    ///
+    /// # Errors
+    /// If there is no such lane, something of it is closed or no push, key or facts are too large, the disk fails, or the
+    /// spool is being closed. Then the pushes are as they were.
+    pub async fn seal(&self, lane: &str, mut seal: Seal) -> Result<(), ControlError> {
+        seal.positions.sort_unstable();
+        seal.positions.dedup();
+        let sizes = [
+            ("the key", seal.key.len(), LONGEST_NAME),
+            ("the facts", seal.facts.len(), LONGEST_FACTS),
+        ];
+        if let Some((what, size, limit)) = sizes.into_iter().find(|(_, size, limit)| size > limit) {
+            return Err(ControlError::TooLarge { what, size, limit });
+        }
+        self.control(Change::Seal { lane: lane.to_owned(), seal }).await.map(drop)
+    }
+
     /// Dead letters of a lane behind `after`, at most `max`, in order. Start with `Position(0)`. Blocks for a `pread` or two each.
     ///
     /// # Errors
@@ -445,7 +464,7 @@ fn report(
             file = damage.file,
             offset = damage.offset,
             lost,
-            "the spool is damaged on disk; lost pushes become dead letters, the file is kept"
+            "the spool is damaged on disk; lost pushes become dead letters, lost outcomes and seals fall back to repeats, the file is kept"
         );
     }
     recovery

@@ -11,7 +11,7 @@ use crate::log::entry::{Checkpoint, KnownLane, KnownSegment, LaneChange};
 use crate::log::frame::Stamp;
 use crate::log::index::{Note, SegmentIndex};
 use crate::log::outcomes::{Dead, Item};
-use crate::{Health, LaneState, Open, Position, Stats};
+use crate::{Health, LaneState, Open, Position, Seal, Stats};
 
 /// A frame on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +87,23 @@ impl Lane {
                 Reason::OnDisk(_) | Reason::Unknown => dead.push(*position),
             }
         }
-        let (name, next) = (name.to_owned(), self.state.next);
-        KnownLane { lane: self.number, name, next, open: open.into_iter().collect(), dead }
+        let (name, next, seals) = (name.to_owned(), self.state.next, self.state.seals.clone());
+        KnownLane { lane: self.number, name, next, open: open.into_iter().collect(), dead, seals }
+    }
+
+    /// What of these positions the lane has closed, or given up.
+    fn closed_of(&self, positions: &[Position]) -> Vec<Position> {
+        let is_owed = |p: &Position| *p >= self.state.next || self.state.open.contains_key(p);
+        positions.iter().copied().filter(|p| !is_owed(p)).collect()
+    }
+
+    /// Forgets seals of which nothing is open. One whose dead letters are not committed stays: see [`known_as`](Self::known_as).
+    pub(crate) fn close_seals(&mut self) {
+        let Lane { state: LaneState { next, open, seals }, dead, .. } = self;
+        let is_owed = |p: &Position| {
+            p >= next || open.contains_key(p) || matches!(dead.get(p), Some(Reason::InMemory(_)))
+        };
+        seals.retain(|seal| seal.positions.iter().any(is_owed));
     }
 }
 
@@ -259,12 +274,38 @@ impl State {
         true
     }
 
+    /// What of these positions cannot be sealed, because it is closed or not there. None if there is no such lane.
+    pub(crate) fn not_open(&self, lane: &str, positions: &[Position]) -> Option<Vec<Position>> {
+        let lane = self.lanes.get(lane)?;
+        let mut not_open = lane.closed_of(positions);
+        not_open.extend(positions.iter().copied().filter(|p| *p >= self.end));
+        Some(not_open)
+    }
+
+    /// Takes in a seal, which opens what it names: then it is known, carried and recovered like any open delivery. A seal of
+    /// which nothing is open any more changes nothing.
+    pub(crate) fn seal(&mut self, name: &str, seal: Seal) {
+        let Some(next) = self.lanes.get(name).map(|lane| lane.state.next) else { return };
+        for position in seal.positions.iter().filter(|p| **p >= next) {
+            self.fold(name, *position, &Item::Retry(Open::default()));
+        }
+        let Some(lane) = self.lanes.get_mut(name) else { return };
+        if lane.closed_of(&seal.positions).len() == seal.positions.len() {
+            return;
+        }
+        let seals = &mut lane.state.seals;
+        let shares = |other: &Seal| other.positions.iter().any(|p| seal.positions.binary_search(p).is_ok());
+        seals.retain(|other| !shares(other));
+        let at = seals.partition_point(|other| other.positions < seal.positions);
+        seals.insert(at, seal);
+    }
+
     /// Lets a change of the set of lanes happen.
     pub(crate) fn change_lane(&mut self, change: &LaneChange) {
         match change {
             LaneChange::Registered { lane, name, next } => {
                 self.next_lane = self.next_lane.max(lane + 1);
-                let state = LaneState { next: *next, open: BTreeMap::new() };
+                let state = LaneState { next: *next, ..LaneState::default() };
                 self.lanes.entry(name.clone()).or_insert(Lane {
                     number: *lane,
                     state,
@@ -307,6 +348,9 @@ impl State {
                     }
                 }
             }
+        }
+        if notes.iter().any(|note| matches!(note, Note::Died { .. })) {
+            self.lanes.values_mut().for_each(Lane::close_seals);
         }
     }
 
@@ -363,7 +407,8 @@ impl State {
             self.discard_quarantine(position);
         }
         for known in checkpoint.lanes {
-            let state = LaneState { next: known.next, open: known.open.into_iter().collect() };
+            let open = known.open.into_iter().collect();
+            let state = LaneState { next: known.next, open, seals: known.seals };
             let dead = known.dead.into_iter().map(|p| (p, Reason::Unknown)).collect();
             self.lanes.insert(known.name, Lane { number: known.lane, state, dead });
         }

@@ -2,10 +2,12 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use cdr_core::{Batch, Failure, Outcome, Partition, Position, Report, registry::AnySink};
+use cdr_core::{Batch, Failure, Outcome, Partition, Position, Report, Seal, SinkName, registry::AnySink};
+use cdr_spool::ControlError;
 use futures_util::FutureExt;
 
 use super::pace::Epoch;
+use crate::store::Store;
 
 /// The outer deadline of an attempt; sinks have shorter ones of their own.
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -13,26 +15,59 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 /// An attempt that is over.
 #[derive(Debug)]
 pub struct Attempted {
-    /// The partition of its batch.
-    pub partition: Partition,
+    /// The partition that its batch was gathered in; none if it was sealed before.
+    pub partition: Option<Partition>,
     /// Its pushes, in the order of the report's outcomes.
     pub positions: Vec<Position>,
     /// When it began, in the lane's epochs.
     pub began: Epoch,
-    /// How it went.
-    pub report: Report,
+    /// What it is sealed as.
+    pub seal: Option<Seal>,
+    /// How it went; or why it could not be sealed, and was not made.
+    pub went: Result<Report, ControlError>,
 }
 
-/// Makes one attempt.
-pub async fn attempt(sink: Arc<dyn AnySink>, partition: Partition, began: Epoch, batch: Batch) -> Attempted {
-    let delivering = AssertUnwindSafe(sink.deliver(&batch)).catch_unwind();
-    let report = match tokio::time::timeout(DEADLINE, delivering).await {
-        Ok(Ok(report)) => report,
-        Ok(Err(panic)) => failed(&batch, format!("the sink panicked: {}", message(panic.as_ref()))),
-        Err(_) => failed(&batch, format!("the sink did not come back within {} s", DEADLINE.as_secs())),
+/// Makes one attempt, under a seal that is durable before it if the sink wants one.
+pub async fn attempt(
+    sink: Arc<dyn AnySink>,
+    store: Arc<Store>,
+    lane: SinkName,
+    partition: Option<Partition>,
+    began: Epoch,
+    batch: Batch,
+) -> Attempted {
+    let positions: Vec<Position> = batch.pushes().map(|push| push.position()).collect();
+    let mut attempted = Attempted { partition, positions, began, seal: None, went: Ok(Report::untried(&batch)) };
+    let batch = match wanted_seal(sink.as_ref(), &batch) {
+        Ok(None) => batch,
+        Ok(Some(seal)) => match store.seal(&lane, &attempted.positions, &seal).await {
+            Ok(()) => batch.sealed(seal),
+            Err(error) => return Attempted { went: Err(error), ..attempted },
+        },
+        Err(report) => return Attempted { went: Ok(report), ..attempted },
     };
-    let positions = batch.pushes().map(|push| push.position()).collect();
-    Attempted { partition, positions, began, report }
+    attempted.went = Ok(deliver(sink.as_ref(), &batch).await);
+    attempted.seal = batch.seal().cloned();
+    attempted
+}
+
+/// The seal that a batch shall get, if it has none and the sink wants one; a report if the sink panicked.
+fn wanted_seal(sink: &dyn AnySink, batch: &Batch) -> Result<Option<Seal>, Report> {
+    if batch.seal().is_some() {
+        return Ok(None);
+    }
+    std::panic::catch_unwind(AssertUnwindSafe(|| sink.seal(batch))).map_err(|panic| {
+        failed(batch, format!("the sink panicked while it sealed a batch: {}", message(panic.as_ref())))
+    })
+}
+
+async fn deliver(sink: &dyn AnySink, batch: &Batch) -> Report {
+    let delivering = AssertUnwindSafe(sink.deliver(batch)).catch_unwind();
+    match tokio::time::timeout(DEADLINE, delivering).await {
+        Ok(Ok(report)) => report,
+        Ok(Err(panic)) => failed(batch, format!("the sink panicked: {}", message(panic.as_ref()))),
+        Err(_) => failed(batch, format!("the sink did not come back within {} s", DEADLINE.as_secs())),
+    }
 }
 
 fn failed(batch: &Batch, reason: String) -> Report {

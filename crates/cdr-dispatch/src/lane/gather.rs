@@ -77,10 +77,11 @@ impl Gather {
         queue.since.get_or_insert_with(Instant::now);
     }
 
-    /// The next batch that may go out now. `size` tells the bytes of a push.
-    pub fn next(&mut self, size: impl Fn(Position) -> usize) -> Option<Ready> {
+    /// The next batch that may go out now. `size` tells the bytes of a push. In a hurry none waits for company: the lane
+    /// can hold no more, so that none would come.
+    pub fn next(&mut self, size: impl Fn(Position) -> usize, hurry: bool) -> Option<Ready> {
         let now = Instant::now();
-        let due = |queue: &Queue| queue.due(&self.batching, false).is_some_and(|due| due <= now);
+        let due = |queue: &Queue| queue.due(&self.batching, hurry).is_some_and(|due| due <= now);
         let (partition, queue) =
             self.queues.iter_mut().filter(|(_, queue)| due(queue)).min_by_key(|(_, queue)| queue.since)?;
         let positions = queue.front(&self.batching, &size);
@@ -125,21 +126,21 @@ impl Gather {
     }
 
     /// When the next batch may go out, if nothing else happens.
-    pub fn next_due(&self, probe: bool) -> Option<Instant> {
-        self.queues.values().filter_map(|queue| queue.due(&self.batching, probe)).min()
+    pub fn next_due(&self, hurry: bool) -> Option<Instant> {
+        self.queues.values().filter_map(|queue| queue.due(&self.batching, hurry)).min()
     }
 }
 
 impl Queue {
     /// When a batch of this queue may go out; none when it is empty or must wait for another one.
-    fn due(&self, batching: &Batching, probe: bool) -> Option<Instant> {
+    fn due(&self, batching: &Batching, hurry: bool) -> Option<Instant> {
         let since = self.since.filter(|_| !self.ready.is_empty())?;
         // Spaced batches follow each other; otherwise the first two would leave side by side.
         if batching.spacing > Duration::ZERO && self.trying > 0 {
             return None;
         }
         let full = self.ready.len() >= batching.pushes || self.bytes >= batching.bytes;
-        let gathered = if full || probe { since } else { since + batching.wait };
+        let gathered = if full || hurry { since } else { since + batching.wait };
         Some(gathered.max(self.not_before.unwrap_or(gathered)))
     }
 

@@ -50,6 +50,12 @@ pub struct Open {
 }
 
 impl Open {
+    /// Counts a failed attempt, at this active time of the lane: how many there were, and for how long they count.
+    pub fn failed(&mut self, active: Duration) -> (u32, Duration) {
+        self.attempts = self.attempts.saturating_add(1);
+        (self.attempts, self.spent + active.saturating_sub(self.first_tried.unwrap_or(active)))
+    }
+
     /// The later it comes as a probe: one that never failed says most about the sink.
     pub fn burden(&self) -> u32 {
         self.attempts.saturating_add(self.met_away)
@@ -92,6 +98,23 @@ impl Ledger {
     pub fn recovered(&mut self, position: Position, attempts: u32, spent: Duration, due: Instant) {
         self.open.insert(position, Open { attempts, spent, ..Open::default() });
         self.waiting.insert((due, position));
+    }
+
+    /// Lets these deliveries wait together, as a sealed batch, and no longer each for itself; when the last of them is due.
+    pub fn seal(&mut self, positions: &[Position]) -> Instant {
+        let is_in = |position: &Position| positions.binary_search(position).is_ok();
+        let due = self.waiting.iter().filter(|(_, position)| is_in(position)).map(|&(due, _)| due).max();
+        self.waiting.retain(|(_, position)| !is_in(position));
+        due.unwrap_or_else(Instant::now)
+    }
+
+    /// Lets go of bodies that are read again before the next attempt.
+    pub fn let_go(&mut self, positions: &[Position]) {
+        for position in positions {
+            if let Some(open) = self.open.get_mut(position) {
+                open.push = None;
+            }
+        }
     }
 
     /// Opens a dead letter again because a person said so, whatever the routes say today.

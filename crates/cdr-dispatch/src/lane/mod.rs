@@ -10,6 +10,7 @@
 //! ```
 //! A delivery is forgotten only when its outcome is durable. What a crash interrupts is tried again.
 //!
+//! * `sealed`: batches that are all or nothing.
 //! * `reading`: from the spool into the ledger. * `settling`: from a report to an outcome.
 //! * `ledger`, `gather`, `pace`: what is open, what is ready, how fast. * `attempt`: one guarded attempt.
 
@@ -18,12 +19,13 @@ mod gather;
 mod ledger;
 mod pace;
 mod reading;
+mod sealed;
 mod settling;
 mod status;
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
-use cdr_core::{Batch, Delivery, Position, SinkName, registry::AnySink};
+use cdr_core::{Batch, Delivery, Partition, Position, SinkName, registry::AnySink};
 use cdr_spool::LaneState;
 use futures_util::{
     FutureExt,
@@ -37,12 +39,16 @@ use tokio::{
 };
 use tracing::error;
 
-pub use self::status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow};
+pub use self::{
+    sealed::SealedBatch,
+    status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow},
+};
 use self::{
     attempt::{Attempted, attempt},
     gather::Gather,
     ledger::Ledger,
     pace::Pace,
+    sealed::Sealed,
 };
 use crate::{event::Event, retry::RetryPolicy, store::Store};
 
@@ -87,12 +93,15 @@ pub struct Lane {
     ledger: Ledger,
     gather: Gather,
     pace: Pace,
+    sealed: Sealed,
     attempts: JoinSet<Attempted>,
     recordings: FuturesUnordered<Recording>,
     /// The spool could not be read; not before this again.
     read_again_at: Option<Instant>,
     /// Deliveries that passed, to tell a push that is refused alone from a sink that is away.
     passed: u64,
+    /// The sink reported different outcomes within a sealed batch, and the log says so.
+    said_mixed: bool,
 }
 
 /// What the dispatcher holds of a running lane.
@@ -148,10 +157,12 @@ impl Lane {
             ledger: Ledger::default(),
             gather: Gather::new(plan.sink.batching()),
             pace: Pace::new(plan.retry, plan.concurrency),
+            sealed: Sealed::default(),
             attempts: JoinSet::new(),
             recordings: FuturesUnordered::new(),
             read_again_at: None,
             passed: 0,
+            said_mixed: false,
             plan,
             store,
         };
@@ -163,17 +174,19 @@ impl Lane {
     /// clock did in between.
     fn recover(&mut self, state: LaneState) {
         let now_ms = Timestamp::now().as_millisecond();
-        for (position, open) in state.open {
+        for (position, open) in &state.open {
             let left = Duration::from_millis(u64::try_from(open.due_ms.saturating_sub(now_ms)).unwrap_or(0));
             let due = Instant::now() + left.min(self.plan.retry.max);
             self.ledger.recovered(Position(position.0), open.attempts, open.spent, due);
         }
+        self.recover_sealed(&state);
     }
 
     /// Until it is told to stop.
     async fn run(&mut self, orders: &mut mpsc::Receiver<Control>) {
         loop {
             self.gather_due().await;
+            self.try_sealed().await;
             let is_more = self.read_ahead().await;
             self.start_attempts();
             self.learn_age().await;
@@ -198,11 +211,14 @@ impl Lane {
 
     fn start_attempts(&mut self) {
         while self.pace.room(self.attempts.len()) > 0 {
+            let hurry = self.is_crowded();
             let push = |position| self.ledger.get(position).and_then(|open| open.push.as_ref());
             let size = |position| push(position).map_or(0, |push| push.body().len());
             let burden = |position| self.ledger.get(position).map_or(0, |open| open.burden());
             let ready = match self.pace.pause() {
-                None => self.gather.next(size),
+                None => self.gather.next(size, hurry),
+                // A sink that seals gets whole batches: an object a probe would leave many small ones.
+                Some(_) if !self.sealed.is_empty() => self.gather.next(size, hurry),
                 Some(_) => self.gather.probe(size, burden),
             };
             let Some(ready) = ready else { return };
@@ -211,10 +227,14 @@ impl Lane {
                 self.gather.finished(&ready.partition, false);
                 continue;
             };
-            self.status.count_attempt();
-            let (sink, began) = (Arc::clone(&self.plan.sink), self.pace.epoch());
-            self.attempts.spawn(attempt(sink, ready.partition, began, batch));
+            self.start(Some(ready.partition), batch);
         }
+    }
+
+    fn start(&mut self, partition: Option<Partition>, batch: Batch) {
+        self.status.count_attempt();
+        let (sink, store, lane) = (Arc::clone(&self.plan.sink), Arc::clone(&self.store), self.plan.name.clone());
+        self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch));
     }
 
     fn delivery(&mut self, position: Position) -> Option<Delivery> {
@@ -262,15 +282,16 @@ impl Lane {
     // === telling ===
 
     fn next_wake(&mut self) -> Instant {
+        let read_again = if self.must_not_read() { self.read_again_at } else { None };
+        let sealed = self.sealed.next_due().map(|due| read_again.map_or(due, |again| due.max(again)));
+        let hurry = self.is_crowded() || (self.pace.pause().is_some() && self.sealed.is_empty());
+        let ready = [self.gather.next_due(hurry), sealed].into_iter().flatten().min();
         let batch = match self.pace.pause().map(|pause| pause.probe_at) {
-            Some(probe_at) if self.attempts.is_empty() => {
-                self.gather.next_due(true).map(|due| due.max(probe_at))
-            }
+            Some(probe_at) if self.attempts.is_empty() => ready.map(|due| due.max(probe_at)),
             Some(_) => None,
             None if self.pace.room(self.attempts.len()) == 0 => None,
-            None => self.gather.next_due(false),
+            None => ready,
         };
-        let read_again = if self.must_not_read() { self.read_again_at } else { None };
         let idle = Instant::now() + Duration::from_secs(3600);
         [self.ledger.next_due(), read_again, batch].into_iter().flatten().fold(idle, Instant::min)
     }
@@ -281,7 +302,7 @@ impl Lane {
             reason: pause.reason.clone(),
             probe_at: pause.probe_at,
         });
-        let (open, waiting) = (self.ledger.len(), self.ledger.waiting());
+        let (open, waiting) = (self.ledger.len(), self.ledger.waiting() + self.sealed.pushes());
         self.status.is_at(paused, self.next, open, waiting, self.attempts.len());
         self.status.oldest_is(self.ledger.oldest().and_then(|(_, open)| open.received_at_ms));
     }

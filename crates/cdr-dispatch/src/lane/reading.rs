@@ -130,13 +130,13 @@ impl Lane {
     }
 
     /// A push whose bytes the disk lost: nobody waits for it, a person learns of it.
-    fn lose(&mut self, position: Position) {
+    pub(super) fn lose(&mut self, position: Position) {
         let lost = Failure::new("damaged on disk: the push's bytes cannot be read");
         let attempts = self.ledger.get(position).map_or(0, |open| open.attempts);
         self.bury(position, lost, attempts);
     }
 
-    fn cannot_read(&mut self, error: &ReadError) {
+    pub(super) fn cannot_read(&mut self, error: &ReadError) {
         error!(sink = %self.plan.name, %error, "cannot read the spool; the lane looks again in a second");
         self.status.note_failure(&error.to_string());
         self.read_again_at = Some(Instant::now() + READ_AGAIN);
@@ -151,6 +151,11 @@ impl Lane {
     fn is_full_up(&self) -> bool {
         let two_rounds = self.plan.concurrency.saturating_mul(self.gather.batch_size()).saturating_mul(2);
         self.gather.len() >= two_rounds.clamp(64, Ledger::MOST) || self.gather.bytes() >= READY_BYTES
+    }
+
+    /// Whether the lane can hold no more: then no batch waits for company.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.is_full_up() || !self.ledger.has_room()
     }
 
     fn ready(&mut self, position: Position) {

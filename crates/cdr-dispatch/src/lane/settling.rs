@@ -1,13 +1,13 @@
 //! From a report to an outcome: what each delivery of an attempt becomes, and what the lane learns of its sink.
 
-use cdr_core::{Failure, Origin, Outcome, Position, Receipt, Unavailable};
+use cdr_core::{Failure, Origin, Outcome, Partition, Position, Receipt, Unavailable};
 use cdr_spool::Outcome as Recorded;
 use jiff::Timestamp;
 use tokio::{task::JoinError, time::Instant};
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Lane,
+    Lane, SealedBatch,
     attempt::Attempted,
     pace::{Epoch, Turn},
 };
@@ -23,13 +23,23 @@ impl Lane {
     }
 
     fn settle(&mut self, attempted: Attempted) {
-        let Attempted { partition, positions, began, report } = attempted;
+        let Attempted { partition, positions, began, seal, went } = attempted;
+        let report = match went {
+            Ok(report) => report,
+            Err(error) => {
+                self.finished(partition.as_ref(), false);
+                return self.not_sealed(&positions, &error);
+            }
+        };
         let (mut outcomes, mut away) = report.into_parts();
         let missing =
             || Outcome::Retry(Failure::new("the sink reported fewer outcomes than it was given pushes"));
         outcomes.resize_with(positions.len(), missing);
-        self.gather
-            .finished(&partition, outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_))));
+        if let Some(seal) = &seal {
+            self.settle_as_one(seal, &mut outcomes, away.is_some());
+        }
+        let delivered = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_)));
+        self.finished(partition.as_ref(), delivered);
         if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes)) {
             refuse_alone(&mut outcomes, &why);
         }
@@ -39,6 +49,9 @@ impl Lane {
             let turn = self.pace.unavailable(began, &why.reason, why.retry_after);
             self.turn(turn, &why.reason);
         }
+        if let Some(seal) = seal {
+            return self.settle_sealed(SealedBatch { seal, positions }, outcomes, began, away.is_some());
+        }
         for (position, outcome) in positions.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Delivered(receipt) => self.close(position, began, &receipt, away.is_some()),
@@ -46,6 +59,12 @@ impl Lane {
                 Outcome::Reject(failure) => self.reject(position, began, failure, away.is_some()),
                 Outcome::Untried => self.untried(position, began, away.is_some()),
             }
+        }
+    }
+
+    fn finished(&mut self, partition: Option<&Partition>, delivered: bool) {
+        if let Some(partition) = partition {
+            self.gather.finished(partition, delivered);
         }
     }
 
@@ -67,23 +86,25 @@ impl Lane {
     }
 
     fn close(&mut self, position: Position, began: Epoch, receipt: &Receipt, is_away: bool) {
-        self.passed += 1;
         self.shown_alive(began, is_away);
+        self.tell_delivered(position, receipt);
+        self.record(vec![(position, Recorded::Delivered { receipt: Some(receipt.0.clone()) })]);
+    }
+
+    pub(super) fn tell_delivered(&mut self, position: Position, receipt: &Receipt) {
+        self.passed += 1;
         self.status.count_delivered();
         let open = self.ledger.get(position);
         let push = open.and_then(|open| open.push.as_ref());
         let session_id = push.and_then(|push| push.session_id()).map(cdr_core::push::short);
         let attempts = open.map_or(1, |open| open.attempts.saturating_add(1));
         info!(%position, session_id, sink = %self.plan.name, status = "delivered", attempts, receipt = receipt.0, "delivered");
-        self.record(vec![(position, Recorded::Delivered { receipt: Some(receipt.0.clone()) })]);
     }
 
     fn retry(&mut self, position: Position, began: Epoch, failure: Failure, is_away: bool) {
         let active = self.pace.active_time();
         let Some(open) = self.ledger.get_mut(position) else { return };
-        open.attempts = open.attempts.saturating_add(1);
-        let spent = open.spent + active.saturating_sub(open.first_tried.unwrap_or(active));
-        let attempts = open.attempts;
+        let (attempts, spent) = open.failed(active);
         if !is_away {
             let turn = self.pace.failed(began, position, attempts == 1, &failure.reason);
             self.turn(turn, &failure.reason);
@@ -116,15 +137,25 @@ impl Lane {
         }
         // A sink that tries nothing and gives no reason must neither spin nor keep a pause without end.
         debug!(%position, sink = %self.plan.name, "the sink made no attempt and did not say why");
+        self.keep_pause(began);
+        self.ledger.wait(position, self.plan.retry.initial);
+    }
+
+    /// A probe that tried nothing is no sign of life.
+    pub(super) fn keep_pause(&mut self, began: Epoch) {
         if self.pace.pause().is_some() {
             let turn = self.pace.unavailable(began, "the sink made no attempt and did not say why", None);
             self.turn(turn, "");
         }
-        self.ledger.wait(position, self.plan.retry.initial);
     }
 
     /// Makes a delivery a dead letter: kept with its reason until a person decides.
     pub(super) fn bury(&mut self, position: Position, failure: Failure, attempts: u32) {
+        let died = self.tell_dead(position, failure, attempts);
+        self.record(vec![(position, died)]);
+    }
+
+    pub(super) fn tell_dead(&mut self, position: Position, failure: Failure, attempts: u32) -> Recorded {
         let push = self.ledger.get(position).and_then(|open| open.push.as_ref());
         let origin = push.map_or(Origin::Push, |push| push.facts().origin);
         let session_id =
@@ -135,7 +166,7 @@ impl Lane {
         let Failure { reason, excerpt, .. } = failure;
         let (sink, told) = (self.plan.name.clone(), reason.clone());
         let _ = self.events.send(Event::Died { sink, position, session_id, origin, reason: told });
-        self.record(vec![(position, Recorded::Dead { reason, excerpt, attempts })]);
+        Recorded::Dead { reason, excerpt, attempts }
     }
 
     /// Hands final outcomes to the spool; the deliveries are forgotten when they are durable.
@@ -148,14 +179,14 @@ impl Lane {
         }));
     }
 
-    fn shown_alive(&mut self, began: Epoch, is_away: bool) {
+    pub(super) fn shown_alive(&mut self, began: Epoch, is_away: bool) {
         if !is_away {
             let turn = self.pace.succeeded(began);
             self.turn(turn, "");
         }
     }
 
-    fn turn(&mut self, turn: Turn, reason: &str) {
+    pub(super) fn turn(&mut self, turn: Turn, reason: &str) {
         let sink = &self.plan.name;
         match turn {
             Turn::None => {}

@@ -8,14 +8,12 @@ use bytes::Bytes;
 use crate::log::codec::{Put, Take};
 use crate::log::frame::FrameBuilder;
 use crate::log::outcomes::{self, Items, Run};
-use crate::{Key, Open, Position, StoredPush, StoredQuarantine};
+use crate::{Key, Open, Position, Seal, StoredPush, StoredQuarantine};
 
 const PUSH: u8 = 1;
 const QUARANTINE: u8 = 2;
 const OUTCOMES: u8 = 3;
 const CHECKPOINT: u8 = 4;
-/// Reserved: positions, key and all that makes the same archive object again.
-#[allow(dead_code, reason = "reserves the number")]
 const SEAL: u8 = 5;
 const CARRIED_PUSH: u8 = 6;
 const CARRIED_QUARANTINE: u8 = 7;
@@ -42,6 +40,11 @@ pub(crate) enum Entry<'a> {
         runs: Vec<Run>,
     },
     Checkpoint(Checkpoint),
+    Seal {
+        lane: u32,
+        name: &'a str,
+        seal: Seal,
+    },
     Lane(LaneChange),
     Configuration {
         generation: u64,
@@ -116,6 +119,7 @@ pub(crate) struct KnownLane {
     pub(crate) next: Position,
     pub(crate) open: Vec<(Position, Open)>,
     pub(crate) dead: Vec<Position>,
+    pub(crate) seals: Vec<Seal>,
 }
 
 impl PushEntry<'_> {
@@ -202,6 +206,14 @@ impl FrameBuilder {
         });
     }
 
+    pub(crate) fn lane_seal(&mut self, lane: u32, name: &str, seal: &Seal) {
+        self.entry(SEAL, 0, |out| {
+            out.put_varint(lane.into());
+            out.put_bytes(name.as_bytes());
+            put_seal(out, seal);
+        });
+    }
+
     pub(crate) fn configuration(&mut self, generation: u64, hash: &[u8; 32]) {
         self.entry(CONFIGURATION, 0, |out| {
             out.put_varint(generation);
@@ -264,8 +276,26 @@ impl FrameBuilder {
                 });
                 put_positions(out, lane.dead.iter().copied());
             });
+            // At the very end, where a build that knows no seals does not look.
+            for lane in &checkpoint.lanes {
+                put_list(out, &lane.seals, put_seal);
+            }
         });
     }
+}
+
+fn put_seal(out: &mut Vec<u8>, seal: &Seal) {
+    put_positions(out, seal.positions.iter().copied());
+    out.put_bytes(seal.key.as_bytes());
+    out.put_bytes(&seal.facts);
+}
+
+fn take_seal(take: &mut Take) -> Option<Seal> {
+    Some(Seal {
+        positions: take_positions(take)?,
+        key: take.text()?.to_owned(),
+        facts: Bytes::copy_from_slice(take.bytes()?),
+    })
 }
 
 fn put_list<I>(out: &mut Vec<u8>, items: &[I], mut put: impl FnMut(&mut Vec<u8>, &I)) {
@@ -314,6 +344,7 @@ impl<'a> Entry<'a> {
                 Entry::Outcomes { lane: take.varint32()?, name: take.text()?, runs: outcomes::decode(take)? }
             }
             CHECKPOINT => Entry::Checkpoint(decode_checkpoint(take)?),
+            SEAL => Entry::Seal { lane: take.varint32()?, name: take.text()?, seal: take_seal(take)? },
             LANE => Entry::Lane(decode_lane(take)?),
             CONFIGURATION => Entry::Configuration { generation: take.varint()?, hash: take.array()? },
             DROPPED => Entry::Dropped { segment: take.varint()? },
@@ -367,7 +398,7 @@ fn decode_lane(take: &mut Take) -> Option<LaneChange> {
 
 fn decode_checkpoint(take: &mut Take) -> Option<Checkpoint> {
     let position = |take: &mut Take| take.varint().map(Position);
-    Some(Checkpoint {
+    let mut checkpoint = Checkpoint {
         end: position(take)?,
         generation: take.varint()?,
         configuration: take.array()?,
@@ -389,9 +420,17 @@ fn decode_checkpoint(take: &mut Take) -> Option<Checkpoint> {
                 next: position(take)?,
                 open: take_list(take, |take| Some((position(take)?, outcomes::decode_open(take)?)))?,
                 dead: take_positions(take)?,
+                seals: Vec::new(),
             })
         })?,
-    })
+    };
+    // A log of minor version 0 ends here.
+    if !take.is_empty() {
+        for lane in &mut checkpoint.lanes {
+            lane.seals = take_list(take, take_seal)?;
+        }
+    }
+    Some(checkpoint)
 }
 
 #[cfg(test)]
@@ -401,6 +440,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn finished(frame: &mut FrameBuilder) -> &[u8] {
+        frame.seal(crate::log::frame::FrameHeader {
+            length: 0,
+            stamp: crate::log::frame::Stamp { segment: 1, salt: 1 },
+            sequence: 0,
+            durable_to: 0,
+            position: Position(4),
+            written_at_ms: 0,
+            entries: 0,
+        })
+    }
 
     #[test]
     fn entries_are_read_as_written() {
@@ -422,6 +473,11 @@ mod tests {
             body: b"{",
         };
         let open = Open { attempts: 2, spent: Duration::from_millis(3), due_ms: 4, answer: "503".into() };
+        let seal = Seal {
+            positions: vec![Position(3), Position(5)],
+            key: "cdr/1".into(),
+            facts: Bytes::from_static(b"{}"),
+        };
         let checkpoint = Checkpoint {
             end: Position(6),
             generation: 3,
@@ -436,6 +492,7 @@ mod tests {
                 next: Position(6),
                 open: vec![(Position(4), open)],
                 dead: vec![Position(1), Position(3)],
+                seals: vec![seal.clone()],
             }],
         };
         let change = LaneChange::Registered { lane: 1, name: "crm".into(), next: Position(1) };
@@ -445,20 +502,11 @@ mod tests {
         frame.quarantine(&quarantine, true);
         frame.checkpoint(&checkpoint);
         frame.lane(&change);
+        frame.lane_seal(1, "crm", &seal);
         frame.dropped(9);
         frame.configuration(3, &[1; 32]);
         frame.entry(200, 0, |out| out.push(1));
-        let bytes = frame.seal(crate::log::frame::FrameHeader {
-            length: 0,
-            stamp: crate::log::frame::Stamp { segment: 1, salt: 1 },
-            sequence: 0,
-            durable_to: 0,
-            position: Position(4),
-            written_at_ms: 0,
-            entries: 0,
-        });
-
-        let read: Vec<Entry> = entries(bytes).collect();
+        let read: Vec<Entry> = entries(finished(&mut frame)).collect();
         assert_eq!(
             read,
             [
@@ -467,11 +515,31 @@ mod tests {
                 Entry::Quarantine { quarantine, carried: true },
                 Entry::Checkpoint(checkpoint),
                 Entry::Lane(change),
+                Entry::Seal { lane: 1, name: "crm", seal },
                 Entry::Dropped { segment: 9 },
                 Entry::Configuration { generation: 3, hash: [1; 32] },
                 Entry::Unknown(200),
             ]
         );
+    }
+
+    #[test]
+    fn a_checkpoint_from_before_there_were_seals_is_read() {
+        let lane = KnownLane {
+            lane: 1,
+            name: "crm".into(),
+            next: Position(6),
+            open: Vec::new(),
+            dead: Vec::new(),
+            seals: Vec::new(),
+        };
+        let checkpoint = Checkpoint { lanes: vec![lane], ..Checkpoint::default() };
+        let mut frame = FrameBuilder::new();
+        frame.checkpoint(&checkpoint);
+        let (_, _, payload) = crate::log::frame::entries(finished(&mut frame)).next().unwrap();
+        // One lane without seals is one byte.
+        let old = &payload[..payload.len() - 1];
+        assert_eq!(Entry::decode(CHECKPOINT, old), Some(Entry::Checkpoint(checkpoint)));
     }
 
     proptest! {

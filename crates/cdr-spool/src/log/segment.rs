@@ -16,7 +16,8 @@ use crate::{Position, SpoolId};
 const MAGIC: &[u8; 8] = b"CDRSPOOL";
 /// A build reads every minor version of its major one: entries of unknown types are skipped.
 pub(crate) const MAJOR: u16 = 1;
-const MINOR: u16 = 0;
+/// 1 added seals: an entry, and their list at the end of a checkpoint.
+const MINOR: u16 = 1;
 /// Bytes before the first frame.
 pub(crate) const HEADER: usize = 128;
 const CRC_AT: usize = HEADER - 4;

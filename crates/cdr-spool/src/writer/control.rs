@@ -1,4 +1,4 @@
-//! Decisions about lanes, dead letters, quarantine and the configuration. Each is a commit of its own: durable before the
+//! Decisions about lanes, seals, dead letters, quarantine and the configuration. Each is a commit of its own: durable before the
 //! state changes, and before whoever decided is told.
 
 use tokio::sync::oneshot;
@@ -9,7 +9,7 @@ use crate::log::entry::LaneChange;
 use crate::log::frame::FrameBuilder;
 use crate::log::outcomes::{Item, Items};
 use crate::state::State;
-use crate::{ControlError, NewLane, Position, Start};
+use crate::{ControlError, NewLane, Position, Seal, Start};
 
 /// How many pushes a search by time reads at once.
 const SEARCH: usize = 256;
@@ -44,6 +44,7 @@ impl<T> Writer<T> {
             Change::Discard { lane, positions } => {
                 self.close_dead_letters(&lane, &positions, &Item::Discarded)
             }
+            Change::Seal { lane, seal } => self.seal(&lane, seal),
             Change::DiscardQuarantine(positions) => self.discard_quarantine(positions),
             Change::Configured(hash) => self.configured(hash),
         }
@@ -89,6 +90,23 @@ impl<T> Writer<T> {
             state.fold(lane, *position, item);
         }
         Ok(Changed { positions: items.into_keys().collect(), ..Changed::default() })
+    }
+
+    fn seal(&mut self, lane: &str, seal: Seal) -> Result<Changed, ControlError> {
+        let number = {
+            let state = self.shared.store.state();
+            let number = known(&state, lane)?;
+            let not_open = state.not_open(lane, &seal.positions).unwrap_or_default();
+            if !not_open.is_empty() {
+                return Err(ControlError::NotOpen { lane: lane.to_owned(), positions: not_open });
+            }
+            number
+        };
+        let mut frame = FrameBuilder::new();
+        frame.lane_seal(number, lane, &seal);
+        self.write_decision(frame)?;
+        self.shared.store.state_mut().seal(lane, seal);
+        Ok(Changed::default())
     }
 
     fn discard_quarantine(&mut self, mut positions: Vec<Position>) -> Result<Changed, ControlError> {

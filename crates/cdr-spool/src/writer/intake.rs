@@ -235,6 +235,9 @@ impl<T> Writer<T> {
             state.counters.outcomes += 1;
             written.insert(position, item);
         }
+        if let Some(lane) = state.lanes.get_mut(lane) {
+            lane.close_seals();
+        }
         drop(state);
         self.room_may_have_come = true;
         self.waiting.push(done);

@@ -10,3 +10,4 @@ mod model;
 mod real;
 mod recovering;
 mod room;
+mod seals;

@@ -1,0 +1,127 @@
+//! Seals: durable before anyone acts on them, and the same after whatever happens.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cdr_spool::{ControlError, Outcome, Position, Seal, Spool};
+
+use crate::disk::Chance;
+use crate::harness::*;
+use crate::lanes::{DELIVERED, dead, lane, record};
+
+/// A seal whose key tells its positions.
+pub fn seal_of(positions: impl IntoIterator<Item = u64>) -> Seal {
+    let positions: Vec<Position> = positions.into_iter().map(Position).collect();
+    let key = positions.iter().map(|p| format!("-{p}")).collect();
+    Seal { positions, key, facts: Bytes::from_static(b"{\"format\":1}") }
+}
+
+fn seals(spool: &Spool<u64>) -> Vec<Seal> {
+    lane(spool, "archive").seals
+}
+
+fn delivered(positions: impl IntoIterator<Item = u64>) -> Vec<(Position, Outcome)> {
+    positions.into_iter().map(|p| (Position(p), DELIVERED)).collect()
+}
+
+#[test]
+fn a_seal_is_there_after_a_power_cut_and_opens_what_it_names() {
+    let world = World::new();
+    let (spool, _) = world.open(&["archive"]);
+    append(&spool, 0..6);
+    wait(spool.seal("archive", seal_of([2, 3, 5]))).unwrap();
+    world.disk.crash(&mut Chance::new(1));
+    drop(spool);
+
+    let (spool, _) = world.open(&["archive"]);
+    assert_eq!(seals(&spool), [seal_of([2, 3, 5])]);
+    let state = lane(&spool, "archive");
+    assert_eq!(state.next, Position(6));
+    assert_eq!(state.open.keys().map(|p| p.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_seal_is_over_when_all_its_positions_are_closed() {
+    let world = World::new();
+    let (spool, _) = world.open(&["archive"]);
+    append(&spool, 0..6);
+    wait(spool.seal("archive", seal_of([1, 2]))).unwrap();
+    wait(spool.seal("archive", seal_of([3, 4]))).unwrap();
+    record(&spool, "archive", delivered([1]));
+    assert_eq!(seals(&spool).len(), 2);
+    record(&spool, "archive", delivered([2]));
+    assert_eq!(seals(&spool), [seal_of([3, 4])]);
+    record(&spool, "archive", vec![(Position(3), dead("no")), (Position(4), dead("no"))]);
+    assert!(seals(&spool).is_empty());
+    wait(spool.close());
+    let (spool, _) = world.open(&["archive"]);
+    assert!(seals(&spool).is_empty());
+}
+
+#[test]
+fn what_is_closed_cannot_be_sealed_and_a_new_seal_voids_an_old_one() {
+    let world = World::new();
+    let (spool, _) = world.open(&["archive"]);
+    append(&spool, 0..6);
+    record(&spool, "archive", delivered([1]));
+    let error = wait(spool.seal("archive", seal_of([1, 2, 99]))).unwrap_err();
+    let positions = vec![Position(1), Position(99)];
+    assert_eq!(error, ControlError::NotOpen { lane: "archive".into(), positions });
+    assert!(matches!(wait(spool.seal("crm", seal_of([2]))), Err(ControlError::UnknownLane { .. })));
+
+    wait(spool.seal("archive", seal_of([2, 3]))).unwrap();
+    wait(spool.seal("archive", seal_of([3, 4]))).unwrap();
+    assert_eq!(seals(&spool), [seal_of([3, 4])]);
+}
+
+#[test]
+fn a_disk_that_fails_seals_nothing() {
+    let world = World::new();
+    let (spool, _) = world.open(&["archive"]);
+    append(&spool, 0..3);
+    world.disk.fail_syncs(1);
+    assert!(matches!(wait(spool.seal("archive", seal_of([1, 2]))), Err(ControlError::Failing { .. })));
+    assert!(seals(&spool).is_empty());
+    world.clock.pass(Duration::from_secs(40));
+    poke(&spool);
+    wait(spool.seal("archive", seal_of([1, 3]))).unwrap();
+    world.disk.crash(&mut Chance::new(3));
+    drop(spool);
+    let (spool, _) = world.open(&["archive"]);
+    assert_eq!(seals(&spool), [seal_of([1, 3])]);
+}
+
+#[test]
+fn bodies_that_an_open_seal_names_are_carried_and_the_seal_outlives_its_segment() {
+    let world = World::new();
+    let (spool, _) = world.open(&["archive"]);
+    append(&spool, 0..40);
+    wait(spool.seal("archive", seal_of([2, 3]))).unwrap();
+    record(&spool, "archive", delivered((1..=40).filter(|p| ![2, 3].contains(p))));
+    world.clock.pass(Duration::from_secs(30 * 24 * 3600));
+    append(&spool, 100..120);
+    record(&spool, "archive", delivered(41..=60));
+    world.clock.pass(Duration::from_secs(30 * 24 * 3600));
+    until("the segment went", || {
+        poke(&spool);
+        spool.stats().carried >= 2
+    });
+    world.disk.crash(&mut Chance::new(5));
+    drop(spool);
+    let (spool, _) = world.open(&["archive"]);
+    assert_eq!(seals(&spool), [seal_of([2, 3])]);
+    assert_eq!(spool.get(Position(2)).unwrap().unwrap().body, body(1));
+    assert_eq!(spool.get(Position(3)).unwrap().unwrap().body, body(2));
+}
+
+#[test]
+fn a_lane_that_is_renamed_keeps_its_seals() {
+    let world = World::new();
+    let (spool, _) = world.open(&["old"]);
+    append(&spool, 0..3);
+    wait(spool.seal("old", seal_of([1, 2]))).unwrap();
+    wait(spool.rename_lane("old", "archive")).unwrap();
+    wait(spool.close());
+    let (spool, _) = world.open(&["archive"]);
+    assert_eq!(seals(&spool), [seal_of([1, 2])]);
+}
