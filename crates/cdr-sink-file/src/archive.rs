@@ -7,25 +7,21 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use cdr_core::Push;
-use jiff::tz::TimeZone;
-
-/// A folder of files, one a push. Every call blocks until the disk has answered.
+/// A folder of files that are written once. Every call blocks until the disk has answered.
 pub(crate) struct Archive {
     path: PathBuf,
     /// The sink's name: two sinks on one folder write the same files, but under temporary names of their own.
     writer: String,
 }
 
-/// What became of one push.
+/// What became of one file.
 #[derive(Debug)]
 pub(crate) enum Kept {
-    /// It lies under this name, now or since an earlier attempt.
+    /// Its bytes lie under this name, now or since an earlier attempt.
     There(String),
-    /// This file holds other bytes.
+    /// This one holds other bytes.
     NameTaken(PathBuf),
 }
 
@@ -36,7 +32,7 @@ pub(crate) struct Trouble {
     cause: io::Error,
 }
 
-/// A push under its temporary name.
+/// A file under its temporary name.
 struct Draft {
     file: File,
     temporary: PathBuf,
@@ -48,13 +44,13 @@ impl Archive {
         Self { path, writer: writer.to_owned() }
     }
 
-    /// Keeps all pushes, or says why it cannot: then some may lie there already, which the next attempt will find.
+    /// Keeps files of these names and bytes, or says why it cannot: then some may lie there already, which the next attempt will find.
     ///
     /// All are written before the first is fsynced, and all are fsynced before the first is renamed: file systems
     /// with a journal then need one commit for the lot.
-    pub fn keep(&self, pushes: &[Arc<Push>]) -> Result<Vec<Kept>, Trouble> {
+    pub fn keep(&self, files: &[(String, &[u8])]) -> Result<Vec<Kept>, Trouble> {
         let mut drafts = Vec::new();
-        let kept = self.write(pushes, &mut drafts).and_then(|kept| {
+        let kept = self.write(files, &mut drafts).and_then(|kept| {
             publish(&drafts)?;
             self.sync_folders(&kept)?;
             Ok(kept)
@@ -73,25 +69,24 @@ impl Archive {
         create(&file).and_then(|_| fs::remove_file(&file)).map_err(at(&file))
     }
 
-    fn write(&self, pushes: &[Arc<Push>], drafts: &mut Vec<Draft>) -> Result<Vec<Kept>, Trouble> {
-        let mut kept = Vec::with_capacity(pushes.len());
-        for push in pushes {
-            let name = name(push);
-            let path = self.path.join(&name);
-            match holds(&path, push.body()).map_err(at(&path))? {
+    fn write(&self, files: &[(String, &[u8])], drafts: &mut Vec<Draft>) -> Result<Vec<Kept>, Trouble> {
+        let mut kept = Vec::with_capacity(files.len());
+        for (name, bytes) in files {
+            let path = self.path.join(name);
+            match holds(&path, bytes).map_err(at(&path))? {
                 Some(false) => {
                     kept.push(Kept::NameTaken(path));
                     continue;
                 }
                 Some(true) => {}
-                None => self.draft(push, path, drafts)?,
+                None => self.draft(bytes, path, drafts)?,
             }
-            kept.push(Kept::There(name));
+            kept.push(Kept::There(name.clone()));
         }
         Ok(kept)
     }
 
-    fn draft(&self, push: &Push, path: PathBuf, drafts: &mut Vec<Draft>) -> Result<(), Trouble> {
+    fn draft(&self, bytes: &[u8], path: PathBuf, drafts: &mut Vec<Draft>) -> Result<(), Trouble> {
         let temporary = self.temporary(&path);
         let file = match create(&temporary) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -103,7 +98,7 @@ impl Archive {
         let file = file.map_err(at(&temporary))?;
         drafts.push(Draft { file, temporary, path });
         let Some(Draft { file, temporary, .. }) = drafts.last_mut() else { return Ok(()) };
-        file.write_all(push.body()).map_err(at(temporary))
+        file.write_all(bytes).map_err(at(temporary))
     }
 
     fn temporary(&self, path: &Path) -> PathBuf {
@@ -148,12 +143,6 @@ impl Archive {
     }
 }
 
-/// `cdr/dt=2026-11-22/c0ffee0000000001-00000000000000000042.json`
-fn name(push: &Push) -> String {
-    let day = push.facts().received_at.to_zoned(TimeZone::UTC).date();
-    format!("{}/dt={day}/{}-{:020}.json", push.action(), push.spool(), push.position().0)
-}
-
 fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -163,16 +152,16 @@ fn folder(path: &Path) -> &Path {
 }
 
 /// Whether a file is there, and holds these bytes.
-fn holds(path: &Path, body: &[u8]) -> io::Result<Option<bool>> {
+fn holds(path: &Path, bytes: &[u8]) -> io::Result<Option<bool>> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    if !found.is_file() || found.len() != body.len() as u64 {
+    if !found.is_file() || found.len() != bytes.len() as u64 {
         return Ok(Some(false));
     }
-    Ok(Some(fs::read(path)? == body))
+    Ok(Some(fs::read(path)? == bytes))
 }
 
 /// Creates a file that replaces what a crash left under its name.

@@ -1,5 +1,7 @@
 //! What the lanes promise, on a real spool, with sinks that do as they are told.
 
+mod sealed;
+
 use std::{
     collections::HashMap,
     path::Path,
