@@ -1,5 +1,7 @@
 //! The `file` sink: what lies on the disk, and what happens when the disk says no.
 
+mod batch_layout;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -14,7 +16,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 fn sink(path: &Path) -> Arc<dyn AnySink> {
-    build::<FileSettings>(json!({ "path": path })).unwrap_or_else(|faults| panic!("{faults:?}"))
+    build::<FileSettings>(json!({ "path": path, "layout": "raw" })).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
 fn archive() -> (TempDir, PathBuf, Arc<dyn AnySink>) {
@@ -210,11 +212,21 @@ async fn attempts_on_the_same_push_at_the_same_time_make_one_file() {
 }
 
 #[test]
-fn other_layouts_are_not_there_yet() {
-    let fault = |settings| build::<FileSettings>(settings).err().unwrap()[0].to_string();
+fn every_fault_of_the_settings_is_told() {
+    let faults = |settings| -> Vec<String> {
+        build::<FileSettings>(settings).err().unwrap().iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(faults(json!({ "path": "" })), ["path: the path is empty"]);
     assert_eq!(
-        fault(json!({ "path": "archive", "layout": "batch" })),
-        r#"layout: unknown value "batch"; there are: raw"#
+        faults(json!({ "path": "archive", "layout": "parquet" })),
+        [r#"layout: unknown value "parquet"; there are: batch, raw"#]
     );
-    assert_eq!(fault(json!({ "path": "" })), "path: the path is empty");
+    assert_eq!(
+        faults(json!({ "path": "archive", "batch": { "pushes": 0, "size": "9MiB", "age": "2h" } })),
+        ["batch.pushes: must be 1 to 4000", "batch.size: must be 1B to 8.0 MiB", "batch.age: must be at most 1h"]
+    );
+    assert_eq!(
+        faults(json!({ "path": "archive", "layout": "raw", "batch": { "pushes": 9 } })),
+        ["batch: belongs to `layout: batch`; with `layout: raw` each push has a file of its own"]
+    );
 }

@@ -1,7 +1,8 @@
 //! `kill -9`, and the promise: what was answered with ErrCode 0 reaches its sinks, the archive once.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -43,7 +44,6 @@ async fn a_crm_that_is_away_gets_everything_although_the_gateway_is_killed_meanw
     assert_eq!(files(&folder.path().join("data/archive"), ".json").len(), 60);
 }
 
-/// Rounds of load and `kill -9` at moments that differ from run to run: ten, or as many as `CDR_CRASH_ROUNDS` says.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     let folder = tempfile::tempdir().unwrap();
@@ -51,11 +51,63 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     let mut configuration = configuration(&crm.url());
     configuration["routes"] = serde_json::json!([{ "name": "all", "to": ["archive", "crm"] }]);
     std::fs::write(folder.path().join("gateway.yaml"), configuration.to_string()).unwrap();
-    let acknowledged = Arc::new(Mutex::new(HashMap::new()));
+    let acknowledged = killed_under_load(folder.path());
+    let gateway = Process::start_again(folder.path());
+    gateway.until_delivered();
+    let archived = files(&folder.path().join("data/archive"), ".json");
+    let mut copies: HashMap<[u8; 32], usize> = HashMap::new();
+    archived.iter().for_each(|body| *copies.entry(sha256(body)).or_default() += 1);
+    let at_crm = crm.digests();
+    let lost = acknowledged.iter().filter(|sha| !copies.contains_key(*sha) || !at_crm.contains_key(*sha)).count();
+    let twice = copies.values().filter(|&&count| count > 1).count();
+    println!(
+        "{} acknowledged, {lost} lost, {twice} archived twice, {} repeats at the CRM",
+        acknowledged.len(),
+        crm.repeats()
+    );
+    assert_eq!((lost, twice), (0, 0));
+}
+
+/// The same for files of many pushes: sealed, cut off, made again.
+#[test]
+fn files_of_many_pushes_hold_each_once_after_kill_9_under_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut configuration = configuration("http://127.0.0.1:9/");
+    configuration["sinks"]["archive"] = serde_json::json!({
+        "file": { "path": "data/archive", "batch": { "pushes": 40, "age": "30ms" } },
+    });
+    configuration["routes"] = serde_json::json!([{ "name": "all", "to": ["archive"] }]);
+    std::fs::write(folder.path().join("gateway.yaml"), configuration.to_string()).unwrap();
+    let acknowledged = killed_under_load(folder.path());
+    let gateway = Process::start_again(folder.path());
+    gateway.until_delivered();
+    let archived = files(&folder.path().join("data/archive"), ".ndjson");
+    let mut positions = HashSet::new();
+    let mut bodies = HashSet::new();
+    for line in archived.iter().flat_map(|file| file.trim_ascii_end().split(|&byte| byte == b'\n')) {
+        let line: serde_json::Value = serde_json::from_slice(line).unwrap();
+        let sha = sha256(line["body"].as_str().unwrap().as_bytes());
+        assert_eq!(line["sha256"], hex::encode(sha), "byte for byte");
+        let position = line["position"].as_u64().unwrap();
+        assert!(positions.insert(position), "position {position} is there twice");
+        assert!(bodies.insert(sha), "the body of {position} is there twice");
+    }
+    let lost = acknowledged.difference(&bodies).count();
+    println!("{} acknowledged, {lost} lost, {} lines in {} files", acknowledged.len(), bodies.len(), archived.len());
+    assert_eq!(lost, 0);
+    assert!(archived.len() < bodies.len() / 2, "they do share files");
+    assert_eq!(files(&folder.path().join("data/archive"), ".json"), [b""; 0]);
+}
+
+/// Rounds of load and `kill -9` at moments that differ from run to run: ten, or as many as `CDR_CRASH_ROUNDS` says. Gives
+/// the digests of what was acknowledged.
+fn killed_under_load(folder: &Path) -> HashSet<[u8; 32]> {
+    let acknowledged = Arc::new(Mutex::new(HashSet::new()));
     let centre = CallCentre::new(9);
-    let rounds: u64 = std::env::var("CDR_CRASH_ROUNDS").map_or(10, |rounds| rounds.parse().expect("a number of rounds"));
+    let rounds: u64 =
+        std::env::var("CDR_CRASH_ROUNDS").map_or(10, |rounds| rounds.parse().expect("a number of rounds"));
     for round in 0..rounds {
-        let gateway = Process::start_again(folder.path());
+        let gateway = Process::start_again(folder);
         let door = gateway.door;
         let stop = Arc::new(AtomicBool::new(false));
         let workers: Vec<_> = (0..4_u64)
@@ -70,7 +122,7 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
                         }
                         let call = centre.call(round * 1_000_000 + worker * 100_000 + number);
                         match line.push(&call.body) {
-                            Some(true) => drop(acknowledged.lock().unwrap().insert(sha256(&call.body), ())),
+                            Some(true) => drop(acknowledged.lock().unwrap().insert(sha256(&call.body))),
                             Some(false) => panic!("refused under load"),
                             None => return,
                         }
@@ -86,23 +138,9 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
         stop.store(true, Ordering::Relaxed);
         workers.into_iter().for_each(|worker| worker.join().unwrap());
     }
-    let gateway = Process::start_again(folder.path());
-    gateway.until_delivered();
-    let acknowledged = acknowledged.lock().unwrap();
+    let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap());
     assert!(acknowledged.len() > 200, "only {} were acknowledged", acknowledged.len());
-    let archived = files(&folder.path().join("data/archive"), ".json");
-    let mut copies: HashMap<[u8; 32], usize> = HashMap::new();
-    archived.iter().for_each(|body| *copies.entry(sha256(body)).or_default() += 1);
-    let at_crm = crm.digests();
-    let lost =
-        acknowledged.keys().filter(|sha| !copies.contains_key(*sha) || !at_crm.contains_key(*sha)).count();
-    let twice = copies.values().filter(|&&count| count > 1).count();
-    println!(
-        "{} acknowledged, {lost} lost, {twice} archived twice, {} repeats at the CRM",
-        acknowledged.len(),
-        crm.repeats()
-    );
-    assert_eq!((lost, twice), (0, 0));
+    acknowledged
 }
 
 /// A kept connection that pushes one body after the other.

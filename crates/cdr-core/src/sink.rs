@@ -65,7 +65,9 @@ pub trait Sink: Send + Sync + 'static {
     }
 
     /// Names what the batch will become, such as an object's key, and all that makes the same bytes again.
-    /// Pure; it is stored before the attempt, and the batch stays all or nothing from then on.
+    /// Pure; it is stored before the attempt, and the batch stays all or nothing from then on: the same pushes come
+    /// again under this seal, after a crash too, and to whatever sink then has this one's name. Their outcomes must be of
+    /// one kind; a report that differs within the batch is a retry of all. A receipt that equals the key costs nothing.
     fn seal(&self, _batch: &Batch) -> Option<Seal> {
         None
     }

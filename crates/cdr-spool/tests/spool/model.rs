@@ -4,17 +4,19 @@
 //! - What was refused does not come back; what was neither (the power went) may, and then counts.
 //! - No position is given twice.
 //! - What is closed stays closed, what is dead waits, what is owed is offered to its lane again.
+//! - What was sealed stays sealed, the same positions under the same key, until all of them are closed.
 //! - The counters, the reader beside it and a second start agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cdr_spool::{AppendError, Appended, ControlError, Health, Outcome, Position, Spool};
+use cdr_spool::{AppendError, Appended, ControlError, Health, Outcome, Position, Seal, Spool};
 use proptest::prelude::*;
 
 use crate::disk::Chance;
 use crate::harness::*;
 use crate::lanes::{DELIVERED, dead, lane};
+use crate::seals::seal_of;
 
 const LANES: [&str; 2] = ["crm", "mail"];
 
@@ -29,6 +31,18 @@ enum Action {
         lane: usize,
         rank: u8,
         count: u8,
+        kind: u8,
+    },
+    /// A seal over owed pushes of a lane: from the rank on, so many.
+    Seal {
+        lane: usize,
+        rank: u8,
+        count: u8,
+    },
+    /// The outcome of a whole seal, as lanes record it.
+    CloseSeal {
+        lane: usize,
+        rank: u8,
         kind: u8,
     },
     /// The same, and nobody waits for it.
@@ -73,6 +87,8 @@ fn action() -> impl Strategy<Value = Action> {
         3 => any::<u8>().prop_map(Action::Repeat),
         12 => (lane.clone(), 0u8..4, 1u8..40, 0u8..6).prop_map(|(lane, rank, count, kind)| Action::Record { lane, rank, count, kind }),
         3 => (lane.clone(), 0u8..4, 1u8..9).prop_map(|(lane, rank, count)| Action::RecordUnawaited { lane, rank, count }),
+        5 => (lane.clone(), 0u8..6, 1u8..9).prop_map(|(lane, rank, count)| Action::Seal { lane, rank, count }),
+        4 => (lane.clone(), any::<u8>(), 0u8..6).prop_map(|(lane, rank, kind)| Action::CloseSeal { lane, rank, kind }),
         2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Reopen { lane, rank }),
         2 => (lane, any::<u8>()).prop_map(|(lane, rank)| Action::Discard { lane, rank }),
         1 => (0u8..8).prop_map(Action::Quarantine),
@@ -96,6 +112,16 @@ struct LaneModel {
     dead: BTreeSet<Position>,
     /// Recorded, and the power went before anyone was told: closed or not, nobody knows.
     unsure: BTreeSet<Position>,
+    /// What was sealed, and is not over for certain.
+    seals: Vec<Seal>,
+    /// There or not: perhaps over; or refused while the disk failed, and the power may go next.
+    unsure_seals: Vec<Seal>,
+}
+
+impl LaneModel {
+    fn may_be_closed(&self, position: &Position) -> bool {
+        self.closed.contains(position) || self.dead.contains(position) || self.unsure.contains(position)
+    }
 }
 
 struct Model {
@@ -147,6 +173,14 @@ impl Model {
                 // In the same process it happened; whether a crash forgets it is open.
                 self.lanes[lane].unsure.extend(owed);
             }
+            Action::Seal { lane, rank, count } => self.seal(lane, rank, count),
+            Action::CloseSeal { lane, rank, kind } => {
+                let seals = &self.lanes[lane].seals;
+                if let Some(seal) = seals.iter().nth(usize::from(rank) % seals.len().max(1)).cloned() {
+                    let is_owed = |p: &Position| !self.lanes[lane].may_be_closed(p);
+                    self.record_of(lane, seal.positions.into_iter().filter(is_owed).collect(), kind);
+                }
+            }
             Action::Reopen { lane, rank } => self.decide(lane, rank, true),
             Action::Discard { lane, rank } => self.decide(lane, rank, false),
             Action::Quarantine(n) => self.quarantine(1_000_000 + u64::from(n)),
@@ -154,6 +188,7 @@ impl Model {
                 self.world.disk.cut_power_after(changes.into());
                 self.append(pushes.into());
                 self.record(0, 0, 3, 0);
+                self.seal(1, 0, pushes);
                 self.append(pushes.into());
                 self.crash(seed);
             }
@@ -260,8 +295,39 @@ impl Model {
         owed.copied().skip(rank.into()).take(count.into()).collect()
     }
 
+    fn note_seals_that_may_be_over(&mut self) {
+        for model in &mut self.lanes {
+            let (over, open): (Vec<Seal>, Vec<Seal>) = std::mem::take(&mut model.seals)
+                .into_iter()
+                .partition(|seal| seal.positions.iter().all(|p| model.may_be_closed(p)));
+            model.seals = open;
+            model.unsure_seals.extend(over);
+        }
+    }
+
+    fn seal(&mut self, at: usize, rank: u8, count: u8) {
+        let positions = self.owed(at, rank, count);
+        if positions.is_empty() {
+            return;
+        }
+        let seal = seal_of(positions.iter().map(|p| p.0));
+        match wait(self.spool.seal(LANES[at], seal.clone())) {
+            Ok(()) => {
+                let shares = |other: &Seal| other.positions.iter().any(|p| positions.contains(p));
+                self.lanes[at].seals.retain(|other| !shares(other));
+                self.lanes[at].seals.push(seal);
+            }
+            Err(ControlError::Failing { .. }) => self.lanes[at].unsure_seals.push(seal),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     fn record(&mut self, lane: usize, rank: u8, count: u8, kind: u8) {
         let owed = self.owed(lane, rank, count);
+        self.record_of(lane, owed, kind);
+    }
+
+    fn record_of(&mut self, lane: usize, owed: Vec<Position>, kind: u8) {
         let outcome = |p: &Position| match kind {
             0 | 1 => DELIVERED,
             2 => Outcome::Passed,
@@ -378,6 +444,12 @@ impl Model {
     fn learn_unsure(&mut self) {
         for (model, name) in self.lanes.iter_mut().zip(LANES) {
             let state = lane(&self.spool, name);
+            let came_true = |seal: &Seal| state.seals.contains(seal);
+            for seal in std::mem::take(&mut model.unsure_seals).into_iter().filter(came_true) {
+                let shares = |other: &Seal| other.positions.iter().any(|p| seal.positions.contains(p));
+                model.seals.retain(|other| !shares(other));
+                model.seals.push(seal);
+            }
             let dead = self.spool.dead_letters(name, Position(0), usize::MAX).unwrap();
             let dead: BTreeSet<Position> = dead.into_iter().map(|l| l.position).collect();
             for position in std::mem::take(&mut model.unsure) {
@@ -467,6 +539,17 @@ impl Model {
                 "{name}: {position} is owed and forgotten"
             );
         }
+        for seal in model.seals.iter().filter(|s| s.positions.iter().any(|p| !model.may_be_closed(p))) {
+            assert!(state.seals.contains(seal), "{name}: the seal {} is gone", seal.key);
+        }
+        for seal in &state.seals {
+            let known = model.seals.contains(seal) || model.unsure_seals.contains(seal);
+            assert!(known, "{name}: the seal {} came from nowhere", seal.key);
+            let is_open = |p: &Position| {
+                state.open.contains_key(p) || letters.iter().any(|letter| letter.position == *p)
+            };
+            assert!(seal.positions.iter().any(is_open), "{name}: the seal {} is over", seal.key);
+        }
         for position in state.open.keys() {
             assert!(all.contains_key(position), "{name}: {position} is open and is no push");
         }
@@ -485,6 +568,7 @@ proptest! {
         let mut model = Model::new();
         for action in &actions {
             model.act(action);
+            model.note_seals_that_may_be_over();
             model.check();
         }
         model.repair();
