@@ -37,18 +37,19 @@ pub async fn attempt(
     batch: Batch,
 ) -> Attempted {
     let positions: Vec<Position> = batch.pushes().map(|push| push.position()).collect();
-    let mut attempted = Attempted { partition, positions, began, seal: None, went: Ok(Report::untried(&batch)) };
-    let batch = match wanted_seal(sink.as_ref(), &batch) {
-        Ok(None) => batch,
-        Ok(Some(seal)) => match store.seal(&lane, &attempted.positions, &seal).await {
-            Ok(()) => batch.sealed(seal),
-            Err(error) => return Attempted { went: Err(error), ..attempted },
+    let (batch, over) = match wanted_seal(sink.as_ref(), &batch) {
+        Ok(None) => (batch, None),
+        Ok(Some(seal)) => match store.seal(&lane, &positions, &seal).await {
+            Ok(()) => (batch.sealed(seal), None),
+            Err(error) => (batch, Some(Err(error))),
         },
-        Err(report) => return Attempted { went: Ok(report), ..attempted },
+        Err(report) => (batch, Some(Ok(report))),
     };
-    attempted.went = Ok(deliver(sink.as_ref(), &batch).await);
-    attempted.seal = batch.seal().cloned();
-    attempted
+    let went = match over {
+        Some(over) => over,
+        None => Ok(deliver(sink.as_ref(), &batch).await),
+    };
+    Attempted { partition, positions, began, seal: batch.seal().cloned(), went }
 }
 
 /// The seal that a batch shall get, if it has none and the sink wants one; a report if the sink panicked.

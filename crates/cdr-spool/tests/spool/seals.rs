@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cdr_spool::{ControlError, Outcome, Position, Seal, Spool};
+use cdr_spool::{ControlError, LogReader, Logged, Outcome, Position, Seal, Spool};
 
 use crate::disk::Chance;
 use crate::harness::*;
@@ -124,4 +124,81 @@ fn a_lane_that_is_renamed_keeps_its_seals() {
     wait(spool.close());
     let (spool, _) = world.open(&["archive"]);
     assert_eq!(seals(&spool), [seal_of([1, 2])]);
+}
+
+#[test]
+fn a_damaged_seal_is_said_and_its_pushes_are_owed_without_it() {
+    let world = World::new();
+    let (spool, _) = world.open(&["archive"]);
+    append(&spool, 0..6);
+    let seal = Seal { key: "a key that is found".into(), ..seal_of([2, 3]) };
+    wait(spool.seal("archive", seal.clone())).unwrap();
+    append(&spool, 6..8);
+    let find = |name: &String| {
+        let bytes = world.disk.bytes_of(name);
+        bytes.windows(seal.key.len()).position(|w| w == seal.key.as_bytes())
+    };
+    let logs: Vec<String> = world.disk.names().into_iter().filter(|name| name.ends_with(".log")).collect();
+    let (file, at) = logs.iter().find_map(|name| Some((name, find(name)?))).unwrap();
+    world.disk.kill();
+    drop(spool);
+    world.disk.flip(file, at);
+
+    let (spool, recovery) = world.open(&["archive"]);
+    assert_eq!((recovery.damage.len(), recovery.damage[0].lost), (1, None));
+    let state = lane(&spool, "archive");
+    assert!(state.seals.is_empty());
+    for position in [2, 3].map(Position) {
+        assert!(position >= state.next || state.open.contains_key(&position), "{position} is owed");
+    }
+    wait(spool.seal("archive", seal_of([2, 3]))).unwrap();
+}
+
+#[test]
+fn a_push_that_damage_takes_out_of_a_seal_leaves_the_others_open() {
+    let world = World::new();
+    let (spool, _) = world.open(&["archive"]);
+    append(&spool, 0..6);
+    wait(spool.seal("archive", seal_of([2, 3]))).unwrap();
+    let lost = body(1);
+    let name = world.disk.names().into_iter().find(|name| name.ends_with(".log")).unwrap();
+    let at = world.disk.bytes_of(&name).windows(lost.len()).position(|w| w == lost).unwrap();
+    world.disk.kill();
+    drop(spool);
+    world.disk.flip(&name, at);
+
+    let (spool, _) = world.open(&["archive"]);
+    assert_eq!(spool.dead_letters("archive", Position(0), 9).unwrap()[0].position, Position(2));
+    assert!(lane(&spool, "archive").open.contains_key(&Position(3)));
+    // The lane sees that it is not whole, and seals what is left.
+    wait(spool.seal("archive", seal_of([3]))).unwrap();
+    assert_eq!(seals(&spool), [seal_of([3])]);
+}
+
+#[test]
+fn the_log_tells_seals_and_the_receipts_that_follow_from_them() {
+    let at = tempfile::tempdir().unwrap();
+    let settings = cdr_spool::Settings { max_size: 64 << 20, ..cdr_spool::Settings::new(at.path()) };
+    let lanes = [cdr_spool::NewLane { name: "archive".into(), start: cdr_spool::Start::Beginning }];
+    let open = || Spool::<u64>::open(settings.clone(), &lanes, Box::new(|_| {})).unwrap().0;
+    let spool = open();
+    append(&spool, 0..4);
+    wait(spool.seal("archive", seal_of([1, 2]))).unwrap();
+    wait(spool.close());
+    drop(spool);
+    // The next segment knows the seal from its checkpoint.
+    let spool = open();
+    wait(spool.record("archive", delivered([1, 2, 3])));
+
+    let entries: Vec<Logged> = LogReader::open(at.path()).unwrap().map(|entry| entry.unwrap().what).collect();
+    let sealed = Logged::Sealed { lane: "archive".into(), seal: seal_of([1, 2]) };
+    assert!(entries.contains(&sealed), "{entries:?}");
+    let receipts: Vec<Option<String>> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Logged::Outcome { outcome: Outcome::Delivered { receipt }, .. } => Some(receipt.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(receipts, [Some("-1-2".into()), Some("-1-2".into()), None]);
 }
