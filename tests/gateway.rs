@@ -4,8 +4,10 @@ mod alerts;
 mod configuration;
 mod crash;
 mod disk;
+mod looking;
 mod main_job;
 mod refusals;
+mod reload;
 
 use std::path::Path;
 

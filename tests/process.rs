@@ -158,9 +158,19 @@ impl Process {
     }
 
     /// SIGTERM, and waits for the end; gives the exit code.
-    pub fn terminate(mut self) -> Option<i32> {
+    pub fn terminate(self) -> Option<i32> {
+        self.ask_to_end();
+        self.ended()
+    }
+
+    /// SIGTERM, and goes on while it stops.
+    pub fn ask_to_end(&self) {
         self.signal("TERM");
-        self.child.wait().expect("it was ours").code()
+    }
+
+    /// Waits for the end; gives the exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        until("the gateway ends", || self.child.try_wait().expect("it was ours")).code()
     }
 
     /// SIGHUP.

@@ -53,7 +53,8 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     std::fs::write(folder.path().join("gateway.yaml"), configuration.to_string()).unwrap();
     let acknowledged = Arc::new(Mutex::new(HashMap::new()));
     let centre = CallCentre::new(9);
-    let rounds: u64 = std::env::var("CDR_CRASH_ROUNDS").map_or(10, |rounds| rounds.parse().expect("a number of rounds"));
+    let rounds: u64 =
+        std::env::var("CDR_CRASH_ROUNDS").map_or(10, |rounds| rounds.parse().expect("a number of rounds"));
     for round in 0..rounds {
         let gateway = Process::start_again(folder.path());
         let door = gateway.door;

@@ -14,7 +14,10 @@ struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     fn mount() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(folder.path()).status();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
+            .arg(folder.path())
+            .status();
         assert!(
             mounted.is_ok_and(|status| status.success()),
             "this test mounts a file system of 64 MiB: run it as root, or inside `unshare -Urm cargo test --workspace`"
@@ -44,7 +47,8 @@ async fn a_full_disk_refuses_delivers_what_it_has_and_goes_on() {
     let gateway = Process::start(folder.path(), &settings.to_string());
 
     let filler = "x".repeat(200_000);
-    let body = |number: usize| format!(r#"{{"SessionId":"s-{number}","EndStatusString":"ok","Uui":"{filler}"}}"#);
+    let body =
+        |number: usize| format!(r#"{{"SessionId":"s-{number}","EndStatusString":"ok","Uui":"{filler}"}}"#);
     let mut acknowledged = HashSet::new();
     let mut refused = 0;
     for number in 0..1000 {
@@ -64,11 +68,19 @@ async fn a_full_disk_refuses_delivers_what_it_has_and_goes_on() {
 
     crm.come_back().await.unwrap();
     let enough = acknowledged.len();
-    tokio::time::timeout(Duration::from_secs(60), crm.until_kept(enough)).await.expect("a full disk still drains");
+    tokio::time::timeout(Duration::from_secs(60), crm.until_kept(enough))
+        .await
+        .expect("a full disk still drains");
     // By itself, once there is room.
-    until("pushes are taken again", || (gateway.push("cdr", body(9999).as_bytes(), None).err_code() == 0).then_some(()));
+    until("pushes are taken again", || {
+        (gateway.push("cdr", body(9999).as_bytes(), None).err_code() == 0).then_some(())
+    });
     until("it is ready again", || (gateway.ask("GET", "/readyz").status == 200).then_some(()));
     gateway.until_delivered();
     let held: HashSet<String> = crm.received().iter().map(|received| session(&received.body)).collect();
-    assert!(acknowledged.is_subset(&held), "{} of {enough} are missing", acknowledged.difference(&held).count());
+    assert!(
+        acknowledged.is_subset(&held),
+        "{} of {enough} are missing",
+        acknowledged.difference(&held).count()
+    );
 }

@@ -316,7 +316,8 @@ impl Intake for Dispatcher {
 
 fn not_stored(error: AppendError) -> NotStored {
     match error {
-        AppendError::Full { .. } | AppendError::QuarantineFull { .. } => NotStored::Full,
+        AppendError::Full { .. } => NotStored::Full,
+        AppendError::QuarantineFull { .. } => NotStored::QuarantineFull,
         AppendError::Busy { .. } => NotStored::Busy,
         AppendError::Stopping => NotStored::Stopping,
         other => NotStored::Failing(other.to_string()),

@@ -7,7 +7,7 @@
 //! | `GET /metrics` | see [`metrics`](crate::metrics) |
 //! | `GET /api/v1/lanes` | every lane, parked ones too |
 //! | `POST /api/v1/reload` | reads the configuration again |
-//! | `POST /api/v1/dead/{sink}/retry`, `…/discard` | body `{"positions":[…]}` |
+//! | `POST /api/v1/dead/{sink}/retry`, `…/discard` | body `{"positions":[…]}`; the answer too, and whether the sink is parked |
 //!
 //! On a listener that is not loopback, `/metrics` and `/api` ask for `Authorization: Bearer` with `admin.token`.
 
@@ -23,13 +23,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tracing::{debug, warn};
 
 use crate::{config::Admin, engine::Engine, metrics};
 
 /// The largest body of a command.
-const BODY_LIMIT: usize = 4 << 20;
+pub(crate) const BODY_LIMIT: usize = 4 << 20;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -53,13 +53,22 @@ pub async fn serve(listener: TcpListener, settings: Admin, engine: Arc<Engine>) 
 async fn connection(io: TokioIo<tokio::net::TcpStream>, engine: Arc<Engine>, settings: Arc<Admin>) {
     let service = service_fn(|request| {
         let (engine, settings) = (Arc::clone(&engine), Arc::clone(&settings));
-        async move { Ok::<_, Infallible>(answer(request, &engine, &settings).await) }
+        async move { Ok::<_, Infallible>(to_the_end(request, engine, settings).await) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
     if let Err(error) = server.serve_connection(io, service).await {
         debug!(%error, "admin connection ended");
     }
+}
+
+/// Answers in a task of its own: hyper drops us when the client hangs up, and a reload or a decision must not stop
+/// half-way.
+async fn to_the_end(request: Request<Incoming>, engine: Arc<Engine>, settings: Arc<Admin>) -> Answer {
+    let answered = tokio::spawn(async move { answer(request, &engine, &settings).await }).await;
+    answered.unwrap_or_else(|error| {
+        told(StatusCode::INTERNAL_SERVER_ERROR, &format!("the command was broken off: {error}"))
+    })
 }
 
 async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Admin) -> Answer {
@@ -123,7 +132,8 @@ fn lanes(engine: &Arc<Engine>) -> Value {
     let now_ms = Timestamp::now().as_millisecond();
     let lane = |(sink, lane): (cdr_core::SinkName, cdr_dispatch::LaneSnapshot)| {
         let paused = lane.now.paused.map(|paused| {
-            json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": paused.probe_in.as_secs_f64() })
+            let probe_in = paused.probe_at.saturating_duration_since(Instant::now());
+            json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": probe_in.as_secs_f64() })
         });
         json!({
             "sink": sink.as_str(), "paused": paused, "unread": end.saturating_sub(lane.now.next), "open": lane.now.open,
@@ -169,7 +179,10 @@ async fn decide_dead(engine: &Arc<Engine>, sink: &str, verb: &str, request: Requ
         _ => engine.dispatcher.discard_dead(sink, &positions).await,
     };
     match done {
-        Ok(done) => json_answer(StatusCode::OK, &json!({ "positions": done })),
+        Ok(done) => {
+            let parked = engine.dispatcher.parked().iter().any(|lane| lane.name == sink);
+            json_answer(StatusCode::OK, &json!({ "positions": done, "parked": parked }))
+        }
         Err(error @ cdr_spool::ControlError::UnknownLane { .. }) => {
             told(StatusCode::NOT_FOUND, &error.to_string())
         }

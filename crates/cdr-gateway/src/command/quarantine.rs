@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, io::Write as _};
 
 use anyhow::{Context as _, bail};
-use cdr_core::Sinks;
 use cdr_spool::{Logged, Position, StoredQuarantine};
 use clap::Subcommand;
 use serde_json::json;
@@ -34,8 +33,8 @@ pub enum Quarantine {
 
 impl Quarantine {
     /// Lists or shows.
-    pub fn run(&self, common: &Common, sinks: &Sinks) -> Ended {
-        let kept = Kept::find(common, sinks)?;
+    pub fn run(&self, common: &Common) -> Ended {
+        let kept = Kept::find(common)?;
         let held = held(&kept)?;
         match self {
             Self::List => list(&kept, held.values(), common.wants_json()),
@@ -68,8 +67,8 @@ fn list<'a>(
     for entry in held {
         let (number, bytes) = (entry.position, entry.body.len());
         match wants_json {
-            true => println!("{}", as_json(entry)),
-            false => println!(
+            true => say!("{}", as_json(entry)),
+            false => say!(
                 "{number:>8}  {}  {bytes:>7} bytes  {}",
                 kept.local(moment(entry.received_at_ms)),
                 entry.reason
