@@ -6,6 +6,7 @@ mod crash;
 mod disk;
 mod looking;
 mod main_job;
+mod operating;
 mod refusals;
 mod reload;
 

@@ -1,6 +1,6 @@
 //! A small real file system that fills up.
 
-use std::{collections::HashSet, process::Command, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use cdr_simulator::crm::Crm;
 use cdr_tests::{Process, until};
@@ -8,43 +8,17 @@ use serde_json::json;
 
 use super::{configuration, session};
 
-/// A file system of 64 MiB for one test; unmounted when it is dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
-            .arg(folder.path())
-            .status();
-        assert!(
-            mounted.is_ok_and(|status| status.success()),
-            "this test mounts a file system of 64 MiB: run it as root, or inside `unshare -Urm cargo test --workspace`"
-        );
-        Self(folder)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the gateway may hold files for a moment longer.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 /// The spool may grow to four times what the disk holds: it is the disk that says no.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_delivers_what_it_has_and_goes_on() {
-    let disk = SmallDisk::mount();
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut crm = Crm::start("127.0.0.1:0").await.unwrap();
     crm.go_away().await;
     let mut settings = configuration(&crm.url());
-    settings["spool"] = json!({ "path": disk.0.path().join("spool"), "max_size": "256MiB", "keep": "1s" });
+    settings["spool"] = json!({ "path": disk.path().join("spool"), "max_size": "256MiB", "keep": "1s" });
     settings["sinks"] = json!({ "crm": settings["sinks"]["crm"] });
     settings["routes"] = json!([{ "name": "all", "to": ["crm"] }]);
-    let gateway = Process::start(folder.path(), &settings.to_string());
+    let gateway = Process::start_on_small_disk(folder.path(), &settings.to_string(), disk.path(), 64);
 
     let filler = "x".repeat(200_000);
     let body =

@@ -15,7 +15,8 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cdr_core::Position;
-use cdr_spool::Health;
+use cdr_dispatch::RetireError;
+use cdr_spool::{ControlError, Health};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -87,6 +88,8 @@ async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Adm
         (&Method::POST, ["api", "v1", "dead", sink, verb @ ("retry" | "discard")]) => {
             decide_dead(engine, sink, verb, request).await
         }
+        (&Method::POST, ["api", "v1", "quarantine", "discard"]) => discard_quarantine(engine, request).await,
+        (&Method::POST, ["api", "v1", "sinks", sink, "retire"]) => retire(engine, sink).await,
         (_, ["healthz" | "readyz" | "metrics"] | ["api", "v1", ..]) => {
             told(StatusCode::METHOD_NOT_ALLOWED, "no such command, or another method")
         }
@@ -163,16 +166,29 @@ struct Positions {
     positions: Vec<Position>,
 }
 
-async fn decide_dead(engine: &Arc<Engine>, sink: &str, verb: &str, request: Request<Incoming>) -> Answer {
-    let body = match Limited::new(request.into_body(), BODY_LIMIT).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return told(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")),
+async fn retire(engine: &Arc<Engine>, sink: &str) -> Answer {
+    match engine.dispatcher.retire(sink).await {
+        Ok(()) => told(StatusCode::OK, "retired"),
+        Err(error @ RetireError::Configured) => told(StatusCode::CONFLICT, &error.to_string()),
+        Err(RetireError::Spool(error)) => not_decided(&error),
+    }
+}
+
+async fn discard_quarantine(engine: &Arc<Engine>, request: Request<Incoming>) -> Answer {
+    let numbers = match positions(request).await {
+        Ok(numbers) => numbers,
+        Err(answer) => return answer,
     };
-    let positions = match serde_json::from_slice::<Positions>(&body) {
-        Ok(read) => read.positions,
-        Err(error) => {
-            return told(StatusCode::BAD_REQUEST, &format!("expected {{\"positions\":[…]}}: {error}"));
-        }
+    match engine.dispatcher.discard_quarantine(&numbers).await {
+        Ok(done) => json_answer(StatusCode::OK, &json!({ "positions": done })),
+        Err(error) => not_decided(&error),
+    }
+}
+
+async fn decide_dead(engine: &Arc<Engine>, sink: &str, verb: &str, request: Request<Incoming>) -> Answer {
+    let positions = match positions(request).await {
+        Ok(positions) => positions,
+        Err(answer) => return answer,
     };
     let done = match verb {
         "retry" => engine.dispatcher.retry_dead(sink, &positions).await,
@@ -183,10 +199,24 @@ async fn decide_dead(engine: &Arc<Engine>, sink: &str, verb: &str, request: Requ
             let parked = engine.dispatcher.parked().iter().any(|lane| lane.name == sink);
             json_answer(StatusCode::OK, &json!({ "positions": done, "parked": parked }))
         }
-        Err(error @ cdr_spool::ControlError::UnknownLane { .. }) => {
-            told(StatusCode::NOT_FOUND, &error.to_string())
-        }
-        Err(error) => told(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => not_decided(&error),
+    }
+}
+
+/// The positions that the body of a command names.
+async fn positions(request: Request<Incoming>) -> Result<Vec<Position>, Answer> {
+    let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
+    let body =
+        body.map_err(|error| told(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")))?;
+    let read = serde_json::from_slice::<Positions>(&body.to_bytes());
+    read.map(|read| read.positions)
+        .map_err(|error| told(StatusCode::BAD_REQUEST, &format!("expected {{\"positions\":[…]}}: {error}")))
+}
+
+fn not_decided(error: &ControlError) -> Answer {
+    match error {
+        ControlError::UnknownLane { .. } => told(StatusCode::NOT_FOUND, &error.to_string()),
+        error => told(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 

@@ -11,6 +11,7 @@ macro_rules! say {
 mod check;
 mod dead;
 mod demo;
+mod explain;
 mod init;
 mod kept;
 mod lanes;
@@ -20,6 +21,7 @@ mod reload;
 mod running;
 mod send;
 mod serve;
+mod sink;
 mod told;
 mod trace;
 
@@ -92,6 +94,10 @@ enum Command {
     ///
     /// Example: cdr-gateway send call.json --url http://127.0.0.1:8080/
     Send(Box<send::Send>),
+    /// Tells what would become of a push: how it is read, and which routes and sinks take it. Sends nothing.
+    ///
+    /// Example: cdr-gateway explain call.json
+    Explain(explain::Explain),
     /// Tells the life of a session's pushes: when each came, and what became of it at every sink.
     ///
     /// Works with the gateway stopped, too. Example: cdr-gateway trace e97be0ab-1ef6-4ad2-a8c4-2b2bbfb18e55
@@ -106,6 +112,11 @@ enum Command {
     /// Example: cdr-gateway quarantine show 17
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
+    /// How the sinks' lanes are doing, and what becomes of a sink that left the configuration.
+    ///
+    /// Example: cdr-gateway sink list
+    #[command(subcommand)]
+    Sink(sink::Sink),
 }
 
 fn level(text: &str) -> Result<LogLevel, String> {
@@ -164,7 +175,9 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Send(send) => send.run(&common).await,
         Command::Trace(trace) => trace.run(&common),
         Command::Dead(dead) => dead.run(&common).await,
-        Command::Quarantine(quarantine) => quarantine.run(&common),
+        Command::Quarantine(quarantine) => quarantine.run(&common).await,
+        Command::Explain(explain) => explain.run(&common, &sinks),
+        Command::Sink(sink) => sink.run(&common).await,
     }
 }
 
