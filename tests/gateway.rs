@@ -4,8 +4,11 @@ mod alerts;
 mod configuration;
 mod crash;
 mod disk;
+mod looking;
 mod main_job;
+mod operating;
 mod refusals;
+mod reload;
 
 use std::path::Path;
 

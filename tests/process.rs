@@ -109,7 +109,27 @@ impl Process {
 
     /// Runs the gateway on the `gateway.yaml` that is there.
     pub fn start_again(folder: &Path) -> Self {
-        let mut command = Command::new(binary());
+        Self::spawn(folder, Command::new(binary()))
+    }
+
+    /// The same as [`start`](Self::start), but what the gateway sees in the folder `disk` is a real file system of
+    /// its own, of so many MiB; nobody outside sees it, and it goes when the gateway ends.
+    pub fn start_on_small_disk(folder: &Path, configuration: &str, disk: &Path, mib: u32) -> Self {
+        fs::write(folder.join("gateway.yaml"), configuration).expect("the folder is writable");
+        let mount = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && exec \"$@\"");
+        let namespace = ["--user", "--map-root-user", "--mount", "sh", "-c", &mount];
+        let allowed = Command::new("unshare").args(&namespace[..3]).arg("true").status();
+        assert!(
+            allowed.is_ok_and(|status| status.success()),
+            "this test mounts a small file system where only the gateway sees it: it needs `unshare` of util-linux and \
+             user namespaces (sysctl kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0)"
+        );
+        let mut command = Command::new("unshare");
+        command.args(namespace).arg(disk).arg(binary());
+        Self::spawn(folder, command)
+    }
+
+    fn spawn(folder: &Path, mut command: Command) -> Self {
         command.args(["run", "--format", "json", "--log", "debug"]).current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
@@ -158,9 +178,19 @@ impl Process {
     }
 
     /// SIGTERM, and waits for the end; gives the exit code.
-    pub fn terminate(mut self) -> Option<i32> {
+    pub fn terminate(self) -> Option<i32> {
+        self.ask_to_end();
+        self.ended()
+    }
+
+    /// SIGTERM, and goes on while it stops.
+    pub fn ask_to_end(&self) {
         self.signal("TERM");
-        self.child.wait().expect("it was ours").code()
+    }
+
+    /// Waits for the end; gives the exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        until("the gateway ends", || self.child.try_wait().expect("it was ours")).code()
     }
 
     /// SIGHUP.

@@ -7,6 +7,7 @@ use cdr_core::{Action, Facts, Incoming, Origin, Position, Push, SpoolId};
 use cdr_gateway::config::{self, Source};
 use cdr_spool::{Key, NewPush, Settings, Spool};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
@@ -61,7 +62,13 @@ fn appending(criterion: &mut Criterion) {
     let mut push = || {
         number += 1;
         let key = Key { action: "cdr".to_owned(), uuid: Some(number.to_string()), sha256 };
-        NewPush { key, received_at_ms: 0, facts: Bytes::new(), body: body.clone(), live: () }
+        NewPush {
+            key,
+            received_at_ms: Timestamp::now().as_millisecond(),
+            facts: Bytes::new(),
+            body: body.clone(),
+            live: (),
+        }
     };
     let mut group = criterion.benchmark_group("the spool");
     group.throughput(Throughput::Elements(WAITERS)).sample_size(20).measurement_time(Duration::from_secs(10));

@@ -9,7 +9,7 @@ use crate::{
     gateway::{self, Sink},
     load::Load,
     receiver::Receiver,
-    run::{Measured, Rig, Subject},
+    run::{self, Measured, Rig, Subject},
 };
 
 /// The lane whose sink is away.
@@ -66,7 +66,8 @@ pub fn run(rig: &Rig, settings: &Settings) -> anyhow::Result<Backlog> {
             measured.accepted
         );
     }
-    let drain = drain(rig, full.path(), away)?;
+    let run = settings.pushes + run::warm_up(settings.pushes, connections);
+    let drain = drain(rig, full.path(), away, settings.backlog + settings.rounds * run)?;
     eprintln!("  {} delivered at {:.0}/s", drain.pushes, drain.rate);
     Ok(Backlog { pushes: settings.backlog, connections, without, with, ready, drain })
 }
@@ -101,9 +102,8 @@ fn measure(
 }
 
 /// The sink comes back at its address, and gets what it missed.
-fn drain(rig: &Rig, folder: &Path, away: SocketAddr) -> anyhow::Result<Drain> {
+fn drain(rig: &Rig, folder: &Path, away: SocketAddr, owed: u64) -> anyhow::Result<Drain> {
     let gateway = rig.gateway(folder, &[sink_away(away)])?;
-    let owed = gateway.owed(AWAY)?;
     let before = Cost::of(gateway.id())?;
     let mut receiver = Receiver::at(&[away])?;
     receiver.until_kept(1)?;

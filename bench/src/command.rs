@@ -1,6 +1,6 @@
 //! The command line: the benchmark itself, and the roles that its processes play.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use url::Url;
@@ -93,6 +93,8 @@ pub fn main() -> ExitCode {
 }
 
 fn measure(settings: &Settings) -> anyhow::Result<()> {
+    // Cargo runs a benchmark in its package's folder; whoever names a file means the one that is seen from the top.
+    env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
     let page = settings.write.as_deref().map(report::Page::open).transpose()?;
     let rig = Rig::new(gateway::built(settings.gateway.as_deref())?, settings)?;
     let machine = machine::describe(&rig.folder)?;

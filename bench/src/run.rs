@@ -176,7 +176,7 @@ impl Subject {
         pushes: u64,
         connections: usize,
     ) -> anyhow::Result<Measured> {
-        let warm_up = (pushes / 10).max(connections as u64);
+        let warm_up = warm_up(pushes, connections);
         let warmed = Load::prepare(self.url(), warm_up, connections, 1)?.push()?;
         self.until_delivered(receiver, warmed.taken, warmed.bytes)?;
         let load = Load::prepare(self.url(), pushes, connections, 2)?;
@@ -211,6 +211,11 @@ impl Subject {
         }
         receiver.expect(pushes)
     }
+}
+
+/// Pushes that warm a subject before its account is opened.
+pub fn warm_up(pushes: u64, connections: usize) -> u64 {
+    (pushes / 10).max(connections as u64)
 }
 
 fn until_written(archive: &Path, wanted: u64) -> anyhow::Result<()> {

@@ -13,6 +13,37 @@ fn until_mail(gateway: &Process, words: &str) -> String {
     })
 }
 
+#[test]
+fn without_anybody_to_tell_alerts_are_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Process::start(folder.path(), &configuration("http://127.0.0.1:1/").to_string());
+    assert_eq!(gateway.push("cdr", b"{}", None).status, 400);
+    let alert = gateway.until_logged("alert");
+    assert_eq!((&alert["level"], &alert["kind"]), (&json!("WARN"), &json!("quarantine")), "{alert}");
+    assert_eq!(alert["subject"], "1 request(s) in quarantine");
+}
+
+#[test]
+fn a_full_quarantine_is_told_as_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = configuration("http://127.0.0.1:1/");
+    settings["spool"]["max_size"] = json!("16MiB");
+    settings["alerts"] = json!({ "to": ["on-call"] });
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    let bad = |letter: &str| gateway.push("cdr", letter.repeat(600 << 10).as_bytes(), None);
+    assert!(bad("a").err_msg().contains("kept in quarantine"));
+    let full = bad("b");
+    assert_eq!((full.status, full.err_msg().ends_with("; not kept")), (400, true), "{full:?}");
+    // One mail may tell of both.
+    let told = |words: &str| outbox(gateway.folder()).iter().any(|mail| mail.contains(words));
+    until("what is kept is told", || told("1 request(s) in quarantine").then_some(()));
+    until("what is not kept is told", || {
+        (told("the quarantine is full: 1 request(s) not kept") && told("NOT kept")).then_some(())
+    });
+    // There is room for pushes.
+    assert_eq!(gateway.push("cdr", br#"{"SessionId":"s"}"#, None).status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn troubles_are_told_by_mail_and_so_is_their_end() {
     let folder = tempfile::tempdir().unwrap();

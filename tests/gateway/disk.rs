@@ -1,6 +1,6 @@
 //! A small real file system that fills up.
 
-use std::{collections::HashSet, process::Command, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use cdr_simulator::crm::Crm;
 use cdr_tests::{Process, until};
@@ -8,43 +8,21 @@ use serde_json::json;
 
 use super::{configuration, session};
 
-/// A file system of 64 MiB for one test; unmounted when it is dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(folder.path()).status();
-        assert!(
-            mounted.is_ok_and(|status| status.success()),
-            "this test mounts a file system of 64 MiB: run it as root, or inside `unshare -Urm cargo test --workspace`"
-        );
-        Self(folder)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the gateway may hold files for a moment longer.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 /// The spool may grow to four times what the disk holds: it is the disk that says no.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_delivers_what_it_has_and_goes_on() {
-    let disk = SmallDisk::mount();
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut crm = Crm::start("127.0.0.1:0").await.unwrap();
     crm.go_away().await;
     let mut settings = configuration(&crm.url());
-    settings["spool"] = json!({ "path": disk.0.path().join("spool"), "max_size": "256MiB", "keep": "1s" });
+    settings["spool"] = json!({ "path": disk.path().join("spool"), "max_size": "256MiB", "keep": "1s" });
     settings["sinks"] = json!({ "crm": settings["sinks"]["crm"] });
     settings["routes"] = json!([{ "name": "all", "to": ["crm"] }]);
-    let gateway = Process::start(folder.path(), &settings.to_string());
+    let gateway = Process::start_on_small_disk(folder.path(), &settings.to_string(), disk.path(), 64);
 
     let filler = "x".repeat(200_000);
-    let body = |number: usize| format!(r#"{{"SessionId":"s-{number}","EndStatusString":"ok","Uui":"{filler}"}}"#);
+    let body =
+        |number: usize| format!(r#"{{"SessionId":"s-{number}","EndStatusString":"ok","Uui":"{filler}"}}"#);
     let mut acknowledged = HashSet::new();
     let mut refused = 0;
     for number in 0..1000 {
@@ -64,11 +42,19 @@ async fn a_full_disk_refuses_delivers_what_it_has_and_goes_on() {
 
     crm.come_back().await.unwrap();
     let enough = acknowledged.len();
-    tokio::time::timeout(Duration::from_secs(60), crm.until_kept(enough)).await.expect("a full disk still drains");
+    tokio::time::timeout(Duration::from_secs(60), crm.until_kept(enough))
+        .await
+        .expect("a full disk still drains");
     // By itself, once there is room.
-    until("pushes are taken again", || (gateway.push("cdr", body(9999).as_bytes(), None).err_code() == 0).then_some(()));
+    until("pushes are taken again", || {
+        (gateway.push("cdr", body(9999).as_bytes(), None).err_code() == 0).then_some(())
+    });
     until("it is ready again", || (gateway.ask("GET", "/readyz").status == 200).then_some(()));
     gateway.until_delivered();
     let held: HashSet<String> = crm.received().iter().map(|received| session(&received.body)).collect();
-    assert!(acknowledged.is_subset(&held), "{} of {enough} are missing", acknowledged.difference(&held).count());
+    assert!(
+        acknowledged.is_subset(&held),
+        "{} of {enough} are missing",
+        acknowledged.difference(&held).count()
+    );
 }

@@ -56,6 +56,17 @@ impl Plan {
     }
 }
 
+/// Why a lane was not retired.
+#[derive(Debug, thiserror::Error)]
+pub enum RetireError {
+    /// Its sink is configured.
+    #[error("the configuration names this sink; take it out and reload first")]
+    Configured,
+    /// The spool did not do it.
+    #[error(transparent)]
+    Spool(#[from] ControlError),
+}
+
 /// The spool, the routes and the running lanes.
 pub struct Dispatcher {
     store: Arc<Store>,
@@ -218,6 +229,33 @@ impl Dispatcher {
         Ok(reopened)
     }
 
+    /// Forgets a parked lane and all that it owes: a person decided that its sink does not come back.
+    ///
+    /// # Errors
+    /// There is no such lane, or it is no parked one, or it could not be made durable.
+    pub async fn retire(&self, lane: &str) -> Result<(), RetireError> {
+        if self.control_of(lane).is_some() {
+            return Err(RetireError::Configured);
+        }
+        // One that has just left the configuration may be finishing its attempts.
+        let mut ending = self.ending.lock().await;
+        if let Some(name) = ending.keys().find(|name| name.as_str() == lane).cloned()
+            && let Some(task) = ending.remove(&name)
+        {
+            let _ = task.await;
+        }
+        Ok(self.store.spool().retire_lane(lane).await?)
+    }
+
+    /// Takes bytes out of quarantine for good; those that were not there are left out of the answer.
+    ///
+    /// # Errors
+    /// It could not be made durable.
+    pub async fn discard_quarantine(&self, numbers: &[Position]) -> Result<Vec<Position>, ControlError> {
+        let discarded = self.store.spool().discard_quarantine(&to_spool(numbers)).await?;
+        Ok(discarded.into_iter().map(stored::position).collect())
+    }
+
     fn control_of(&self, lane: &str) -> Option<mpsc::Sender<Control>> {
         let lanes = self.lock();
         lanes.iter().find(|(name, _)| name.as_str() == lane).map(|(_, lane)| lane.handle.control.clone())
@@ -316,7 +354,8 @@ impl Intake for Dispatcher {
 
 fn not_stored(error: AppendError) -> NotStored {
     match error {
-        AppendError::Full { .. } | AppendError::QuarantineFull { .. } => NotStored::Full,
+        AppendError::Full { .. } => NotStored::Full,
+        AppendError::QuarantineFull { .. } => NotStored::QuarantineFull,
         AppendError::Busy { .. } => NotStored::Busy,
         AppendError::Stopping => NotStored::Stopping,
         other => NotStored::Failing(other.to_string()),

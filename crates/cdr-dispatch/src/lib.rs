@@ -27,7 +27,7 @@ pub mod store;
 pub mod stored;
 pub mod window;
 
-pub use dispatcher::{Dispatcher, Parked, Plan};
+pub use dispatcher::{Dispatcher, Parked, Plan, RetireError};
 pub use event::Event;
 pub use lane::{LanePlan, LaneSnapshot};
 pub use retry::{RetryPolicy, RetrySettings};

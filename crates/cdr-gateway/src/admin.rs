@@ -7,7 +7,7 @@
 //! | `GET /metrics` | see [`metrics`](crate::metrics) |
 //! | `GET /api/v1/lanes` | every lane, parked ones too |
 //! | `POST /api/v1/reload` | reads the configuration again |
-//! | `POST /api/v1/dead/{sink}/retry`, `…/discard` | body `{"positions":[…]}` |
+//! | `POST /api/v1/dead/{sink}/retry`, `…/discard` | body `{"positions":[…]}`; the answer too, and whether the sink is parked |
 //!
 //! On a listener that is not loopback, `/metrics` and `/api` ask for `Authorization: Bearer` with `admin.token`.
 
@@ -15,7 +15,8 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cdr_core::Position;
-use cdr_spool::Health;
+use cdr_dispatch::RetireError;
+use cdr_spool::{ControlError, Health};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,13 +24,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tracing::{debug, warn};
 
 use crate::{config::Admin, engine::Engine, metrics};
 
 /// The largest body of a command.
-const BODY_LIMIT: usize = 4 << 20;
+pub(crate) const BODY_LIMIT: usize = 4 << 20;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -53,13 +54,22 @@ pub async fn serve(listener: TcpListener, settings: Admin, engine: Arc<Engine>) 
 async fn connection(io: TokioIo<tokio::net::TcpStream>, engine: Arc<Engine>, settings: Arc<Admin>) {
     let service = service_fn(|request| {
         let (engine, settings) = (Arc::clone(&engine), Arc::clone(&settings));
-        async move { Ok::<_, Infallible>(answer(request, &engine, &settings).await) }
+        async move { Ok::<_, Infallible>(to_the_end(request, engine, settings).await) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
     if let Err(error) = server.serve_connection(io, service).await {
         debug!(%error, "admin connection ended");
     }
+}
+
+/// Answers in a task of its own: hyper drops us when the client hangs up, and a reload or a decision must not stop
+/// half-way.
+async fn to_the_end(request: Request<Incoming>, engine: Arc<Engine>, settings: Arc<Admin>) -> Answer {
+    let answered = tokio::spawn(async move { answer(request, &engine, &settings).await }).await;
+    answered.unwrap_or_else(|error| {
+        told(StatusCode::INTERNAL_SERVER_ERROR, &format!("the command was broken off: {error}"))
+    })
 }
 
 async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Admin) -> Answer {
@@ -78,6 +88,8 @@ async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Adm
         (&Method::POST, ["api", "v1", "dead", sink, verb @ ("retry" | "discard")]) => {
             decide_dead(engine, sink, verb, request).await
         }
+        (&Method::POST, ["api", "v1", "quarantine", "discard"]) => discard_quarantine(engine, request).await,
+        (&Method::POST, ["api", "v1", "sinks", sink, "retire"]) => retire(engine, sink).await,
         (_, ["healthz" | "readyz" | "metrics"] | ["api", "v1", ..]) => {
             told(StatusCode::METHOD_NOT_ALLOWED, "no such command, or another method")
         }
@@ -123,7 +135,8 @@ fn lanes(engine: &Arc<Engine>) -> Value {
     let now_ms = Timestamp::now().as_millisecond();
     let lane = |(sink, lane): (cdr_core::SinkName, cdr_dispatch::LaneSnapshot)| {
         let paused = lane.now.paused.map(|paused| {
-            json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": paused.probe_at.saturating_duration_since(tokio::time::Instant::now()).as_secs_f64() })
+            let probe_in = paused.probe_at.saturating_duration_since(Instant::now());
+            json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": probe_in.as_secs_f64() })
         });
         json!({
             "sink": sink.as_str(), "paused": paused, "unread": end.saturating_sub(lane.now.next), "open": lane.now.open,
@@ -153,27 +166,57 @@ struct Positions {
     positions: Vec<Position>,
 }
 
-async fn decide_dead(engine: &Arc<Engine>, sink: &str, verb: &str, request: Request<Incoming>) -> Answer {
-    let body = match Limited::new(request.into_body(), BODY_LIMIT).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return told(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")),
+async fn retire(engine: &Arc<Engine>, sink: &str) -> Answer {
+    match engine.dispatcher.retire(sink).await {
+        Ok(()) => told(StatusCode::OK, "retired"),
+        Err(error @ RetireError::Configured) => told(StatusCode::CONFLICT, &error.to_string()),
+        Err(RetireError::Spool(error)) => not_decided(&error),
+    }
+}
+
+async fn discard_quarantine(engine: &Arc<Engine>, request: Request<Incoming>) -> Answer {
+    let numbers = match positions(request).await {
+        Ok(numbers) => numbers,
+        Err(answer) => return answer,
     };
-    let positions = match serde_json::from_slice::<Positions>(&body) {
-        Ok(read) => read.positions,
-        Err(error) => {
-            return told(StatusCode::BAD_REQUEST, &format!("expected {{\"positions\":[…]}}: {error}"));
-        }
+    match engine.dispatcher.discard_quarantine(&numbers).await {
+        Ok(done) => json_answer(StatusCode::OK, &json!({ "positions": done })),
+        Err(error) => not_decided(&error),
+    }
+}
+
+async fn decide_dead(engine: &Arc<Engine>, sink: &str, verb: &str, request: Request<Incoming>) -> Answer {
+    let positions = match positions(request).await {
+        Ok(positions) => positions,
+        Err(answer) => return answer,
     };
     let done = match verb {
         "retry" => engine.dispatcher.retry_dead(sink, &positions).await,
         _ => engine.dispatcher.discard_dead(sink, &positions).await,
     };
     match done {
-        Ok(done) => json_answer(StatusCode::OK, &json!({ "positions": done })),
-        Err(error @ cdr_spool::ControlError::UnknownLane { .. }) => {
-            told(StatusCode::NOT_FOUND, &error.to_string())
+        Ok(done) => {
+            let parked = engine.dispatcher.parked().iter().any(|lane| lane.name == sink);
+            json_answer(StatusCode::OK, &json!({ "positions": done, "parked": parked }))
         }
-        Err(error) => told(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => not_decided(&error),
+    }
+}
+
+/// The positions that the body of a command names.
+async fn positions(request: Request<Incoming>) -> Result<Vec<Position>, Answer> {
+    let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
+    let body =
+        body.map_err(|error| told(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")))?;
+    let read = serde_json::from_slice::<Positions>(&body.to_bytes());
+    read.map(|read| read.positions)
+        .map_err(|error| told(StatusCode::BAD_REQUEST, &format!("expected {{\"positions\":[…]}}: {error}")))
+}
+
+fn not_decided(error: &ControlError) -> Answer {
+    match error {
+        ControlError::UnknownLane { .. } => told(StatusCode::NOT_FOUND, &error.to_string()),
+        error => told(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 

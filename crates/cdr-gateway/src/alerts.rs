@@ -1,8 +1,13 @@
 //! What the gateway tells its operators: each trouble once, when it begins and when it is over.
 //!
-//! One task looks at the lanes' events, and once a second at the spool and the door. Alerts go through the
+//! One task hears the lanes' events, and looks once a second at lanes, spool and door. Alerts go through the
 //! spool like pushes (see [`cdr_core::alert`]), so a restart neither repeats nor forgets what was told; a
-//! trouble that lasts over a restart is told again, which is better than silence.
+//! trouble that lasts over a restart is told again, which is better than silence. Each stands in the log too,
+//! whoever `alerts.to` names.
+
+mod away;
+mod counted;
+mod fill;
 
 use std::{
     collections::BTreeMap,
@@ -10,23 +15,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cdr_core::{Alert, AlertKind, Origin, SinkName};
+use cdr_core::{Alert, AlertKind, Origin, SinkName, push};
 use cdr_dispatch::Event;
 use cdr_ingress::Verdict;
 use cdr_spool::Health;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tracing::{info, warn};
 
+use self::{
+    away::{Absences, News},
+    counted::Counted,
+    fill::{Change, Fill},
+};
 use crate::engine::Engine;
-
-/// A sink that is back sooner was a hiccup; nobody is woken for it.
-const PAUSED_FOR: Duration = Duration::from_secs(60);
-
-/// Troubles that come one by one (dead letters, refusals, quarantine) are told at once, then summed up this often.
-const SUM_UP: Duration = Duration::from_secs(600);
-
-/// Shares of the spool that are worth telling, in percent of `spool.max_size`.
-const DISK_STEPS: [u64; 3] = [70, 85, 95];
 
 /// Requests that may have been TCCC's, and were not let in.
 const REFUSALS: [Verdict; 3] = [Verdict::Network, Verdict::NoProof, Verdict::WrongProof];
@@ -34,44 +36,21 @@ const REFUSALS: [Verdict; 3] = [Verdict::Network, Verdict::NoProof, Verdict::Wro
 /// What is being watched, and what was told of it.
 pub struct Watch {
     engine: Arc<Engine>,
-    /// Sinks that are away, since when, and whether that was told.
-    paused: BTreeMap<SinkName, Away>,
-    dead: BTreeMap<SinkName, Counted>,
+    absences: Absences,
+    dead: BTreeMap<SinkName, DeadLetters>,
     quarantined: Counted,
+    not_kept: Counted,
     refused: Counted,
-    /// The highest step of [`DISK_STEPS`] that was told; 100 for a spool that cannot store.
-    disk: u64,
+    fill: Fill,
     silent: bool,
     config_failed: bool,
 }
 
-struct Away {
-    since: Instant,
-    reason: String,
-    told_at: Option<Instant>,
-}
-
-/// Troubles of one kind, summed up.
+/// The dead letters of a sink.
 #[derive(Default)]
-struct Counted {
-    seen: u64,
-    told: u64,
-    told_at: Option<Instant>,
+struct DeadLetters {
+    counted: Counted,
     last: String,
-}
-
-impl Counted {
-    /// How many are new, when it is time to tell.
-    fn due(&mut self) -> Option<u64> {
-        let is_time = self.told_at.is_none_or(|at| at.elapsed() >= SUM_UP);
-        let new = self.seen.saturating_sub(self.told);
-        if new == 0 || !is_time {
-            return None;
-        }
-        self.told = self.seen;
-        self.told_at = Some(Instant::now());
-        Some(new)
-    }
 }
 
 impl Watch {
@@ -79,11 +58,12 @@ impl Watch {
     pub fn new(engine: Arc<Engine>) -> Self {
         Self {
             engine,
-            paused: BTreeMap::new(),
+            absences: Absences::default(),
             dead: BTreeMap::new(),
             quarantined: Counted::default(),
+            not_kept: Counted::default(),
             refused: Counted::default(),
-            disk: 0,
+            fill: Fill::default(),
             silent: false,
             config_failed: false,
         }
@@ -106,33 +86,26 @@ impl Watch {
 
     async fn hear(&mut self, event: Event) {
         match event {
-            Event::Paused { sink, reason } => {
-                let away = Away { since: Instant::now(), reason, told_at: None };
-                self.paused.entry(sink).or_insert(away);
-            }
+            Event::Paused { sink, reason } => self.absences.paused(sink, reason, Instant::now()),
             Event::Resumed { sink } => {
-                if let Some(Away { since, told_at: Some(_), .. }) = self.paused.remove(&sink) {
-                    let minutes = since.elapsed().as_secs().div_ceil(60);
-                    let subject = format!("sink {sink} is back after {minutes} min");
-                    let text =
-                        format!("{sink} takes pushes again. What waited is being delivered now, in order.");
-                    self.tell(AlertKind::Paused, sink.as_str(), &subject, &text, true).await;
+                if let Some(news) = self.absences.resumed(&sink, Instant::now()) {
+                    self.tell_of_absence(&sink, news).await;
                 }
             }
             // The death of an alert must not raise another one.
             Event::Died { origin: Origin::Alert, .. } => {}
             Event::Died { sink, position, session_id, reason, .. } => {
-                let session = session_id.map(|id| format!(" (session {id})")).unwrap_or_default();
+                let session = session_id.map(|id| format!(" (session {})", push::short(&id)));
                 let dead = self.dead.entry(sink).or_default();
-                dead.seen += 1;
-                dead.last = format!("the last: push {position}{session}: {reason}");
+                dead.counted.seen += 1;
+                dead.last = format!("the last: push {position}{}: {reason}", session.unwrap_or_default());
                 self.look_at_dead_letters().await;
             }
         }
     }
 
     async fn look(&mut self) {
-        self.look_at_paused_sinks().await;
+        self.look_at_lanes().await;
         self.look_at_dead_letters().await;
         self.look_at_door().await;
         self.look_at_disk().await;
@@ -140,30 +113,46 @@ impl Watch {
         self.look_at_configuration().await;
     }
 
-    async fn look_at_paused_sinks(&mut self) {
+    async fn look_at_lanes(&mut self) {
+        let lanes = self.engine.dispatcher.lanes().into_iter();
+        let lanes = lanes.map(|(sink, lane)| (sink, lane.now.paused.is_some())).collect();
         let repeat = self.engine.alert_settings().repeat;
-        let is_due = |away: &Away| match away.told_at {
-            None => away.since.elapsed() >= PAUSED_FOR,
-            Some(told_at) => repeat.is_some_and(|repeat| told_at.elapsed() >= repeat),
-        };
-        let mut to_tell = Vec::new();
-        for (sink, away) in self.paused.iter_mut().filter(|(_, away)| is_due(away)) {
-            away.told_at = Some(Instant::now());
-            to_tell.push((sink.clone(), away.reason.clone()));
-        }
-        for (sink, reason) in to_tell {
-            let subject = format!("sink {sink} is away");
-            let text = format!(
-                "{sink} takes nothing at present: {reason}\n\nIts pushes wait in the spool and are delivered when it is back; \
-                 nothing is lost and nothing is given up meanwhile. The other sinks are not affected."
-            );
-            self.tell(AlertKind::Paused, sink.as_str(), &subject, &text, false).await;
+        for (sink, news) in self.absences.look(&lanes, repeat, Instant::now()) {
+            self.tell_of_absence(&sink, news).await;
         }
     }
 
+    async fn tell_of_absence(&self, sink: &SinkName, news: News) {
+        let (subject, text, resolved) = match news {
+            News::Away { reason } => (
+                format!("sink {sink} is away"),
+                format!(
+                    "{sink} takes nothing at present: {reason}\n\nIts pushes wait in the spool and are delivered when it is back; \
+                     nothing is lost and nothing is given up meanwhile. The other sinks are not affected."
+                ),
+                false,
+            ),
+            News::Back { after } => (
+                format!("sink {sink} is back after {} min", after.as_secs().div_ceil(60)),
+                format!("{sink} takes pushes again. What waited is being delivered now, in order."),
+                true,
+            ),
+            News::Removed => (
+                format!("sink {sink} is not in the configuration any more"),
+                format!(
+                    "{sink} was away when a reload took it out. What it has not taken waits in the spool until a sink of this name is back."
+                ),
+                true,
+            ),
+        };
+        self.tell(AlertKind::Paused, sink.as_str(), &subject, &text, resolved).await;
+    }
+
     async fn look_at_dead_letters(&mut self) {
-        let due =
-            |(sink, dead): (&SinkName, &mut Counted)| Some((sink.clone(), dead.due()?, dead.last.clone()));
+        let now = Instant::now();
+        let due = |(sink, dead): (&SinkName, &mut DeadLetters)| {
+            Some((sink.clone(), dead.counted.due(now)?, dead.last.clone()))
+        };
         let due: Vec<_> = self.dead.iter_mut().filter_map(due).collect();
         for (sink, new, last) in due {
             let subject = format!("{new} dead letter(s) for sink {sink}");
@@ -176,16 +165,24 @@ impl Watch {
     }
 
     async fn look_at_door(&mut self) {
-        let door = self.engine.door_counters();
-        self.quarantined.seen = door.of(Verdict::Quarantined) + door.of(Verdict::QuarantineFull);
+        let (door, now) = (self.engine.door_counters(), Instant::now());
+        self.quarantined.seen = door.of(Verdict::Quarantined);
+        self.not_kept.seen = door.of(Verdict::QuarantineFull);
         self.refused.seen = REFUSALS.iter().map(|&verdict| door.of(verdict)).sum();
-        if let Some(new) = self.quarantined.due() {
+        if let Some(new) = self.quarantined.due(now) {
             let subject = format!("{new} request(s) in quarantine");
             let text = "An authentic request was no push: not one JSON object, or a cdr without a SessionId. Its bytes are kept.\n\n\
                         Look:    cdr-gateway quarantine list";
             self.tell(AlertKind::Quarantine, "quarantine", &subject, text, false).await;
         }
-        if let Some(new) = self.refused.due() {
+        if let Some(new) = self.not_kept.due(now) {
+            let subject = format!("the quarantine is full: {new} request(s) not kept");
+            let text = "Authentic requests were no pushes, and their bytes are NOT kept: quarantine fills its 5 % of spool.max_size. \
+                        The log says what is wrong with them; whoever sends them should stop. More room: raise spool.max_size and restart.\n\n\
+                        Look:    cdr-gateway quarantine list";
+            self.tell(AlertKind::Quarantine, "quarantine", &subject, text, false).await;
+        }
+        if let Some(new) = self.refused.due(now) {
             let subject = format!("{new} request(s) refused at the door");
             let text = "Requests came without the proof that ingress.verify asks for, or from a network that ingress.allow does not name. \
                         If they were TCCC's, those calls are lost after 3 retries: check user name and password in its console against the \
@@ -196,42 +193,43 @@ impl Watch {
 
     async fn look_at_disk(&mut self) {
         let stats = self.engine.dispatcher.pushes().spool().stats();
-        let max_size = self.engine.spool_max_size.max(1);
+        let max_size = self.engine.started_with.spool.max_size.max(1);
         let share = u64::try_from(u128::from(stats.owed_bytes) * 100 / u128::from(max_size)).unwrap_or(100);
         let holder = stats.owed_by_lane.first().map(|(lane, _)| lane.as_str()).unwrap_or("no sink");
-        let (step, subject, text) = match &stats.health {
-            Health::Failing { reason, .. } => (
-                100,
+        let Some(change) = self.fill.look(share, stats.health != Health::Ok, Instant::now()) else { return };
+        let (subject, text) = match (&change, &stats.health) {
+            (Change::HasRoom, _) => {
+                ("the spool has room again".to_owned(), "Pushes are stored as usual.".to_owned())
+            }
+            (Change::StoresAgain, _) => (
+                "the spool takes pushes again".to_owned(),
+                format!(
+                    "Pushes that sinks have not taken still fill {share} % of spool.max_size; most of them wait for {holder}."
+                ),
+            ),
+            (Change::Worse, Health::Failing { reason, .. }) => (
                 "the spool cannot write: pushes are refused".to_owned(),
                 format!(
                     "The disk says: {reason}\n\nTCCC hears 503 and retries 3 times; calls that end meanwhile may be lost. \
-                         The gateway tries again by itself and goes on when the disk is back."
+                     The gateway tries again by itself and goes on when the disk is back."
                 ),
             ),
-            Health::Full { .. } => (
-                100,
+            (Change::Worse, Health::Full { .. }) => (
                 "the spool is full: pushes are refused".to_owned(),
                 format!(
                     "Pushes that sinks have not taken fill spool.max_size; most of them wait for {holder}. \
-                         Mend that sink, or raise spool.max_size. TCCC hears 503 and retries 3 times."
+                     Mend that sink, or raise spool.max_size and restart. TCCC hears 503 and retries 3 times."
                 ),
             ),
-            Health::Ok => {
-                let step = DISK_STEPS.into_iter().rfind(|&step| share >= step).unwrap_or(0);
-                let text = format!(
+            (Change::Worse, Health::Ok) => (
+                format!("the spool is {share} % full"),
+                format!(
                     "Pushes that sinks have not taken fill {share} % of spool.max_size; most of them wait for {holder}. \
-                                    When it is full, TCCC is refused. Mend that sink, or raise spool.max_size."
-                );
-                (step, format!("the spool is {share} % full"), text)
-            }
+                     When it is full, TCCC is refused. Mend that sink, or raise spool.max_size and restart."
+                ),
+            ),
         };
-        let before = std::mem::replace(&mut self.disk, step);
-        if step > before {
-            self.tell(AlertKind::Disk, "spool", &subject, &text, false).await;
-        } else if step == 0 && before > 0 {
-            let text = "Pushes are stored as usual.";
-            self.tell(AlertKind::Disk, "spool", "the spool has room again", text, true).await;
-        }
+        self.tell(AlertKind::Disk, "spool", &subject, &text, change != Change::Worse).await;
     }
 
     async fn look_for_silence(&mut self) {
@@ -268,6 +266,10 @@ impl Watch {
     }
 
     async fn tell(&self, kind: AlertKind, about: &str, subject: &str, text: &str, resolved: bool) {
+        match resolved {
+            true => info!(kind = kind.as_str(), about, subject, "alert is over"),
+            false => warn!(kind = kind.as_str(), about, subject, "alert"),
+        }
         if self.engine.dispatcher.pushes().routing().alerts_to.is_empty() {
             return;
         }

@@ -2,10 +2,7 @@
 //! share. [`Engine::reload`] lives here.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,9 +11,14 @@ use cdr_core::Sinks;
 use cdr_dispatch::Dispatcher;
 use cdr_ingress::{DoorHandle, DoorSnapshot, Reloaded, Verdict};
 use jiff::Timestamp;
+use tokio::sync::MutexGuard;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::{self, Alerts, Finding, Plan, PlannedSink, Source};
+use crate::{
+    config::{self, Alerts, Finding, Plan, PlannedSink, Source},
+    restart::StartedWith,
+};
 
 /// How long attempts that are under way may take when the gateway stops or a sink goes away.
 pub const ATTEMPTS_GRACE: Duration = Duration::from_secs(10);
@@ -25,8 +27,8 @@ pub const ATTEMPTS_GRACE: Duration = Duration::from_secs(10);
 pub struct Engine {
     /// The spool, the routes and the lanes.
     pub dispatcher: Arc<Dispatcher>,
-    /// `spool.max_size`, in bytes.
-    pub spool_max_size: u64,
+    /// The settings that no reload changes.
+    pub started_with: StartedWith,
     /// When the process started.
     pub started_at: Timestamp,
     door: DoorHandle,
@@ -36,7 +38,7 @@ pub struct Engine {
     reload: Mutex<Reload>,
     reloading: tokio::sync::Mutex<()>,
     last_push: Mutex<(u64, Instant)>,
-    stopping: AtomicBool,
+    stopping: CancellationToken,
 }
 
 /// How the last reload went.
@@ -53,7 +55,7 @@ impl Engine {
     pub fn new(
         dispatcher: Dispatcher,
         door: DoorHandle,
-        spool_max_size: u64,
+        started_with: StartedWith,
         alerts: Alerts,
         source: Source,
         kinds: Sinks,
@@ -61,7 +63,7 @@ impl Engine {
         let now = Timestamp::now();
         Self {
             dispatcher: Arc::new(dispatcher),
-            spool_max_size,
+            started_with,
             started_at: now,
             door,
             kinds,
@@ -70,7 +72,7 @@ impl Engine {
             reload: Mutex::new(Reload { failed: false, taken_at: now }),
             reloading: tokio::sync::Mutex::new(()),
             last_push: Mutex::new((0, Instant::now())),
-            stopping: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
         }
     }
 
@@ -79,9 +81,15 @@ impl Engine {
         self.door.address()
     }
 
-    /// From now on the gateway is not ready.
+    /// From now on the gateway is not ready, and takes no configuration; one that is being read is dropped.
     pub fn begin_to_stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.stopping.cancel();
+    }
+
+    /// Waits for the end of a reload that was under way: the lanes that it starts would outlive the stop. The
+    /// answer is held until the end; it is none when a broken disk holds the reload up.
+    pub async fn no_more_reloads(&self) -> Option<MutexGuard<'_, ()>> {
+        tokio::time::timeout(ATTEMPTS_GRACE, self.reloading.lock()).await.ok()
     }
 
     /// What the door counted.
@@ -101,7 +109,7 @@ impl Engine {
 
     /// Whether the gateway is on its way out.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.stopping.is_cancelled()
     }
 
     /// How long ago the last push came, repeats included; since the start when none did.
@@ -120,11 +128,19 @@ impl Engine {
     /// open. The answer says what needs a restart.
     ///
     /// # Errors
-    /// Every fault, each with its place.
+    /// Every fault, each with its place; or that the gateway is stopping.
     pub async fn reload(&self) -> Result<Vec<String>, Vec<String>> {
         // One at a time: two signals in a row must not interleave.
-        let _turn = self.reloading.lock().await;
-        let result = self.take_configuration().await;
+        let in_turn = async { (self.reloading.lock().await, self.read_configuration().await) };
+        let Some((_turn, read)) = self.stopping.run_until_cancelled(in_turn).await else {
+            return Err(vec![
+                "the gateway is stopping; it reads its configuration at the next start".to_owned(),
+            ]);
+        };
+        let result = match read {
+            Ok((plan, warnings)) => self.take(plan, to_text(&warnings)).await,
+            Err(faults) => Err(to_text(&faults)),
+        };
         let mut reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
         match &result {
             Ok(notes) => {
@@ -141,9 +157,8 @@ impl Engine {
         result
     }
 
-    async fn take_configuration(&self) -> Result<Vec<String>, Vec<String>> {
-        let (plan, warnings) = self.read_configuration().await.map_err(|faults| to_text(&faults))?;
-        let mut notes = to_text(&warnings);
+    async fn take(&self, plan: Plan, mut notes: Vec<String>) -> Result<Vec<String>, Vec<String>> {
+        notes.extend(self.started_with.differences(&plan));
         let lanes = plan.sinks.iter().map(|sink| sink.lane.clone()).collect();
         let routing = cdr_dispatch::Plan { lanes, routes: plan.routes, alerts_to: plan.alerts.to.clone() };
         let taken = self.dispatcher.reload(routing, ATTEMPTS_GRACE).await;
@@ -155,16 +170,19 @@ impl Engine {
     }
 
     fn reload_door(&self, settings: cdr_ingress::IngressSettings) -> Vec<String> {
+        let (settings, mut notes) = self.started_with.hold(settings);
         match self.door.reload(settings) {
-            Ok(Reloaded::Wholly) => Vec::new(),
+            Ok(Reloaded::Wholly) => {}
             Ok(Reloaded::ListenNeedsRestart { now, then }) => {
-                vec![format!("ingress.listen: the door stays at {now}; {then} takes a restart")]
+                notes.push(format!("ingress.listen: the door stays at {now}; {then} takes a restart"));
             }
             // The plan has checked them; should it have missed one, the operator hears it.
             Err(faults) => {
-                faults.iter().map(|fault| format!("ingress.{fault}: the door keeps its settings")).collect()
+                let kept = |fault| format!("ingress.{fault}: the door keeps its settings");
+                notes.extend(faults.iter().map(kept));
             }
         }
+        notes
     }
 
     /// Away from the async threads: it reads files.

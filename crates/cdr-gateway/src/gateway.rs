@@ -19,6 +19,7 @@ use crate::{
     alerts::Watch,
     config::{Plan, PlannedSink, Source},
     engine::{ATTEMPTS_GRACE, Engine, probe},
+    restart::StartedWith,
 };
 
 /// A gateway that runs.
@@ -59,17 +60,17 @@ impl Gateway {
     /// # Errors
     /// The spool is in use or cannot be read, or an address is taken. Nothing runs then.
     pub async fn start(plan: Plan, source: Source, kinds: Sinks) -> Result<Self, StartError> {
+        let started_with = StartedWith::of(&plan);
         let no_admin = |source| StartError::Admin { address: plan.admin.listen, source };
         let admin_listener = admin::bind(&plan.admin).await.map_err(no_admin)?;
         let door = Door::bind(plan.ingress).await?;
         let (events, heard) = mpsc::unbounded_channel();
-        let spool_max_size = plan.spool.max_size;
         describe(&plan.sinks);
         let lanes = plan.sinks.iter().map(|sink| sink.lane.clone()).collect();
         let routing = cdr_dispatch::Plan { lanes, routes: plan.routes, alerts_to: plan.alerts.to.clone() };
         let (dispatcher, recovery) = Dispatcher::open(plan.spool, routing, events)?;
         tell_recovery(&recovery);
-        let engine = Engine::new(dispatcher, door.handle(), spool_max_size, plan.alerts, source, kinds);
+        let engine = Engine::new(dispatcher, door.handle(), started_with, plan.alerts, source, kinds);
         let engine = Arc::new(engine);
         tell_parked(&engine);
         let stop = watch::Sender::new(false);
@@ -110,6 +111,7 @@ impl Gateway {
         if let Err(error) = self.door.await {
             error!(%error, "the door did not end in order");
         }
+        let _no_reload = self.engine.no_more_reloads().await;
         self.engine.dispatcher.stop(ATTEMPTS_GRACE).await;
         self.watch.abort();
         self.admin.abort();

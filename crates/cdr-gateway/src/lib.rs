@@ -22,7 +22,7 @@
 //! * [`command`]: the command line; `run` is the one that matters.
 //! * [`config`]: the configuration as written → the plan as meant. `check` stops there.
 //! * [`gateway`]: the plan → a running gateway: spool, lanes, door, admin listener; and the stop.
-//! * [`engine`]: what runs, for those who look at it or change it; the reload.
+//! * [`engine`]: what runs, for those who look at it or change it; the reload. [`restart`]: what a reload cannot change.
 //! * [`admin`], [`metrics`], [`alerts`]: what operators see and hear.
 #![forbid(unsafe_code)]
 
@@ -33,6 +33,7 @@ pub mod config;
 pub mod engine;
 pub mod gateway;
 pub mod metrics;
+pub mod restart;
 
 use std::process::ExitCode;
 

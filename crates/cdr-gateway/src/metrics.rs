@@ -171,7 +171,7 @@ impl Scrape {
             one(f64::from(u8::from(stats.health == Health::Ok))),
         )?;
         page.gauge("spool_bytes", "Bytes of the spool on disk", one(stats.bytes as f64))?;
-        page.gauge("spool_max_bytes", "spool.max_size", one(self.0.spool_max_size as f64))?;
+        page.gauge("spool_max_bytes", "spool.max_size", one(self.0.started_with.spool.max_size as f64))?;
         page.gauge(
             "spool_owed_bytes",
             "Bytes, about, that some sink has not taken",

@@ -168,7 +168,7 @@ impl Rejection {
                 "it is not HTTP/1.1"),
             Self::NotHttp { looks_like: Some(protocol) } => row(V::NotHttp, 400, "this is not HTTP/1.1",
                 format!("it speaks {protocol} and this port speaks plain HTTP/1.1")),
-            Self::Connections { limit } => row(V::Connections, 503, "too many connections",
+            Self::Connections { limit } => row(V::Connections, 429, "too many connections; come again later",
                 format!("ingress.limits.connections, {limit}, are open")),
             Self::Quarantined { fault, number } => row(V::Quarantined, 400, format!("{fault}; kept in quarantine as number {number}"),
                 format!("{}; kept in quarantine as number {number}", fault.without_excerpt())),
@@ -195,7 +195,7 @@ impl Rejection {
         let mut response = json(status, &said);
         let headers = response.headers_mut();
         match status {
-            StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, RETRY_AFTER),
+            _ if is_for_now(status) => headers.insert(header::RETRY_AFTER, RETRY_AFTER),
             StatusCode::METHOD_NOT_ALLOWED => headers.insert(header::ALLOW, HeaderValue::from_static("POST")),
             StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, CHALLENGE),
             _ => None,
@@ -211,10 +211,7 @@ impl Rejection {
         let Row { status, said, .. } = self.row();
         let body = body(status, &said);
         let reason = status.canonical_reason().unwrap_or_default();
-        let retry_after = match status {
-            StatusCode::SERVICE_UNAVAILABLE => "retry-after: 5\r\n",
-            _ => "",
-        };
+        let retry_after = if is_for_now(status) { "retry-after: 5\r\n" } else { "" };
         let head = format!(
             "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{retry_after}\
              connection: close\r\ncontent-length: {}\r\n\r\n",
@@ -228,6 +225,11 @@ impl Rejection {
     fn comes_after_the_body(&self) -> bool {
         matches!(self, Self::Quarantined { .. } | Self::QuarantineFull { .. } | Self::NotStored(_))
     }
+}
+
+/// Whether the same request may be taken a moment later.
+fn is_for_now(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"cdr-gateway\", charset=\"UTF-8\"");

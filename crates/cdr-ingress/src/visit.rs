@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cdr_core::{
-    EndStatus, Facts, Incoming as Push, Intake, NotStored, Origin, Stored, Suspect, cdr, json::Fault,
+    EndStatus, Facts, Incoming as Push, Intake, NotStored, Origin, Stored, Suspect, cdr, json::Fault, push,
 };
 use http::{HeaderMap, HeaderName, Request, Response, header};
 use http_body_util::Full;
@@ -116,7 +116,7 @@ impl<I: Intake> Visit<I> {
         });
         match within_commit_timeout(kept).await {
             Ok(kept) => Rejection::Quarantined { fault, number: kept.number },
-            Err(NotStored::Full) => Rejection::QuarantineFull { fault },
+            Err(NotStored::QuarantineFull) => Rejection::QuarantineFull { fault },
             Err(why) => Rejection::NotStored(why),
         }
     }
@@ -164,7 +164,7 @@ impl Notes {
         });
         Self {
             action: push.facts.action.as_str().to_owned(),
-            session_id: cdr.and_then(|cdr| cdr.session_id.clone()),
+            session_id: cdr.and_then(|cdr| cdr.session_id.as_deref()).map(|id| push::short(id).to_owned()),
             bytes: push.body.len(),
             odd_fields: cdr.into_iter().flat_map(|cdr| cdr.odd_fields()).collect(),
             unpublished_statuses: unpublished.collect(),

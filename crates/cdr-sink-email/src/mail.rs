@@ -60,13 +60,15 @@ fn auto_submitted() -> HeaderValue {
 }
 
 /// The same pushes by the same sink give the same id, so that a repeat after a crash can be told. A replay is no
-/// repeat: mailboxes that drop what they have already must show it again.
+/// repeat: mailboxes that drop what they have already must show it again. The bodies count too, since alerts that
+/// are sent while the spool cannot store have no position of their own.
 fn message_id(sink: &SinkName, batch: &Batch, domain: &str) -> String {
     let mut digest = Sha256::new();
     digest.update(sink.as_str());
     for delivery in batch.deliveries() {
         digest.update(delivery.push.spool().0);
         digest.update(delivery.push.position().0.to_be_bytes());
+        digest.update(delivery.push.facts().sha256);
         digest.update([u8::from(delivery.replay)]);
     }
     let push = &batch.first().push;

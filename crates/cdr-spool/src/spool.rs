@@ -240,7 +240,8 @@ impl<T: Send + 'static> Spool<T> {
     }
 
     /// Makes outcomes of one lane durable. The future is ready when they are; a caller need not wait, nor poll it: they are
-    /// queued when this returns. Never fails: while the disk fails they are kept in memory and written again.
+    /// queued when this returns. Never fails: while the disk fails they are kept in memory and written again. Once the spool
+    /// is closed it is ready at once and records nothing.
     ///
     /// An outcome for a delivery that is closed already changes nothing.
     pub fn record(
@@ -250,9 +251,13 @@ impl<T: Send + 'static> Spool<T> {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (done, when_done) = oneshot::channel();
         self.handle.shared.inbox.put(Request::Record { lane: lane.to_owned(), outcomes, done });
+        let mut closed = self.handle.closed.clone();
         async move {
-            // The writer is gone: there is nothing more to wait for.
-            when_done.await.ok();
+            // The writer ended without having been closed, so this never becomes durable. Whoever counted it as done
+            // would deliver it again after the next start; whoever stops waits with a limit.
+            if when_done.await.is_err() && closed.wait_for(|closed| *closed).await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 

@@ -15,13 +15,13 @@ pub fn run(common: &Common, sinks: &Sinks) -> Ended {
     };
     let text = |findings: &[config::Finding]| findings.iter().map(ToString::to_string).collect::<Vec<_>>();
     if common.wants_json() {
-        println!(
+        say!(
             "{}",
             json!({ "good": faults.is_empty(), "faults": text(&faults), "warnings": text(&warnings) })
         );
     } else {
-        text(&faults).iter().for_each(|fault| println!("{fault}"));
-        text(&warnings).iter().for_each(|warning| println!("warning: {warning}"));
+        text(&faults).iter().for_each(|fault| say!("{fault}"));
+        text(&warnings).iter().for_each(|warning| say!("warning: {warning}"));
     }
     let Some(plan) = plan else {
         let count = faults.len();
@@ -30,9 +30,9 @@ pub fn run(common: &Common, sinks: &Sinks) -> Ended {
     };
     if !common.wants_json() {
         for sink in &plan.sinks {
-            println!("{} ({}): {}", sink.lane.name, sink.kind, sink.lane.sink.describe());
+            say!("{} ({}): {}", sink.lane.name, sink.kind, sink.lane.sink.describe());
         }
-        println!("{}: good ({})", source.name(), plan.digest);
+        say!("{}: good ({})", source.name(), plan.digest);
     }
     Ok(())
 }

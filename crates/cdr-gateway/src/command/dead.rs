@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
-use cdr_core::{Sinks, cdr};
+use cdr_core::cdr;
 use cdr_spool::{Logged, Outcome, Position, StoredPush};
 use clap::{Args, Subcommand};
 use hyper::{Method, StatusCode};
@@ -11,6 +11,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Common, Ended, kept::Kept, running};
+use crate::{admin::BODY_LIMIT, config::Admin};
+
+/// So many are decided at once: their numbers fit into one request, and a lane is not flooded.
+const AT_ONCE: usize = 10_000;
+const _: () = assert!(AT_ONCE * "18446744073709551615,".len() < BODY_LIMIT / 2);
 
 /// Deliveries that were given up.
 #[derive(Subcommand)]
@@ -62,16 +67,16 @@ struct Letter {
 
 impl Dead {
     /// Lists, shows, retries or discards.
-    pub async fn run(self, common: &Common, sinks: &Sinks) -> Ended {
-        let kept = Kept::find(common, sinks)?;
+    pub async fn run(self, common: &Common) -> Ended {
+        let kept = Kept::find(common)?;
         match self {
             Self::List(which) => list(&kept, &letters(&kept, &which)?, common.wants_json()),
             Self::Show(which) => show(&kept, &letters(&kept, &which)?, common.wants_json()),
-            Self::Retry(which) => decide(&kept, &which, "retry").await,
+            Self::Retry(which) => decide(&kept, &common.admin()?, &which, "retry").await,
             Self::Discard(which) if which.numbers.is_empty() && which.sink.is_none() => {
                 bail!("name a sink with --sink, or numbers: this would discard every dead letter there is")
             }
-            Self::Discard(which) => decide(&kept, &which, "discard").await,
+            Self::Discard(which) => decide(&kept, &common.admin()?, &which, "discard").await,
         }
     }
 }
@@ -98,8 +103,8 @@ fn list(kept: &Kept, letters: &[Letter], wants_json: bool) -> Ended {
         let Letter { sink, position, attempts, reason, .. } = letter;
         let session = sessions.get(position).and_then(Option::as_deref);
         match wants_json {
-            true => println!("{}", as_json(letter, session)),
-            false => println!(
+            true => say!("{}", as_json(letter, session)),
+            false => say!(
                 "{sink:<12} {position:>8}  {}  {}  {attempts} attempts: {reason}",
                 kept.local(letter.died_at),
                 session.unwrap_or("no session")
@@ -122,41 +127,49 @@ fn show(kept: &Kept, letters: &[Letter], wants_json: bool) -> Ended {
         if wants_json {
             let mut shown = as_json(letter, None);
             shown["body"] = json!(body);
-            println!("{shown}");
+            say!("{shown}");
             continue;
         }
-        println!(
+        say!(
             "sink      {}\nnumber    {}\ndied      {}",
             letter.sink,
             letter.position,
             kept.local(letter.died_at)
         );
-        println!("attempts  {}\nwhy       {}", letter.attempts, letter.reason);
-        println!("answer    {}\n", if letter.excerpt.is_empty() { "none" } else { &letter.excerpt });
-        println!("{}\n", body.map_or("the body is gone", String::as_str));
+        say!("attempts  {}\nwhy       {}", letter.attempts, letter.reason);
+        say!("answer    {}\n", if letter.excerpt.is_empty() { "none" } else { &letter.excerpt });
+        say!("{}\n", body.map_or("the body is gone", String::as_str));
     }
     Ok(())
 }
 
-async fn decide(kept: &Kept, which: &Which, verb: &str) -> Ended {
+async fn decide(kept: &Kept, admin: &Admin, which: &Which, verb: &str) -> Ended {
     let mut by_sink: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for letter in letters(kept, which)? {
         by_sink.entry(letter.sink).or_default().push(letter.position.0);
     }
-    let mut decided = 0;
-    for (sink, positions) in by_sink {
-        let path = format!("/api/v1/dead/{sink}/{verb}");
-        let (status, answer) =
-            running::ask(&kept.plan.admin, Method::POST, &path, Some(json!({ "positions": positions })))
-                .await?;
-        if status != StatusCode::OK {
-            return Err(running::message(status, &answer));
-        }
-        decided += answer["positions"].as_array().map_or(0, Vec::len);
+    if by_sink.is_empty() {
+        say!("there is no such dead letter");
     }
-    match verb {
-        "retry" => println!("{decided} dead letters are being sent again"),
-        _ => println!("{decided} dead letters discarded"),
+    for (sink, positions) in by_sink {
+        let (mut decided, mut is_parked) = (0, false);
+        for positions in positions.chunks(AT_ONCE) {
+            let path = format!("/api/v1/dead/{sink}/{verb}");
+            let body = json!({ "positions": positions });
+            let (status, answer) = running::ask(admin, Method::POST, &path, Some(body)).await?;
+            if status != StatusCode::OK {
+                return Err(running::message(status, &answer));
+            }
+            decided += answer["positions"].as_array().map_or(0, Vec::len);
+            is_parked = answer["parked"] == true;
+        }
+        match (verb, is_parked) {
+            ("retry", false) => say!("{sink}: {decided} dead letters are being sent again"),
+            ("retry", true) => say!(
+                "{sink}: {decided} dead letters wait; they are sent when the configuration has a sink of this name again"
+            ),
+            _ => say!("{sink}: {decided} dead letters discarded"),
+        }
     }
     Ok(())
 }

@@ -37,11 +37,11 @@ impl Init {
             Err(error) => return Err(error).with_context(|| format!("cannot write {path}")),
         };
         file.write_all(SHIPPED.as_bytes()).with_context(|| format!("cannot write {path}"))?;
-        println!("wrote {path}\n");
-        println!("1. Edit it: where the archive, the mails and the CRM are.");
-        println!("2. cdr-gateway check --config {path}");
-        println!("3. cdr-gateway run --config {path}");
-        println!("4. In TCCC's console, under data push, enter the public URL of this gateway.");
+        say!("wrote {path}\n");
+        say!("1. Edit it: where the archive, the mails and the CRM are.");
+        say!("2. cdr-gateway check --config {path}");
+        say!("3. cdr-gateway run --config {path}");
+        say!("4. In TCCC's console, under data push, enter the public URL of this gateway.");
         Ok(())
     }
 }

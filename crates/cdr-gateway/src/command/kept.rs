@@ -1,17 +1,20 @@
 //! Reading what the spool keeps, straight from its log: beside a running gateway or without one.
 
+use std::{cell::RefCell, collections::BTreeSet};
+
 use anyhow::Context as _;
-use cdr_core::Sinks;
 use cdr_spool::{LogReader, Logged, ReadError};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::Common;
-use crate::config::Plan;
+use crate::config::Whereabouts;
 
 /// The configuration's spool.
 pub struct Kept {
-    /// The plan that names it.
-    pub plan: Plan,
+    /// Where the configuration says that it is.
+    pub at: Whereabouts,
+    /// Damage that was told, as commands go through the log more than once.
+    told: RefCell<BTreeSet<String>>,
 }
 
 impl Kept {
@@ -19,17 +22,17 @@ impl Kept {
     ///
     /// # Errors
     /// The configuration has faults; they were told.
-    pub fn find(common: &Common, sinks: &Sinks) -> anyhow::Result<Self> {
-        Ok(Self { plan: common.plan(sinks)?.0 })
+    pub fn find(common: &Common) -> anyhow::Result<Self> {
+        Ok(Self { at: common.whereabouts()?, told: RefCell::default() })
     }
 
-    /// Goes through the log, oldest entry first. What is damaged is told to stderr and passed over.
+    /// Goes through the log, oldest entry first. What is damaged is told to stderr, once, and passed over.
     ///
     /// # Errors
     /// There is no spool, or the disk cannot be read.
     pub fn each(&self, mut entry: impl FnMut(Timestamp, Logged)) -> anyhow::Result<()> {
-        let path = self.plan.spool.path.display();
-        let log = LogReader::open(&self.plan.spool.path).with_context(|| {
+        let path = self.at.spool.display();
+        let log = LogReader::open(&self.at.spool).with_context(|| {
             format!(
                 "no spool can be read at {path} (spool.path); has the gateway run with this configuration?"
             )
@@ -38,7 +41,7 @@ impl Kept {
             match read {
                 Ok(read) => entry(moment(read.at_ms), read.what),
                 Err(error @ (ReadError::Damaged { .. } | ReadError::DamagedLog { .. })) => {
-                    eprintln!("passed over: {error}")
+                    self.tell_once(format!("passed over: {error}"));
                 }
                 Err(error) => return Err(error).context("the spool cannot be read"),
             }
@@ -46,9 +49,16 @@ impl Kept {
         Ok(())
     }
 
+    fn tell_once(&self, damage: String) {
+        if !self.told.borrow().contains(&damage) {
+            eprintln!("{damage}");
+            self.told.borrow_mut().insert(damage);
+        }
+    }
+
     /// A moment in the configuration's time zone, for people.
     pub fn local(&self, at: Timestamp) -> String {
-        local(at, &self.plan.timezone)
+        local(at, &self.at.timezone)
     }
 }
 

@@ -3,25 +3,34 @@
 //! Exit codes: 0 good, 1 failed, 2 used wrongly. What people asked for goes to stdout, everything else to
 //! stderr; with `--format json` stdout holds JSON, an object a line.
 
+/// A line to stdout; see [`told`].
+macro_rules! say {
+    ($($text:tt)*) => { $crate::command::told::line(format_args!($($text)*)) };
+}
+
 mod check;
 mod dead;
 mod demo;
+mod explain;
 mod init;
 mod kept;
+mod lanes;
 mod logging;
 mod quarantine;
 mod reload;
 mod running;
 mod send;
 mod serve;
+mod sink;
+mod told;
 mod trace;
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use cdr_core::Sinks;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Finding, LogLevel, Plan, Source};
+use crate::config::{self, Admin, Finding, LogLevel, Plan, Source, Whereabouts};
 
 /// Receives Tencent Cloud Contact Center's call records, keeps each before it answers, and delivers it to
 /// archive, CRM and mailbox.
@@ -84,7 +93,11 @@ enum Command {
     /// Pushes files or made-up calls to a URL as TCCC would: query, headers, UUID, up to 3 retries.
     ///
     /// Example: cdr-gateway send call.json --url http://127.0.0.1:8080/
-    Send(send::Send),
+    Send(Box<send::Send>),
+    /// Tells what would become of a push: how it is read, and which routes and sinks take it. Sends nothing.
+    ///
+    /// Example: cdr-gateway explain call.json
+    Explain(explain::Explain),
     /// Tells the life of a session's pushes: when each came, and what became of it at every sink.
     ///
     /// Works with the gateway stopped, too. Example: cdr-gateway trace e97be0ab-1ef6-4ad2-a8c4-2b2bbfb18e55
@@ -99,6 +112,11 @@ enum Command {
     /// Example: cdr-gateway quarantine show 17
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
+    /// How the sinks' lanes are doing, and what becomes of a sink that left the configuration.
+    ///
+    /// Example: cdr-gateway sink list
+    #[command(subcommand)]
+    Sink(sink::Sink),
 }
 
 fn level(text: &str) -> Result<LogLevel, String> {
@@ -120,6 +138,10 @@ type Ended = Result<(), anyhow::Error>;
 #[error("")]
 struct Said;
 
+/// Threads that still wait for a disk or a name server when everything has ended get so long. By then nothing that
+/// matters depends on them, and one that hangs must not hold the process.
+const STRAGGLERS: Duration = Duration::from_secs(1);
+
 /// Reads the command line and does what it says.
 pub fn run(sinks: Sinks) -> ExitCode {
     // clap itself ends the process with 2 when the words are off, with 0 for --help.
@@ -131,11 +153,13 @@ pub fn run(sinks: Sinks) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(dispatch(command.unwrap_or(Command::Run), common, sinks)) {
+    let ended = runtime.block_on(dispatch(command.unwrap_or(Command::Run), common, sinks));
+    runtime.shutdown_timeout(STRAGGLERS);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Said>() => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("cdr-gateway: {error:#}");
+            eprintln!("cdr-gateway: {}", told::chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -146,12 +170,14 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Run => serve::run(common, sinks).await,
         Command::Init(init) => init.run(),
         Command::Check => check::run(&common, &sinks),
-        Command::Reload => reload::run(&common, &sinks).await,
+        Command::Reload => reload::run(&common).await,
         Command::Demo(demo) => demo.run(&common, sinks).await,
         Command::Send(send) => send.run(&common).await,
-        Command::Trace(trace) => trace.run(&common, &sinks),
-        Command::Dead(dead) => dead.run(&common, &sinks).await,
-        Command::Quarantine(quarantine) => quarantine.run(&common, &sinks),
+        Command::Trace(trace) => trace.run(&common),
+        Command::Dead(dead) => dead.run(&common).await,
+        Command::Quarantine(quarantine) => quarantine.run(&common).await,
+        Command::Explain(explain) => explain.run(&common, &sinks),
+        Command::Sink(sink) => sink.run(&common).await,
     }
 }
 
@@ -166,11 +192,26 @@ impl Common {
 
     /// The plan of the configuration; its faults are told to stderr, a line each.
     fn plan(&self, sinks: &Sinks) -> Result<(Plan, Vec<Finding>), anyhow::Error> {
-        config::load(&self.source(), sinks, config::environment()).map_err(|faults| {
-            faults.iter().for_each(|fault| eprintln!("{fault}"));
-            Said.into()
-        })
+        told(config::load(&self.source(), sinks, config::environment()))
     }
+
+    /// Where the configuration keeps its spool; faults are told like those of a plan.
+    fn whereabouts(&self) -> Result<Whereabouts, anyhow::Error> {
+        told(config::whereabouts(&self.source(), config::environment()))
+    }
+
+    /// Where the running gateway is asked; faults are told like those of a plan.
+    fn admin(&self) -> Result<Admin, anyhow::Error> {
+        told(config::admin(&self.source(), config::environment()))
+    }
+}
+
+/// Tells faults to stderr, a line each.
+fn told<T>(read: Result<T, Vec<Finding>>) -> Result<T, anyhow::Error> {
+    read.map_err(|faults| {
+        faults.iter().for_each(|fault| eprintln!("{fault}"));
+        Said.into()
+    })
 }
 
 /// Whether colours and bars make sense on stderr.

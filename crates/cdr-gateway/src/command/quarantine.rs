@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, io::Write as _};
 
 use anyhow::{Context as _, bail};
-use cdr_core::Sinks;
 use cdr_spool::{Logged, Position, StoredQuarantine};
 use clap::Subcommand;
+use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use super::{
     Common, Ended,
     kept::{Kept, moment},
+    running,
 };
 
 /// Authentic requests that were no pushes.
@@ -30,14 +31,23 @@ pub enum Quarantine {
         #[arg(long)]
         raw: bool,
     },
+    /// Takes requests out of quarantine for good; the gateway must run.
+    ///
+    /// Example: cdr-gateway quarantine discard 17 18
+    Discard {
+        /// The numbers from the list.
+        #[arg(required = true)]
+        numbers: Vec<u64>,
+    },
 }
 
 impl Quarantine {
-    /// Lists or shows.
-    pub fn run(&self, common: &Common, sinks: &Sinks) -> Ended {
-        let kept = Kept::find(common, sinks)?;
+    /// Lists, shows or discards.
+    pub async fn run(&self, common: &Common) -> Ended {
+        let kept = Kept::find(common)?;
         let held = held(&kept)?;
         match self {
+            Self::Discard { numbers } => discard(common, numbers).await,
             Self::List => list(&kept, held.values(), common.wants_json()),
             Self::Show { number, raw } => {
                 let entry = held.get(&Position(*number)).with_context(|| {
@@ -47,6 +57,17 @@ impl Quarantine {
             }
         }
     }
+}
+
+async fn discard(common: &Common, numbers: &[u64]) -> Ended {
+    let body = json!({ "positions": numbers });
+    let (status, answer) =
+        running::ask(&common.admin()?, Method::POST, "/api/v1/quarantine/discard", Some(body)).await?;
+    if status != StatusCode::OK {
+        return Err(running::message(status, &answer));
+    }
+    say!("{} discarded", answer["positions"].as_array().map_or(0, Vec::len));
+    Ok(())
 }
 
 fn held(kept: &Kept) -> anyhow::Result<BTreeMap<Position, StoredQuarantine>> {
@@ -68,8 +89,8 @@ fn list<'a>(
     for entry in held {
         let (number, bytes) = (entry.position, entry.body.len());
         match wants_json {
-            true => println!("{}", as_json(entry)),
-            false => println!(
+            true => say!("{}", as_json(entry)),
+            false => say!(
                 "{number:>8}  {}  {bytes:>7} bytes  {}",
                 kept.local(moment(entry.received_at_ms)),
                 entry.reason

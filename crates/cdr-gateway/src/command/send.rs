@@ -83,7 +83,7 @@ impl Send {
                 bar.inc(1);
                 if every || (!self.quiet && !sent.is_taken()) {
                     let line = line(names.get(&outgoing.uuid).map(String::as_str), outgoing, sent, json);
-                    bar.suspend(|| println!("{line}"));
+                    bar.suspend(|| say!("{line}"));
                 }
             }
         };

@@ -14,12 +14,14 @@
 //!
 //! # Reading order
 //! [`sections`] and [`sinks`] say what there is to set; [`plan`] puts it together; [`checks`] compares; [`layers`]
-//! merges what was written; [`places`] and [`finding`] tell where a fault stands.
+//! merges what was written; [`places`] and [`finding`] tell where a fault stands. Commands that only look at what a
+//! gateway keeps read less: [`look`].
 
 mod checks;
 mod faults;
 mod finding;
 mod layers;
+mod look;
 mod places;
 mod plan;
 mod secrets;
@@ -32,13 +34,14 @@ use std::{
 };
 
 use cdr_core::{
-    Sinks,
+    SettingFault, Sinks,
     setting::{self, Surroundings},
 };
 
 use self::layers::Layers;
 pub use self::{
     finding::{Finding, Standing},
+    look::{Whereabouts, admin, whereabouts},
     places::Place,
     plan::Plan,
     sections::{Admin, Alerts, Log, LogFormat, LogLevel},
@@ -117,6 +120,18 @@ pub fn load(
     kinds: &Sinks,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Plan, Vec<Finding>), Vec<Finding>> {
+    read(source, environment, |layers| plan::plan(layers, kinds, source.base()))
+}
+
+/// A value, and what is to say about the settings that it was made of.
+type Made<T, Told> = Result<(T, Vec<Told>), Vec<Told>>;
+
+/// Reads the layers and makes something of them in the world of their source; faults and warnings get their places.
+fn read<T>(
+    source: &Source,
+    environment: impl IntoIterator<Item = (String, String)>,
+    make: impl FnOnce(&Layers) -> Made<T, SettingFault>,
+) -> Made<T, Finding> {
     let text = source.text().map_err(|fault| vec![fault])?;
     let layers = Layers::read(&source.name(), &text, environment)?;
     let told = |faults: Vec<_>| {
@@ -127,8 +142,8 @@ pub fn load(
     };
     let timezone = plan::inherited_timezone(&layers);
     let surroundings = Surroundings { base: source.base().to_owned(), timezone, secret: secrets::fetch };
-    match setting::with_surroundings(surroundings, || plan::plan(&layers, kinds, source.base())) {
-        Ok((plan, warnings)) => Ok((plan, told(warnings))),
+    match setting::with_surroundings(surroundings, || make(&layers)) {
+        Ok((made, warnings)) => Ok((made, told(warnings))),
         Err(faults) => Err(told(faults)),
     }
 }

@@ -131,7 +131,7 @@ pub(super) fn inherited_timezone(layers: &Layers) -> String {
     named.unwrap_or_else(|| TIMEZONE.to_owned())
 }
 
-fn timezone(layers: &Layers) -> Result<TimeZone, SettingFault> {
+pub(super) fn timezone(layers: &Layers) -> Result<TimeZone, SettingFault> {
     let name = match layers.get(&path(["timezone"])) {
         None => TIMEZONE,
         Some(Value::String(name)) => name,
@@ -162,7 +162,11 @@ fn ingress(settings: Value) -> Result<IngressSettings, Vec<SettingFault>> {
     if faults.is_empty() { Ok(settings) } else { Err(faults) }
 }
 
-fn spool(settings: SpoolSettings, ingress: Option<&IngressSettings>, base: &Path) -> cdr_spool::Settings {
+pub(super) fn spool(
+    settings: SpoolSettings,
+    ingress: Option<&IngressSettings>,
+    base: &Path,
+) -> cdr_spool::Settings {
     let path = settings.path.map_or_else(|| base.join("data/spool"), |path| path.0);
     let limits = ingress.map(|ingress| ingress.limits.clone()).unwrap_or_default();
     cdr_spool::Settings {
@@ -244,7 +248,7 @@ fn alerts(settings: Value, sinks: &[String]) -> Result<Alerts, Vec<SettingFault>
     if faults.0.is_empty() { Ok(alerts) } else { Err(faults.0) }
 }
 
-fn admin(settings: Value) -> Result<Admin, Vec<SettingFault>> {
+pub(super) fn admin(settings: Value) -> Result<Admin, Vec<SettingFault>> {
     let admin: Admin = setting::read(settings)?;
     if admin.token.is_none() && !admin.listen.ip().to_canonical().is_loopback() {
         let why = "everybody who reaches it could read pushes: set admin.token, or listen on 127.0.0.1";

@@ -69,13 +69,16 @@ async fn a_body_that_is_no_push_goes_to_quarantine_and_the_answer_says_where_its
 }
 
 #[tokio::test]
-async fn a_full_quarantine_is_said_and_a_failing_one_is_a_503() {
+async fn a_full_quarantine_is_said_and_a_full_or_failing_spool_is_a_503() {
     let house = House::open(json!({})).await;
-    *house.store.refuse_quarantine.lock().unwrap() = Some(NotStored::Full);
+    *house.store.refuse_quarantine.lock().unwrap() = Some(NotStored::QuarantineFull);
     send(house.door.address(), push("/?action=cdr", &[], "[]")).await.is(400, "not kept");
+    *house.store.refuse_quarantine.lock().unwrap() = Some(NotStored::Full);
+    send(house.door.address(), push("/?action=cdr", &[], "[]")).await.is(503, "push it again later");
     *house.store.refuse_quarantine.lock().unwrap() = Some(NotStored::Failing("EIO".into()));
     send(house.door.address(), push("/?action=cdr", &[], "[]")).await.is(503, "push it again later");
-    assert_eq!((house.count(Verdict::QuarantineFull), house.count(Verdict::SpoolFailing)), (1, 1));
+    let verdicts = [Verdict::QuarantineFull, Verdict::SpoolFull, Verdict::SpoolFailing];
+    assert_eq!(verdicts.map(|verdict| house.count(verdict)), [1, 1, 1]);
 }
 
 #[tokio::test]
@@ -202,7 +205,7 @@ async fn what_does_not_fit_into_the_shared_room_is_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn above_the_limit_of_connections_the_answer_is_503_at_once() {
+async fn above_the_limit_of_connections_the_answer_is_429_at_once() {
     let house = House::open(json!({ "limits": { "connections": 2 } })).await;
     let mut inside = Client::connect(house.door.address()).await;
     inside.write(cdr()).await;
@@ -214,7 +217,7 @@ async fn above_the_limit_of_connections_the_answer_is_503_at_once() {
     let mut outside = Client::connect(house.door.address()).await;
     outside.write(cdr()).await;
     let answer = outside.answer().await;
-    answer.is(503, "too many connections");
+    answer.is(429, "too many connections");
     assert!(answer.closes() && answer.headers.contains_key("retry-after"));
     drop(outside);
     assert_eq!(house.count(Verdict::Connections), 1);

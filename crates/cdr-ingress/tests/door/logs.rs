@@ -61,6 +61,15 @@ async fn a_stored_push_is_one_line_without_numbers_and_names() {
 }
 
 #[tokio::test]
+async fn a_session_id_of_any_length_makes_a_short_line() {
+    let (log, _guard) = Log::keep();
+    let house = House::open(json!({})).await;
+    let body = json!({ "SessionId": "会".repeat(100_000) }).to_string();
+    send(house.door.address(), push("/?action=cdr", &[], &body)).await.is_ok();
+    assert!(log.text().contains("stored") && log.text().len() < 1024, "{} bytes", log.text().len());
+}
+
+#[tokio::test]
 async fn neither_bodies_nor_passwords_nor_the_path_reach_the_log() {
     let (log, _guard) = Log::keep();
     let verify = json!([{ "basic": { "username": "tccc", "password": "hunter2" } }]);

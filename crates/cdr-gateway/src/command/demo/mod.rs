@@ -55,7 +55,7 @@ impl Demo {
         let sent = scenes::play(&stage, &self).await?;
         let verdict = verdict::count(&stage, &sent);
         stage.clear().await;
-        println!("{verdict}");
+        say!("{verdict}");
         if verdict.is_good() { Ok(()) } else { Err(Said.into()) }
     }
 }

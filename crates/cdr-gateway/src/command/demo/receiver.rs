@@ -21,13 +21,13 @@ impl CrmReceiver {
     pub async fn run(self) -> Ended {
         let crm =
             Crm::start(self.listen).await.with_context(|| format!("cannot listen at {}", self.listen))?;
-        println!("a CRM listens at {}; every body is answered with 200 and told here", crm.url());
+        say!("a CRM listens at {}; every body is answered with 200 and told here", crm.url());
         let mut told = 0;
         loop {
             let received = crm.received();
             for one in &received[told..] {
                 let repeat = if one.repeat { "  repeat" } else { "" };
-                println!("{}  {:>6} bytes  {}{repeat}", sha256(&one.sha256), one.body.len(), one.uri);
+                say!("{}  {:>6} bytes  {}{repeat}", sha256(&one.sha256), one.body.len(), one.uri);
             }
             told = received.len();
             tokio::select! {
@@ -35,7 +35,7 @@ impl CrmReceiver {
                 _ = tokio::signal::ctrl_c() => break,
             }
         }
-        println!("{told} requests, {} of them repeats", crm.repeats());
+        say!("{told} requests, {} of them repeats", crm.repeats());
         Ok(())
     }
 }

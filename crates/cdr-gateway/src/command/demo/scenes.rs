@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -176,9 +175,7 @@ struct Story {
 
 impl Story {
     fn tell(&self, text: &str) {
-        println!("{:6.1} s  {text}", self.began.elapsed().as_secs_f64());
-        // A pipe on the other side shall see it happen, too.
-        let _ = std::io::stdout().flush();
+        say!("{:6.1} s  {text}", self.began.elapsed().as_secs_f64());
     }
 
     async fn progress(&self, stage: &Stage, taken: u64) {

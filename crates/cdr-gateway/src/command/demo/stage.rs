@@ -53,9 +53,9 @@ impl Stage {
         // The gateway's own lines would drown the story; what goes wrong is still told.
         logging::start_quietly(level.unwrap_or(LogLevel::Error));
         let gateway = start_gateway(path, sinks).await?;
-        println!("receivers  S3 {}   SMTP {}   CRM {}", s3.endpoint(), mailbox_address(&mailbox), crm.url());
-        println!("gateway    http://{}/   admin http://{}/", gateway.address(), gateway.admin_address());
-        println!("routes     every push → S3;  error, noSeatOnline → mail;  answered → CRM\n");
+        say!("receivers  S3 {}   SMTP {}   CRM {}", s3.endpoint(), mailbox_address(&mailbox), crm.url());
+        say!("gateway    http://{}/   admin http://{}/", gateway.address(), gateway.admin_address());
+        say!("routes     every push → S3;  error, noSeatOnline → mail;  answered → CRM\n");
         Ok(Self { s3, mailbox, crm: Mutex::new(crm), gateway, _folder: folder })
     }
 

@@ -1,0 +1,111 @@
+//! `cdr-gateway explain`: what would become of a push?
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use cdr_core::{Action, Facts, Incoming, Origin, Position, Push, Sinks, SpoolId};
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{Common, Ended};
+
+/// What would become of a push: how it is read, which routes take it, and what each sink would do.
+#[derive(Args)]
+pub struct Explain {
+    /// The body of a push.
+    file: PathBuf,
+    /// As it would be pushed.
+    #[arg(long, default_value = "cdr")]
+    action: Action,
+}
+
+impl Explain {
+    /// Reads the file as the door would and asks the routes; nothing is sent or stored. Fails when it is no push.
+    pub fn run(self, common: &Common, sinks: &Sinks) -> Ended {
+        let (plan, _) = common.plan(sinks)?;
+        let body =
+            std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
+        let body = Bytes::from(body);
+        let facts = Facts {
+            action: self.action,
+            version: Some("1".to_owned()),
+            uuid: None,
+            received_at: Timestamp::now(),
+            sender: None,
+            origin: Origin::Push,
+            sha256: Sha256::digest(&body).into(),
+        };
+        let read =
+            Incoming::read(facts, body).context("this would be answered with 400 and kept in quarantine")?;
+        let push = Push::stored(SpoolId([0; 8]), Position(0), read);
+        let decision = plan.routes.consider(&push);
+        let to = |name: &str| decision.destinations().iter().find(|to| to.sink.as_str() == name);
+        if common.wants_json() {
+            let routed: serde_json::Map<_, _> = (decision.destinations().iter())
+                .map(|to| (to.sink.to_string(), json!(to.routes.to_vec())))
+                .collect();
+            let failed: Vec<_> = decision
+                .failures()
+                .iter()
+                .map(|f| json!({ "route": f.route, "why": f.error.to_string() }))
+                .collect();
+            say!(
+                "{}",
+                json!({ "action": push.action().as_str(), "session_id": push.session_id(), "sinks": routed, "failed": failed })
+            );
+            return Ok(());
+        }
+        describe(&push);
+        for sink in &plan.sinks {
+            let name = sink.lane.name.as_str();
+            match to(name) {
+                Some(to) => say!("{name}: by {}; it {}", quoted(&to.routes), sink.lane.sink.describe()),
+                None => say!("{name}: no"),
+            }
+        }
+        for failure in decision.failures() {
+            say!("the route \"{}\" could not decide, so it does not match: {}", failure.route, failure.error);
+        }
+        if decision.unrouted() {
+            say!("no route takes it: it would be kept, and counted as unrouted");
+        }
+        Ok(())
+    }
+}
+
+/// How the body is read, as far as routes mostly ask.
+fn describe(push: &Push) {
+    let Some(cdr) = push.cdr() else {
+        return say!(
+            "{}: an action whose fields are not published; routes can tell it by action and cdr.…",
+            push.action()
+        );
+    };
+    let status = cdr.end_status.as_ref().map_or("none", |status| status.as_str());
+    let seconds =
+        |seconds: Option<i64>| seconds.map_or_else(|| "null".to_owned(), |seconds| seconds.to_string());
+    say!(
+        "{} {}: EndStatusString {status}, result {}",
+        push.action(),
+        push.session_id().unwrap_or("without a session"),
+        cdr.result()
+    );
+    say!(
+        "wait {}, ring {}, talk {}, transfers {}",
+        seconds(cdr.wait()),
+        seconds(cdr.ring()),
+        seconds(cdr.talk()),
+        cdr.transfers()
+    );
+    let odd: Vec<_> = cdr.odd_fields().collect();
+    if !odd.is_empty() {
+        say!("of a wrong type, so read as missing: {}", odd.join(", "));
+    }
+}
+
+fn quoted(routes: &[String]) -> String {
+    routes.iter().map(|route| format!("\"{route}\"")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,66 @@
+//! The parts of a configuration that commands beside the gateway need: where things lie, and whom to ask.
+//!
+//! Only these parts are read. So a command that looks works in a shell without the gateway's secrets, and beside
+//! a file that somebody has just broken in another place; and nothing can be started with what it gets.
+
+use std::{path::PathBuf, time::Duration};
+
+use cdr_core::setting;
+use jiff::tz::TimeZone;
+
+use super::{
+    Finding, Source,
+    faults::{Faults, path},
+    plan, read,
+    sections::Admin,
+};
+
+/// What is to know of a spool without opening it.
+#[derive(Clone, Debug)]
+pub struct Whereabouts {
+    /// The folder of the spool.
+    pub spool: PathBuf,
+    /// For how long it keeps what is delivered, at least.
+    pub keep: Duration,
+    /// In which times are told to people.
+    pub timezone: TimeZone,
+    /// The names of the sinks.
+    pub sinks: Vec<String>,
+}
+
+/// Where the configuration keeps its spool. No secret is fetched.
+///
+/// # Errors
+/// The faults of `timezone` and `spool`, and of a file that cannot be read as a whole.
+pub fn whereabouts(
+    source: &Source,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Whereabouts, Vec<Finding>> {
+    let looked = read(source, environment, |layers| {
+        let mut faults = Faults::default();
+        let timezone = faults.take(plan::timezone(layers));
+        let spool = faults.take(layers.part(&path(["spool"]), setting::read));
+        match (timezone, spool.map(|spool| plan::spool(spool, None, source.base()))) {
+            (Some(timezone), Some(cdr_spool::Settings { path: spool, keep, .. })) => {
+                let sinks = layers.names(&path(["sinks"]));
+                Ok((Whereabouts { spool, keep, timezone, sinks }, Vec::new()))
+            }
+            _ => Err(faults.0),
+        }
+    });
+    looked.map(|(whereabouts, _)| whereabouts)
+}
+
+/// Where the running gateway listens for operators. Of all secrets only `admin.token` is fetched.
+///
+/// # Errors
+/// The faults of `admin`, and of a file that cannot be read as a whole.
+pub fn admin(
+    source: &Source,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Admin, Vec<Finding>> {
+    let looked = read(source, environment, |layers| {
+        layers.part(&path(["admin"]), plan::admin).map(|admin| (admin, Vec::new()))
+    });
+    looked.map(|(admin, _)| admin)
+}
