@@ -16,7 +16,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 fn sink(path: &Path) -> Arc<dyn AnySink> {
-    build::<FileSettings>(json!({ "path": path, "layout": "raw" })).unwrap_or_else(|faults| panic!("{faults:?}"))
+    build::<FileSettings>(json!({ "path": path, "layout": "raw" }))
+        .unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
 fn archive() -> (TempDir, PathBuf, Arc<dyn AnySink>) {
@@ -223,7 +224,11 @@ fn every_fault_of_the_settings_is_told() {
     );
     assert_eq!(
         faults(json!({ "path": "archive", "batch": { "pushes": 0, "size": "9MiB", "age": "2h" } })),
-        ["batch.pushes: must be 1 to 4000", "batch.size: must be 1B to 8.0 MiB", "batch.age: must be at most 1h"]
+        [
+            "batch.pushes: must be 1 to 4000",
+            "batch.size: must be 1B to 8.0 MiB",
+            "batch.age: must be at most 1h"
+        ]
     );
     assert_eq!(
         faults(json!({ "path": "archive", "layout": "raw", "batch": { "pushes": 9 } })),

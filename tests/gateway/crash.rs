@@ -58,7 +58,8 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     let mut copies: HashMap<[u8; 32], usize> = HashMap::new();
     archived.iter().for_each(|body| *copies.entry(sha256(body)).or_default() += 1);
     let at_crm = crm.digests();
-    let lost = acknowledged.iter().filter(|sha| !copies.contains_key(*sha) || !at_crm.contains_key(*sha)).count();
+    let lost =
+        acknowledged.iter().filter(|sha| !copies.contains_key(*sha) || !at_crm.contains_key(*sha)).count();
     let twice = copies.values().filter(|&&count| count > 1).count();
     println!(
         "{} acknowledged, {lost} lost, {twice} archived twice, {} repeats at the CRM",
@@ -93,7 +94,12 @@ fn files_of_many_pushes_hold_each_once_after_kill_9_under_load() {
         assert!(bodies.insert(sha), "the body of {position} is there twice");
     }
     let lost = acknowledged.difference(&bodies).count();
-    println!("{} acknowledged, {lost} lost, {} lines in {} files", acknowledged.len(), bodies.len(), archived.len());
+    println!(
+        "{} acknowledged, {lost} lost, {} lines in {} files",
+        acknowledged.len(),
+        bodies.len(),
+        archived.len()
+    );
     assert_eq!(lost, 0);
     assert!(archived.len() < bodies.len() / 2, "they do share files");
     assert_eq!(files(&folder.path().join("data/archive"), ".json"), [b""; 0]);

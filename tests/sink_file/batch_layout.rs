@@ -88,7 +88,8 @@ async fn every_byte_of_every_sample_comes_back() {
 async fn a_repeat_makes_the_same_bytes_from_what_the_spool_gives_back() {
     let (_folder, path, sink) = archive();
     let body = r#"{"SessionId":"s"}"#;
-    let arrived = |at: &str| cdr_core::Facts { received_at: at.parse().unwrap(), ..facts("cdr", body.as_bytes()) };
+    let arrived =
+        |at: &str| cdr_core::Facts { received_at: at.parse().unwrap(), ..facts("cdr", body.as_bytes()) };
     // The door's clock is finer than the spool, which keeps milliseconds.
     let live = batch([push_at(5, arrived("2026-03-31T23:30:00.123987654Z"), body)]);
     let stored = batch([push_at(5, arrived("2026-03-31T23:30:00.123Z"), body)]);
@@ -147,7 +148,10 @@ async fn actions_and_days_have_files_of_their_own_and_other_pushes_other_names()
     // The same first and last.
     assert_ne!(key([1, 2, 4]), key([1, 3, 4]));
     // What was gathered before a reload, and cannot share a file.
-    assert_eq!(sink.seal(&batch([of("cdr", "2026-03-31T00:00:00Z"), of("record", "2026-03-31T00:00:00Z")])), None);
+    assert_eq!(
+        sink.seal(&batch([of("cdr", "2026-03-31T00:00:00Z"), of("record", "2026-03-31T00:00:00Z")])),
+        None
+    );
 }
 
 #[tokio::test]

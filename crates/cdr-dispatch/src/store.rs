@@ -167,7 +167,12 @@ impl Store {
     ///
     /// # Errors
     /// It is not sealed: something of it is closed, or the disk fails.
-    pub async fn seal(&self, lane: &SinkName, positions: &[Position], seal: &Seal) -> Result<(), ControlError> {
+    pub async fn seal(
+        &self,
+        lane: &SinkName,
+        positions: &[Position],
+        seal: &Seal,
+    ) -> Result<(), ControlError> {
         self.spool.seal(lane.as_str(), stored::to_spool_seal(positions, seal)).await
     }
 

@@ -114,7 +114,10 @@ impl SinkConfig for FileSettings {
             (Layout::Batch, batch) => Some(batch.unwrap_or_default().check()?),
             (Layout::Raw, None) => None,
             (Layout::Raw, Some(_)) => {
-                return Err(BuildError::at("batch", "belongs to `layout: batch`; with `layout: raw` each push has a file of its own"));
+                return Err(BuildError::at(
+                    "batch",
+                    "belongs to `layout: batch`; with `layout: raw` each push has a file of its own",
+                ));
             }
         };
         Ok(FileSink::new(self.path.0, name, batching))

@@ -69,7 +69,9 @@ impl Sink for FileSink {
         let path = self.path.display();
         match self.batching {
             Some(Batching { pushes, wait, .. }) => {
-                format!("writes files of up to {pushes} pushes, a line each, below {path}, {wait:?} after the first of them at the latest")
+                format!(
+                    "writes files of up to {pushes} pushes, a line each, below {path}, {wait:?} after the first of them at the latest"
+                )
             }
             None => format!("writes each push to a file of its own below {path}"),
         }

@@ -223,7 +223,15 @@ impl LogReader {
             return Err(ReadError::NoSpool(format!("there is no spool at {shown}")));
         };
         let identity = header.identity;
-        Ok(LogReader { identity, path: shown, directory, ahead, current: None, ready: VecDeque::new(), sealed: SealedKeys::default() })
+        Ok(LogReader {
+            identity,
+            path: shown,
+            directory,
+            ahead,
+            current: None,
+            ready: VecDeque::new(),
+            sealed: SealedKeys::default(),
+        })
     }
 
     /// Whose spool it is.
@@ -324,13 +332,7 @@ fn logged(entry: Entry, sealed: &mut SealedKeys, mut tell: impl FnMut(Logged)) {
     }
 }
 
-fn logged_run(
-    number: u32,
-    lane: &str,
-    run: &Run,
-    sealed: &mut SealedKeys,
-    tell: &mut impl FnMut(Logged),
-) {
+fn logged_run(number: u32, lane: &str, run: &Run, sealed: &mut SealedKeys, tell: &mut impl FnMut(Logged)) {
     for position in run.positions() {
         let lane = lane.to_owned();
         let outcome = match sealed.whole(number, position, run.item.clone()) {

@@ -270,10 +270,8 @@ impl<T: Send + 'static> Spool<T> {
     pub async fn seal(&self, lane: &str, mut seal: Seal) -> Result<(), ControlError> {
         seal.positions.sort_unstable();
         seal.positions.dedup();
-        let sizes = [
-            ("the key", seal.key.len(), LONGEST_NAME),
-            ("the facts", seal.facts.len(), LONGEST_FACTS),
-        ];
+        let sizes =
+            [("the key", seal.key.len(), LONGEST_NAME), ("the facts", seal.facts.len(), LONGEST_FACTS)];
         if let Some((what, size, limit)) = sizes.into_iter().find(|(_, size, limit)| size > limit) {
             return Err(ControlError::TooLarge { what, size, limit });
         }

@@ -39,16 +39,16 @@ use tokio::{
 };
 use tracing::error;
 
-pub use self::{
-    sealed::SealedBatch,
-    status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow},
-};
 use self::{
     attempt::{Attempted, attempt},
     gather::Gather,
     ledger::Ledger,
     pace::Pace,
     sealed::Sealed,
+};
+pub use self::{
+    sealed::SealedBatch,
+    status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow},
 };
 use crate::{event::Event, retry::RetryPolicy, store::Store};
 
@@ -233,7 +233,8 @@ impl Lane {
 
     fn start(&mut self, partition: Option<Partition>, batch: Batch) {
         self.status.count_attempt();
-        let (sink, store, lane) = (Arc::clone(&self.plan.sink), Arc::clone(&self.store), self.plan.name.clone());
+        let (sink, store, lane) =
+            (Arc::clone(&self.plan.sink), Arc::clone(&self.store), self.plan.name.clone());
         self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch));
     }
 

@@ -203,7 +203,13 @@ impl Lane {
     }
 
     /// Closes a sealed batch, or lets it wait, as one; its outcomes are of one kind, and reach the spool together.
-    pub(super) fn settle_sealed(&mut self, batch: SealedBatch, outcomes: Vec<Outcome>, began: Epoch, is_away: bool) {
+    pub(super) fn settle_sealed(
+        &mut self,
+        batch: SealedBatch,
+        outcomes: Vec<Outcome>,
+        began: Epoch,
+        is_away: bool,
+    ) {
         let mut closed = Vec::with_capacity(outcomes.len());
         for (&position, outcome) in batch.positions.iter().zip(outcomes) {
             match outcome {
@@ -216,7 +222,8 @@ impl Lane {
                 }
                 Outcome::Reject(failure) => {
                     self.shown_alive(began, is_away);
-                    let attempts = self.ledger.get(position).map_or(1, |open| open.attempts.saturating_add(1));
+                    let attempts =
+                        self.ledger.get(position).map_or(1, |open| open.attempts.saturating_add(1));
                     closed.push((position, self.tell_dead(position, failure, attempts)));
                 }
                 Outcome::Retry(failure) => return self.retry_sealed(batch, began, failure, is_away),

@@ -92,12 +92,18 @@ impl Sink for Given {
 
     fn seal(&self, batch: &Batch) -> Option<Seal> {
         assert!(
-            self.0.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err(),
+            self.0
+                .panics
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_err(),
             "on purpose"
         );
         let position = |push: &Arc<Push>| push.position();
         let (first, last) = (batch.first().push.position(), batch.pushes().map(position).last()?);
-        Some(Seal { key: format!("{}{first}-{last}", self.0.prefix), facts: serde_json::json!({ "by": self.0.prefix }) })
+        Some(Seal {
+            key: format!("{}{first}-{last}", self.0.prefix),
+            facts: serde_json::json!({ "by": self.0.prefix }),
+        })
     }
 
     async fn deliver(&self, batch: &Batch) -> Report {
@@ -230,7 +236,8 @@ async fn a_report_that_delivers_a_part_of_a_sealed_batch_is_a_retry_of_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejected_sealed_batch_is_dead_as_a_whole_and_can_be_woken() {
     let folder = tempfile::tempdir().unwrap();
-    let sink = Sealing::new("a", |batch| Report::all(batch, &Outcome::Reject(Failure::new("the name is taken"))));
+    let sink =
+        Sealing::new("a", |batch| Report::all(batch, &Outcome::Reject(Failure::new("the name is taken"))));
     let (dispatcher, _events) = open(folder.path(), plan(vec![sealing(&sink)]));
     push_all(&dispatcher, numbered(0..5)).await;
     until("all are dead", || snapshot(&dispatcher, "archive").died == 5).await;
@@ -247,7 +254,9 @@ async fn a_rejected_sealed_batch_is_dead_as_a_whole_and_can_be_woken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sealed_batch_is_given_up_as_a_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let sink = Sealing::new("a", |batch| if session(batch.first()).starts_with("poison") { fails(batch) } else { good(batch) });
+    let sink = Sealing::new("a", |batch| {
+        if session(batch.first()).starts_with("poison") { fails(batch) } else { good(batch) }
+    });
     let mut impatient = sealing(&sink);
     impatient.retry.give_up_after = Some(Duration::from_millis(200));
     let (dispatcher, _events) = open(folder.path(), plan(vec![impatient]));
@@ -280,7 +289,9 @@ async fn a_sink_that_is_away_is_probed_with_what_is_sealed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sealed_batch_that_alone_is_refused_does_not_keep_the_lane_paused() {
     let folder = tempfile::tempdir().unwrap();
-    let sink = Sealing::new("a", |batch| if session(batch.first()).starts_with("poison") { away(batch) } else { good(batch) });
+    let sink = Sealing::new("a", |batch| {
+        if session(batch.first()).starts_with("poison") { away(batch) } else { good(batch) }
+    });
     let (dispatcher, _events) = open(folder.path(), plan(vec![sealing(&sink)]));
     push_all(&dispatcher, (0..5).map(|number| format!("poison/{number}"))).await;
     until("paused", || snapshot(&dispatcher, "archive").now.paused.is_some()).await;

@@ -80,7 +80,8 @@ mod tests {
     fn lane(name: &str, next: u64, open: &[u64]) -> CheckpointLane {
         let open = open.iter().copied().map(Position).collect();
         let number = u32::from(name.as_bytes()[0]);
-        CheckpointLane { number, name: name.to_owned(), next: Position(next), open, dead: Vec::new() }
+        let (dead, seals) = (Vec::new(), Vec::new());
+        CheckpointLane { number, name: name.to_owned(), next: Position(next), open, dead, seals }
     }
 
     fn checkpoint(lanes: Vec<CheckpointLane>) -> Logged {
