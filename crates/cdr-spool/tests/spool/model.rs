@@ -176,7 +176,7 @@ impl Model {
             Action::Seal { lane, rank, count } => self.seal(lane, rank, count),
             Action::CloseSeal { lane, rank, kind } => {
                 let seals = &self.lanes[lane].seals;
-                if let Some(seal) = seals.iter().nth(usize::from(rank) % seals.len().max(1)).cloned() {
+                if let Some(seal) = seals.get(usize::from(rank) % seals.len().max(1)).cloned() {
                     let is_owed = |p: &Position| !self.lanes[lane].may_be_closed(p);
                     self.record_of(lane, seal.positions.into_iter().filter(is_owed).collect(), kind);
                 }
