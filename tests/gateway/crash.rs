@@ -75,7 +75,7 @@ fn files_of_many_pushes_hold_each_once_after_kill_9_under_load() {
     let folder = tempfile::tempdir().unwrap();
     let mut configuration = configuration("http://127.0.0.1:9/");
     configuration["sinks"]["archive"] = serde_json::json!({
-        "file": { "path": "data/archive", "batch": { "pushes": 40, "age": "30ms" } },
+        "file": { "path": "data/archive", "layout": "batch", "batch": { "pushes": 40, "age": "30ms" } },
     });
     configuration["routes"] = serde_json::json!([{ "name": "all", "to": ["archive"] }]);
     std::fs::write(folder.path().join("gateway.yaml"), configuration.to_string()).unwrap();

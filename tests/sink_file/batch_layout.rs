@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 use super::*;
 
 fn sink(path: &Path) -> Arc<dyn AnySink> {
-    build::<FileSettings>(json!({ "path": path })).unwrap_or_else(|faults| panic!("{faults:?}"))
+    build::<FileSettings>(json!({ "path": path, "layout": "batch" }))
+        .unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
 fn archive() -> (TempDir, PathBuf, Arc<dyn AnySink>) {

@@ -57,9 +57,9 @@ pub struct FileSettings {
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// Many in a file, a JSON line each. Cheap: the disk is synced once for all of them.
-    #[default]
     Batch,
     /// A file each, holding the very bytes.
+    #[default]
     Raw,
 }
 
@@ -116,7 +116,7 @@ impl SinkConfig for FileSettings {
             (Layout::Raw, Some(_)) => {
                 return Err(BuildError::at(
                     "batch",
-                    "belongs to `layout: batch`; with `layout: raw` each push has a file of its own",
+                    "belongs to `layout: batch`; with `layout: raw`, the default, each push has a file of its own",
                 ));
             }
         };
