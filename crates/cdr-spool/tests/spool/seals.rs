@@ -235,3 +235,19 @@ fn what_is_open_after_a_crash_has_its_seal_wherever_its_deaths_were_lost() {
     }
     assert!((1..16).contains(&open_again), "{open_again}");
 }
+
+#[test]
+fn a_dead_letter_that_is_woken_is_not_sealed_any_more_and_stays_so() {
+    let world = World::new();
+    let (spool, _) = world.open(&["archive"]);
+    append(&spool, 0..3);
+    wait(spool.seal("archive", seal_of([1, 2]))).unwrap();
+    record(&spool, "archive", vec![(Position(1), dead("no")), (Position(2), dead("no"))]);
+    wait(spool.reopen("archive", &[Position(1), Position(2)])).unwrap();
+    assert!(seals(&spool).is_empty());
+    world.disk.kill();
+    drop(spool);
+    let (spool, _) = world.open(&["archive"]);
+    assert!(seals(&spool).is_empty());
+    assert_eq!(lane(&spool, "archive").open.len(), 2);
+}
