@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use cdr_core::{Batch, Partition, Push, Seal};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -79,12 +79,12 @@ pub(crate) fn lines<'a>(pushes: impl Iterator<Item = &'a Push>) -> Option<Vec<u8
     let mut bytes = Vec::new();
     for push in pushes {
         let facts = push.facts();
-        let received_at = Timestamp::from_millisecond(facts.received_at.as_millisecond()).ok()?;
         let line = Line {
             position: push.position().0,
             uuid: facts.uuid.as_deref(),
             action: push.action().as_str(),
-            received_at: format!("{received_at:.3}"),
+            // Cut, not rounded, as the spool cuts it.
+            received_at: format!("{:.3}", facts.received_at),
             sha256: push.sha256_hex(),
             body: std::str::from_utf8(push.body()).ok()?,
         };

@@ -329,7 +329,7 @@ impl Recovered {
                     }
                 }
                 if let Some(lane) = self.state.lanes.get_mut(&name) {
-                    lane.close_seals();
+                    lane.close_replayed_seals();
                 }
             }
             Entry::Seal { lane, seal, .. } => {

@@ -99,10 +99,18 @@ impl Lane {
 
     /// Forgets seals of which nothing is open. One whose dead letters are not committed stays: see [`known_as`](Self::known_as).
     pub(crate) fn close_seals(&mut self) {
+        self.close_seals_unless(|reason| matches!(reason, Reason::InMemory(_)));
+    }
+
+    /// The same while the log is replayed: what was read from it is committed.
+    pub(crate) fn close_replayed_seals(&mut self) {
+        self.close_seals_unless(|_| false);
+    }
+
+    fn close_seals_unless(&mut self, is_pending: impl Fn(&Reason) -> bool) {
         let Lane { state: LaneState { next, open, seals }, dead, .. } = self;
-        let is_owed = |p: &Position| {
-            p >= next || open.contains_key(p) || matches!(dead.get(p), Some(Reason::InMemory(_)))
-        };
+        let is_owed =
+            |p: &Position| p >= next || open.contains_key(p) || dead.get(p).is_some_and(&is_pending);
         seals.retain(|seal| seal.positions.iter().any(is_owed));
     }
 }

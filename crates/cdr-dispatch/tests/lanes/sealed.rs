@@ -322,8 +322,7 @@ async fn batches_do_not_wait_for_company_that_the_lane_has_no_room_for() {
     let (dispatcher, _events) = open(folder.path(), plan(vec![sealing(&sink)]));
     push_all(&dispatcher, (0..4200).map(|number| format!("{}/{number}", number % 3))).await;
     until("they go", || snapshot(&dispatcher, "archive").delivered >= 104).await;
-    // One look: more of them may go out at any moment.
+    dispatcher.stop(Duration::from_secs(5)).await;
     let objects = sink.objects();
     each_once(&objects, objects.values().map(Vec::len).sum());
-    dispatcher.stop(Duration::from_secs(5)).await;
 }

@@ -202,3 +202,52 @@ fn the_log_tells_seals_and_the_receipts_that_follow_from_them() {
         .collect();
     assert_eq!(receipts, [Some("-1-2".into()), Some("-1-2".into()), None]);
 }
+
+/// The segment with the deaths fails; the next one begins with a checkpoint, and the deaths come behind it.
+#[test]
+fn what_is_open_after_a_crash_has_its_seal_wherever_its_deaths_were_lost() {
+    let mut open_again = 0;
+    for changes in 0..16 {
+        let world = World::new();
+        let (spool, _) = world.open(&["archive"]);
+        append(&spool, 0..3);
+        wait(spool.seal("archive", seal_of([1, 2]))).unwrap();
+        world.disk.fail_syncs(1);
+        drop(spool.record("archive", vec![(Position(1), dead("no")), (Position(2), dead("no"))]));
+        poke(&spool);
+        world.disk.cut_power_after(changes);
+        world.clock.pass(Duration::from_secs(40));
+        poke(&spool);
+        world.disk.crash(&mut Chance::new(changes as u64));
+        drop(spool);
+
+        let (spool, _) = world.open(&["archive"]);
+        let state = lane(&spool, "archive");
+        let is_owed = |p: &Position| *p >= state.next || state.open.contains_key(p);
+        match [Position(1), Position(2)].iter().filter(|p| is_owed(p)).count() {
+            0 => assert!(state.seals.is_empty(), "after {changes} changes"),
+            2 => {
+                open_again += 1;
+                assert_eq!(state.seals, [seal_of([1, 2])], "after {changes} changes");
+            }
+            _ => panic!("one of two is open after {changes} changes"),
+        }
+    }
+    assert!((1..16).contains(&open_again), "{open_again}");
+}
+
+#[test]
+fn a_dead_letter_that_is_woken_is_not_sealed_any_more_and_stays_so() {
+    let world = World::new();
+    let (spool, _) = world.open(&["archive"]);
+    append(&spool, 0..3);
+    wait(spool.seal("archive", seal_of([1, 2]))).unwrap();
+    record(&spool, "archive", vec![(Position(1), dead("no")), (Position(2), dead("no"))]);
+    wait(spool.reopen("archive", &[Position(1), Position(2)])).unwrap();
+    assert!(seals(&spool).is_empty());
+    world.disk.kill();
+    drop(spool);
+    let (spool, _) = world.open(&["archive"]);
+    assert!(seals(&spool).is_empty());
+    assert_eq!(lane(&spool, "archive").open.len(), 2);
+}
