@@ -223,7 +223,9 @@ fn every_fault_of_the_settings_is_told() {
         [r#"layout: unknown value "parquet"; there are: batch, raw"#]
     );
     assert_eq!(
-        faults(json!({ "path": "archive", "batch": { "pushes": 0, "size": "9MiB", "age": "2h" } })),
+        faults(
+            json!({ "path": "archive", "layout": "batch", "batch": { "pushes": 0, "size": "9MiB", "age": "2h" } })
+        ),
         [
             "batch.pushes: must be 1 to 4000",
             "batch.size: must be 1B to 8.0 MiB",
