@@ -53,9 +53,13 @@ impl Sink {
         Self { name: name.to_owned(), settings: json!({ "http": { "url": url } }) }
     }
 
-    /// The file archive, in its default layout.
+    /// The file archive, many pushes in a file; a file is written after a second, so that the end of a run is not
+    /// mostly waiting.
     pub fn archive() -> Self {
-        Self { name: "archive".to_owned(), settings: json!({ "file": { "path": "archive" } }) }
+        Self {
+            name: "archive".to_owned(),
+            settings: json!({ "file": { "path": "archive", "layout": "batch", "batch": { "age": "1s" } } }),
+        }
     }
 }
 
