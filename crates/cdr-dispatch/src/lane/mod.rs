@@ -26,7 +26,7 @@ mod status;
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use cdr_core::{Batch, Delivery, Partition, Position, SinkName, registry::AnySink};
-use cdr_spool::LaneState;
+use cdr_spool::{LaneState, Outcome as Recorded};
 use futures_util::{
     FutureExt,
     stream::{FuturesUnordered, StreamExt},
@@ -95,6 +95,8 @@ pub struct Lane {
     pace: Pace,
     sealed: Sealed,
     attempts: JoinSet<Attempted>,
+    /// Final outcomes of this turn of the loop; the spool gets them in one go.
+    finals: Vec<(Position, Recorded)>,
     recordings: FuturesUnordered<Recording>,
     /// The spool could not be read; not before this again.
     read_again_at: Option<Instant>,
@@ -159,6 +161,7 @@ impl Lane {
             pace: Pace::new(plan.retry, plan.concurrency),
             sealed: Sealed::default(),
             attempts: JoinSet::new(),
+            finals: Vec::new(),
             recordings: FuturesUnordered::new(),
             read_again_at: None,
             passed: 0,
@@ -189,12 +192,22 @@ impl Lane {
             self.try_sealed().await;
             let is_more = self.read_ahead().await;
             self.start_attempts();
+            self.hand_over();
             self.learn_age().await;
             self.tell();
             let wake = if is_more { Instant::now() } else { self.next_wake() };
             tokio::select! {
-                Some(attempted) = self.attempts.join_next() => self.after(attempted),
-                Some(closed) = self.recordings.next() => self.ledger.close(&closed),
+                Some(attempted) = self.attempts.join_next() => {
+                    self.after(attempted);
+                    // What else is over settles in the same turn: one look ahead, one record for all of it.
+                    while let Some(attempted) = self.attempts.try_join_next() {
+                        self.after(attempted);
+                    }
+                }
+                Some(closed) = self.recordings.next() => {
+                    self.ledger.close(&closed);
+                    self.forget_durable();
+                }
                 _ = self.committed.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
                 order = orders.recv() => match order {
@@ -260,13 +273,18 @@ impl Lane {
 
     fn reopen(&mut self, positions: &[Position]) {
         // Their deaths may be durable without having been forgotten here; that must not happen afterwards.
-        while let Some(Some(closed)) = self.recordings.next().now_or_never() {
-            self.ledger.close(&closed);
-        }
+        self.forget_durable();
         for &position in positions {
             self.ledger.reopened(position);
         }
         self.pace.probe_now();
+    }
+
+    /// Forgets deliveries whose outcome is durable by now.
+    fn forget_durable(&mut self) {
+        while let Some(Some(closed)) = self.recordings.next().now_or_never() {
+            self.ledger.close(&closed);
+        }
     }
 
     /// Lets attempts under way finish within `grace`; what is cut off counts as not tried.
@@ -274,8 +292,10 @@ impl Lane {
         let deadline = Instant::now() + grace;
         while let Ok(Some(attempted)) = tokio::time::timeout_at(deadline, self.attempts.join_next()).await {
             self.after(attempted);
+            self.hand_over();
         }
         self.attempts.shutdown().await;
+        self.hand_over();
         while self.recordings.next().await.is_some() {}
         self.tell();
     }

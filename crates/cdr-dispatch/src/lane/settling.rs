@@ -169,8 +169,17 @@ impl Lane {
         Recorded::Dead { reason, excerpt, attempts }
     }
 
-    /// Hands final outcomes to the spool; the deliveries are forgotten when they are durable.
+    /// Final outcomes, handed to the spool at the end of this turn; see [`hand_over`](Self::hand_over).
     pub(super) fn record(&mut self, outcomes: Vec<(Position, Recorded)>) {
+        self.finals.extend(outcomes);
+    }
+
+    /// Hands this turn's final outcomes to the spool; the deliveries are forgotten when they are durable.
+    pub(super) fn hand_over(&mut self) {
+        if self.finals.is_empty() {
+            return;
+        }
+        let outcomes = std::mem::take(&mut self.finals);
         let positions: Vec<Position> = outcomes.iter().map(|(position, _)| *position).collect();
         let durable = self.store.record(&self.plan.name, outcomes);
         self.recordings.push(Box::pin(async move {
