@@ -137,6 +137,8 @@ async fn supervise(
         let reason = attempt::message(panic.as_ref());
         error!(sink = %lane.plan.name, reason, "the lane panicked; it begins again where the spool knows it to be");
         lane.status.note_failure(&format!("the lane panicked: {reason}"));
+        // What sinks confirmed in the turn that panicked is not sent again.
+        lane.hand_over();
         tokio::time::sleep(BEGIN_AGAIN).await;
         let Lane { plan, store, events, status, .. } = lane;
         lane = Lane::new(plan, store, events, status);
