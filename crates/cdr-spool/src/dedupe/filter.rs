@@ -1,4 +1,4 @@
-//! What is kept in memory of a closed segment: whether it *may* hold a push, in 18 to 20 bits a push.
+//! What is kept in memory of closed segments: whether they *may* hold a push, in 18 to 20 bits a push.
 
 use xorf::{BinaryFuse16, Filter as _};
 
@@ -7,9 +7,15 @@ use super::Prints;
 /// Never says no for what it was built of, and yes for one in 65,536 of everything else.
 ///
 /// It holds one key for a push, of its UUID, which finds a reuse of the UUID as well; for one without UUID, of its whole key.
-/// Pushes that share a UUID within the segment are a crowd, and told apart: it holds their whole keys too, and that they are
-/// one. So a sender that gives every push the same UUID does not have the index read for each of them.
-pub(crate) struct Filter(BinaryFuse16);
+/// Pushes that share a UUID are a crowd, and told apart: it holds their whole keys too, and that they are one. So a sender
+/// that gives every push the same UUID does not have the index read for each of them.
+pub(super) struct Filter {
+    /// By the lower bits of the key, a power of two of them: building takes 26 bytes a key, so one is built after the other.
+    shards: Vec<BinaryFuse16>,
+}
+
+/// About so many keys are built into a filter at once.
+const SHARD: usize = 1 << 16;
 
 impl Filter {
     /// None if it cannot be built, which takes bad luck a thousand times over.
@@ -17,29 +23,42 @@ impl Filter {
         prints.retain(|prints| *prints != Prints::NONE);
         prints.sort_unstable();
         prints.dedup();
-        let mut keys = Vec::with_capacity(prints.len());
-        for same_uuid in prints.chunk_by(|a, b| a.uuid == b.uuid) {
-            let first = same_uuid[0];
-            let has_uuid = first.uuid != 0;
-            let is_crowd = has_uuid && same_uuid.len() > 1;
-            keys.extend(has_uuid.then(|| uuid(first)));
-            keys.extend(is_crowd.then(|| crowd(first)));
-            keys.extend(same_uuid.iter().filter(|_| is_crowd || !has_uuid).map(|prints| whole(*prints)));
-        }
-        // The same hash can come of two keys.
-        keys.sort_unstable();
-        keys.dedup();
-        BinaryFuse16::try_from(&keys).ok().map(Filter)
+        let count = prints.len().div_ceil(SHARD).next_power_of_two();
+        let build = |shard| {
+            let mut keys: Vec<u64> = keys(&prints).filter(|key| shard_of(*key, count) == shard).collect();
+            // The same hash can come of two keys.
+            keys.sort_unstable();
+            keys.dedup();
+            BinaryFuse16::try_from(&keys).ok()
+        };
+        let shards: Option<Vec<BinaryFuse16>> = (0..count).map(build).collect();
+        Some(Filter { shards: shards? })
     }
 
-    /// Whether the segment may hold the same push, or, if that is not known yet, another one with its UUID.
+    /// Whether there may be the same push in it, or, if that is not known yet, another one with its UUID.
     pub(super) fn may_hold(&self, prints: Prints, uuid_is_reused: bool) -> bool {
-        let holds = |key: u64| self.0.contains(&key);
+        let holds = |key: u64| self.shards[shard_of(key, self.shards.len())].contains(&key);
         match prints.uuid {
             0 => holds(whole(prints)),
             _ => holds(uuid(prints)) && !(uuid_is_reused && holds(crowd(prints)) && !holds(whole(prints))),
         }
     }
+}
+
+fn shard_of(key: u64, shards: usize) -> usize {
+    key as usize & (shards - 1)
+}
+
+/// The keys of sorted prints.
+fn keys(prints: &[Prints]) -> impl Iterator<Item = u64> {
+    prints.chunk_by(|a, b| a.uuid == b.uuid).flat_map(|same_uuid| {
+        let first = same_uuid[0];
+        let has_uuid = first.uuid != 0;
+        let is_crowd = has_uuid && same_uuid.len() > 1;
+        let wholes = same_uuid.iter().filter(move |_| is_crowd || !has_uuid).map(|prints| whole(*prints));
+        let shared = has_uuid.then(|| uuid(first)).into_iter().chain(is_crowd.then(|| crowd(first)));
+        shared.chain(wholes)
+    })
 }
 
 // The keys of a filter, of which none equals one of another kind.
@@ -66,11 +85,13 @@ mod tests {
 
     #[test]
     fn strangers_are_seldom_suspected_and_a_push_costs_20_bits() {
-        let filter = Filter::of((0..40_000).map(|n| prints(n, n % 3 != 0)).collect()).unwrap();
-        let strangers = (100_000..300_000).filter(|n| filter.may_hold(prints(*n, n % 2 == 0), false)).count();
+        let filter = Filter::of((0..200_000).map(|n| prints(n, n % 3 != 0)).collect()).unwrap();
+        assert!((0..200_000).all(|n| filter.may_hold(prints(n, n % 3 != 0), false)));
+        let strangers =
+            (1_000_000..1_200_000).filter(|n| filter.may_hold(prints(*n, n % 2 == 0), false)).count();
         assert!(strangers < 20, "{strangers} of 200000 strangers are suspected");
-        let bits = filter.0.fingerprints.len() * 16;
-        assert!(bits < 40_000 * 20, "{bits} bits");
+        let bits: usize = filter.shards.iter().map(|shard| shard.fingerprints.len() * 16).sum();
+        assert!(bits < 200_000 * 20, "{bits} bits");
     }
 
     #[test]
