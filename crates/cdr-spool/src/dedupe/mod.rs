@@ -275,4 +275,67 @@ mod tests {
         let uuid = format!("0000-{n}");
         Prints::of("cdr", with_uuid.then_some(uuid.as_str()), &sha256)
     }
+
+    const PUSHES: u64 = 50;
+
+    /// Segment `number` with fifty pushes, its index saved.
+    fn saved(number: u64, directory: &dyn Directory) -> SegmentIndex {
+        let first = Position(number * PUSHES + 1);
+        let mut index = SegmentIndex::new(Stamp { segment: number, salt: 7 }, first, 0);
+        index.prints = (0..PUSHES).map(|n| prints(first.0 + n, n % 3 != 0)).collect();
+        index.until = Position(first.0 + PUSHES);
+        index.save(directory).unwrap();
+        index
+    }
+
+    fn settle(dedupe: &mut Dedupe) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let is_building = |closed: &Closed| matches!(closed.known, Known::Exactly(..));
+        while dedupe.joining.is_some() || dedupe.closed.iter().any(is_building) {
+            assert!(std::time::Instant::now() < deadline, "filters are not built");
+            thread::yield_now();
+            dedupe.take_filters();
+        }
+    }
+
+    /// Which of the pushes of these segments are suspected where they are.
+    fn found(dedupe: &Dedupe, directory: &dyn Directory, segments: std::ops::Range<u64>) -> usize {
+        let load = |number| SegmentIndex::load(directory, Stamp { segment: number, salt: 7 }, 128);
+        let is_found = |position: &u64| {
+            let prints = prints(*position, (position - 1) % PUSHES % 3 != 0);
+            dedupe.layers().any(|layer| layer.suspects(prints, false, load).contains(&Position(*position)))
+        };
+        (segments.start * PUSHES + 1..=segments.end * PUSHES).filter(is_found).count()
+    }
+
+    #[test]
+    fn eight_segments_share_a_filter_and_nothing_is_forgotten_but_what_went() {
+        let at = tempfile::tempdir().unwrap();
+        let directory: Arc<dyn Directory> = Arc::new(crate::disk::RealDirectory::at(at.path()));
+        let mut dedupe = Dedupe::of(&[], |_| None);
+        for number in 0..21 {
+            let index = saved(number, &*directory);
+            index.known().for_each(|(prints, position)| dedupe.insert(prints, position));
+            dedupe.close(&index, &directory);
+            assert_eq!(found(&dedupe, &*directory, number..number + 1), PUSHES as usize, "while it is built");
+            settle(&mut dedupe);
+        }
+        assert_eq!(dedupe.layers().count(), 1 + 2 + 5);
+        assert_eq!(found(&dedupe, &*directory, 0..21), 21 * PUSHES as usize);
+
+        dedupe.forget_segment(3);
+        directory.remove(&crate::log::segment::index_name(3)).unwrap();
+        assert_eq!(found(&dedupe, &*directory, 0..21), 20 * PUSHES as usize);
+
+        let indexes: Vec<_> = (4..21).map(|number| saved_again(number, &*directory)).collect();
+        let restarted = Dedupe::of(&indexes.iter().collect::<Vec<_>>(), |index| {
+            Some(index.known().map(|(prints, _)| prints).collect())
+        });
+        assert_eq!(restarted.layers().count(), 1 + 2 + 1);
+        assert_eq!(found(&restarted, &*directory, 4..21), 17 * PUSHES as usize);
+    }
+
+    fn saved_again(number: u64, directory: &dyn Directory) -> SegmentIndex {
+        SegmentIndex::load(directory, Stamp { segment: number, salt: 7 }, 128).unwrap()
+    }
 }
