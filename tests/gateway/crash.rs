@@ -100,8 +100,9 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     );
     assert_eq!((lost, in_archive), (0, 0));
     assert!(files < lines / 2, "pushes do share files");
-    let in_flight = 8;
-    assert!(repeats <= rounds * in_flight, "a kill repeats at most what was in flight");
+    // Eight attempts under way, and what was answered while the last commit was synced.
+    let in_flight = 64;
+    assert!(repeats <= rounds * in_flight, "a kill repeats what was in flight, and no more");
 }
 
 /// The digests of all bodies in files of many pushes, the lines, the files. No position is there twice.
