@@ -16,8 +16,8 @@ const READ_BACK: usize = 64;
 /// How many pushes one look ahead takes in.
 const READ_AHEAD: usize = 256;
 
-/// Bytes of bodies that may be ready in memory; beyond this they stay on disk.
-const READY_BYTES: usize = 8 << 20;
+/// Bytes of pushes that may be ready in memory; beyond this they stay on disk.
+const READY_BYTES: usize = 6 << 20;
 
 /// When the spool cannot be read, the lane looks again after this.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -150,7 +150,8 @@ impl Lane {
     /// Whether as much is ready as can be tried soon: two rounds of attempts, and no more than fits in memory.
     fn is_full_up(&self) -> bool {
         let two_rounds = self.plan.concurrency.saturating_mul(self.gather.batch_size()).saturating_mul(2);
-        self.gather.len() >= two_rounds.clamp(64, Ledger::MOST) || self.gather.bytes() >= READY_BYTES
+        let bytes = self.gather.bytes() + self.gather.len() * Routed::OVERHEAD;
+        self.gather.len() >= two_rounds.clamp(64, Ledger::MOST) || bytes >= READY_BYTES
     }
 
     /// Whether the lane can hold no more: then no batch waits for company.
