@@ -13,7 +13,7 @@
 //! * `sealed`: batches that are all or nothing.
 //! * `reading`: from the spool into the ledger. * `settling`: from a report to an outcome.
 //! * `ledger`, `gather`, `pace`: what is open, what is ready, how fast. * `attempt`: one guarded attempt.
-//! * `thread`: what a lane runs on.
+//! * `summary`: what the log hears. * `thread`: what a lane runs on.
 
 mod attempt;
 mod gather;
@@ -23,6 +23,7 @@ mod reading;
 mod sealed;
 mod settling;
 mod status;
+mod summary;
 mod thread;
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
@@ -40,7 +41,7 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
-use tracing::error;
+use tracing::{error, info};
 
 use self::{
     attempt::{Attempted, attempt},
@@ -48,6 +49,7 @@ use self::{
     ledger::Ledger,
     pace::Pace,
     sealed::Sealed,
+    summary::Summary,
 };
 pub use self::{
     sealed::SealedBatch,
@@ -100,6 +102,7 @@ pub struct Lane {
     gather: Gather,
     pace: Pace,
     sealed: Sealed,
+    summary: Summary,
     attempts: FuturesUnordered<Attempting>,
     /// Final outcomes of this turn of the loop; the spool gets them in one go.
     finals: Vec<(Position, Recorded)>,
@@ -171,6 +174,7 @@ impl Lane {
             gather: Gather::new(plan.sink.batching()),
             pace: Pace::new(plan.retry, plan.concurrency),
             sealed: Sealed::default(),
+            summary: Summary::default(),
             attempts: FuturesUnordered::new(),
             finals: Vec::new(),
             recordings: FuturesUnordered::new(),
@@ -206,6 +210,9 @@ impl Lane {
             self.hand_over();
             self.learn_age().await;
             self.tell();
+            if let Some(delivered) = self.summary.take_due() {
+                self.say_delivered(delivered);
+            }
             let wake = if is_more { Instant::now() } else { self.next_wake() };
             tokio::select! {
                 Some(attempted) = self.attempts.next() => {
@@ -310,6 +317,9 @@ impl Lane {
         self.hand_over();
         while self.recordings.next().await.is_some() {}
         self.tell();
+        if let Some(delivered) = self.summary.take() {
+            self.say_delivered(delivered);
+        }
     }
 
     // === telling ===
@@ -326,7 +336,10 @@ impl Lane {
             None => ready,
         };
         let idle = Instant::now() + Duration::from_secs(3600);
-        [self.ledger.next_due(), read_again, batch].into_iter().flatten().fold(idle, Instant::min)
+        [self.ledger.next_due(), self.summary.due(), read_again, batch]
+            .into_iter()
+            .flatten()
+            .fold(idle, Instant::min)
     }
 
     fn tell(&self) {
@@ -338,5 +351,10 @@ impl Lane {
         let (open, waiting) = (self.ledger.len(), self.ledger.waiting() + self.sealed.pushes());
         self.status.is_at(paused, self.next, open, waiting, self.attempts.len());
         self.status.oldest_is(self.ledger.oldest().and_then(|(_, open)| open.received_at_ms));
+    }
+
+    fn say_delivered(&self, delivered: u64) {
+        let owed = self.ledger.len() as u64 + self.store.end().0.saturating_sub(self.next.0);
+        info!(sink = %self.plan.name, delivered, owed, "delivered since the last such line");
     }
 }
