@@ -56,7 +56,7 @@ impl Lane {
         let routes = match goes {
             Goes::By(routes) => Some(routes),
             // It was read before a crash and nothing came of it: the routes of today decide, as they would have.
-            Goes::Elsewhere if never_tried => return self.record(vec![(position, Outcome::Passed)]),
+            Goes::Elsewhere if never_tried => return self.record([(position, Outcome::Passed)]),
             Goes::Elsewhere => None,
             Goes::Undecided => {
                 self.ledger.still_unread(position);
