@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, SystemClock};
-use crate::disk::{Directory, RealDirectory};
+use crate::disk::{Directory, Lock, RealDirectory};
 use crate::inbox::{Change, Changed, Inbox, Request};
 use crate::log::segment;
 use crate::recovery::{self, Recovered};
@@ -403,7 +403,7 @@ fn dead_letter(lane: &str, position: Position, dead: Option<crate::log::outcomes
     }
 }
 
-fn lock(ground: &Ground, settings: &Settings) -> Result<Box<dyn Send + Sync>, OpenError> {
+fn lock(ground: &Ground, settings: &Settings) -> Result<Lock, OpenError> {
     let path = settings.path.clone();
     ground.directory.lock().map_err(|source| match source.kind() {
         std::io::ErrorKind::WouldBlock => OpenError::Locked { path, holder: source.to_string() },

@@ -385,11 +385,21 @@ impl Store {
             None => sparse_of(file.clone(), segment.stamp, segment.end)
                 .map_err(|source| io_error(segment, source))?,
         };
-        let opened = Arc::new(Opened { number, file, sparse });
+        Ok(Some(self.remember(Opened { number, file, sparse })))
+    }
+
+    /// Keeps the file of a segment that ended open for reading: lanes are likely to read it next, and should its name be gone, they
+    /// still can.
+    pub(crate) fn keep_open(&self, index: &SegmentIndex, file: Arc<dyn File>) {
+        self.remember(Opened { number: index.stamp.segment, file, sparse: index.sparse.clone() });
+    }
+
+    fn remember(&self, opened: Opened) -> Arc<Opened> {
+        let opened = Arc::new(opened);
         let mut cache = self.cache();
         cache.truncate(OPEN_FILES - 1);
         cache.push_front(opened.clone());
-        Ok(Some(opened))
+        opened
     }
 
     /// Closes the file of a segment that goes.
