@@ -349,13 +349,14 @@ impl<T: Send + 'static> Spool<T> {
     /// Numbers for metrics; cheap enough for every scrape, not for every push.
     pub fn stats(&self) -> Stats {
         let mut stats = crate::stats::of(&self.store().state());
+        stats.health = self.store().health();
         stats.in_flight = self.handle.shared.inbox.bytes();
         stats
     }
 
     /// Can a push be stored now?
     pub fn health(&self) -> Health {
-        self.store().state().health.clone()
+        self.store().health()
     }
 
     /// Takes no more pushes, commits what waits, writes a checkpoint, and releases the lock. Reading goes on working.

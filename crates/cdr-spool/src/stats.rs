@@ -18,7 +18,7 @@ pub enum Health {
         /// The room.
         max_size: u64,
     },
-    /// No: the disk fails. It is tried again by itself.
+    /// No: the disk fails, or hangs. It is tried again by itself.
     Failing {
         /// What the disk said.
         reason: String,

@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, SystemTime};
 
 use crate::clock::Clock;
 use crate::disk::{Directory, File};
@@ -16,10 +18,13 @@ use crate::log::outcomes::{Dead, Item};
 use crate::log::segment;
 use crate::log::walk::{Here, Walk};
 use crate::state::{Located, Place, Reason, Segment, State};
-use crate::{Position, Read, ReadError, Settings, SpoolId, StoredPush, StoredQuarantine};
+use crate::{Health, Position, Read, ReadError, Settings, SpoolId, StoredPush, StoredQuarantine};
 
 /// How many closed segments stay open for reading. Not all: there may be more of them than a process may open files.
 const OPEN_FILES: usize = 16;
+/// A round of the writer that takes longer means that the disk does not do what it should: whoever waits for a push is told 503
+/// by then.
+const SLOW: Duration = Duration::from_secs(4);
 /// How often a place is looked up again because its segment went meanwhile.
 const LOOK_AGAIN: usize = 8;
 
@@ -29,6 +34,8 @@ pub(crate) struct Store {
     pub(crate) settings: Settings,
     pub(crate) segment_size: u64,
     pub(crate) identity: SpoolId,
+    /// What the writer is at.
+    pub(crate) round: Round,
     state: RwLock<State>,
     opened: Mutex<VecDeque<Arc<Opened>>>,
 }
@@ -63,6 +70,39 @@ impl Room {
     }
 }
 
+/// How long the writer is at one round: taking what waits, and making it durable.
+#[derive(Default)]
+pub(crate) struct Round {
+    /// When it began, in milliseconds (clock: running) and one more; 0 when the writer waits for work.
+    began: AtomicU64,
+    /// How long the last one took, in milliseconds.
+    took: AtomicU64,
+}
+
+impl Round {
+    pub(crate) fn begin(&self, running: Duration) {
+        self.began.store(millis(running) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self, running: Duration) {
+        let began = self.began.swap(0, Ordering::Relaxed);
+        self.took.store((millis(running) + 1).saturating_sub(began), Ordering::Relaxed);
+    }
+
+    /// The longer of this round and the last: a disk that needs six seconds for each is slow in between, too.
+    fn takes(&self, running: Duration) -> Duration {
+        let under_way = match self.began.load(Ordering::Relaxed) {
+            0 => 0,
+            began => (millis(running) + 1).saturating_sub(began),
+        };
+        Duration::from_millis(under_way.max(self.took.load(Ordering::Relaxed)))
+    }
+}
+
+fn millis(running: Duration) -> u64 {
+    u64::try_from(running.as_millis()).unwrap_or(u64::MAX - 1)
+}
+
 impl Store {
     pub(crate) fn new(
         directory: Arc<dyn Directory>,
@@ -73,7 +113,19 @@ impl Store {
         state: State,
     ) -> Store {
         let state = RwLock::new(state);
-        Store { directory, clock, settings, segment_size, identity, state, opened: Mutex::default() }
+        let (round, opened) = (Round::default(), Mutex::default());
+        Store { directory, clock, settings, segment_size, identity, round, state, opened }
+    }
+
+    /// Can a push be stored now? A disk that hangs says nothing, so the writer is asked for how long it has been waiting for it.
+    pub(crate) fn health(&self) -> Health {
+        let health = self.state().health.clone();
+        let took = self.round.takes(self.clock.running());
+        if health != Health::Ok || took < SLOW {
+            return health;
+        }
+        let reason = format!("the disk is slow or hangs: it needs more than {} s for a commit", took.as_secs());
+        Health::Failing { reason, since: SystemTime::now() - took }
     }
 
     /// The state. A panic of someone who held the lock leaves it usable: each change is complete in itself.

@@ -332,7 +332,14 @@ impl<T> Writer<T> {
         let path = self.shared.store.settings.path.clone();
         let failed = |source| OpenError::Io { doing: "begin a segment", path: path.clone(), source };
         let first = in_doubt.first().map_or(self.next, |doubtful| doubtful.position);
-        self.begin_segment(first, in_doubt).map_err(failed)?;
+        match self.begin_segment(first, in_doubt) {
+            // Others filled the disk since the last stop: in the reserve's room sinks are served all the same.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_reserve() => {
+                self.begin_segment(first, in_doubt)
+            }
+            begun => begun,
+        }
+        .map_err(failed)?;
         if self.tail.as_ref().is_some_and(|tail| tail.index().until != self.next) {
             self.rotate(self.next).map_err(failed)?;
         }

@@ -135,10 +135,12 @@ impl<T> Writer<T> {
         loop {
             let Taken { requests, bytes, stopping } = self.shared.inbox.take(self.patience());
             let idle = requests.is_empty();
+            self.shared.store.round.begin(self.running());
             requests.into_iter().for_each(|request| self.take(request));
             self.commit();
             self.shared.inbox.done(bytes);
             self.look_after();
+            self.shared.store.round.end(self.running());
             if stopping && idle {
                 break;
             }

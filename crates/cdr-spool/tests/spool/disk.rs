@@ -25,6 +25,7 @@ struct Content {
     failing_writes: u32,
     failing_reads: bool,
     read_only: bool,
+    hanging: bool,
     capacity: Option<u64>,
     /// The directory is elsewhere, with these files, and nothing is at its place.
     away: Option<BTreeMap<String, u64>>,
@@ -94,6 +95,11 @@ impl Disk {
     /// Each read of a file fails, until it is told otherwise.
     pub fn fail_reads(&self, fail: bool) {
         self.lock().failing_reads = fail;
+    }
+
+    /// Syncs do not come back, until it is told otherwise.
+    pub fn hang(&self, hang: bool) {
+        self.lock().hanging = hang;
     }
 
     /// Nothing can be changed, until it is told otherwise.
@@ -377,6 +383,9 @@ impl File for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        while self.disk.lock().hanging {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let mut content = self.disk.lock();
         content.change(self.boot)?;
         let fails = content.failing_syncs > 0;

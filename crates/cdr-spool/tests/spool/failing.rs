@@ -131,6 +131,87 @@ fn on_a_full_disk_outcomes_go_on_and_pushes_come_back_with_the_room() {
 }
 
 #[test]
+fn a_disk_that_hangs_is_told_while_it_does() {
+    let world = World::new();
+    world.clock.freeze();
+    let (spool, _) = world.open(&["crm"]);
+    world.disk.hang(true);
+    let pushing = std::thread::spawn({
+        let spool = spool.clone();
+        move || wait(spool.append(push(1)))
+    });
+    until("the push waits for the disk", || spool.stats().in_flight > 0);
+    assert_eq!(spool.health(), Health::Ok);
+    until("it is told", || {
+        world.clock.pass(Duration::from_secs(1));
+        matches!(spool.health(), Health::Failing { reason, .. } if reason.contains("slow or hangs"))
+    });
+    world.disk.hang(false);
+    assert!(pushing.join().unwrap().is_ok(), "whoever still waits is answered");
+    poke(&spool);
+    assert_eq!(spool.health(), Health::Ok);
+}
+
+#[test]
+fn a_disk_that_became_read_only_refuses_and_goes_on_when_it_can_be_written() {
+    let world = World::new();
+    world.clock.freeze();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..3);
+    world.disk.make_read_only(true);
+    let refused = wait(spool.append(push(3)));
+    assert!(
+        matches!(refused, Err(AppendError::Failing { ref reason }) if reason.contains("read-only")),
+        "{refused:?}"
+    );
+    let recorded = spool.record("crm", vec![(Position(1), DELIVERED)]);
+    assert_eq!(spool.read(Position(1), 9, usize::MAX).unwrap().pushes.len(), 3, "it can be read all the same");
+    world.clock.pass(LONG);
+    poke(&spool);
+    assert!(matches!(spool.health(), Health::Failing { .. }));
+    world.disk.make_read_only(false);
+    world.clock.pass(LONG);
+    poke(&spool);
+    assert_eq!(spool.health(), Health::Ok);
+    wait(recorded);
+    append(&spool, [3]);
+}
+
+#[test]
+fn a_push_that_cannot_be_compared_is_stored_and_reading_goes_on_with_the_disk() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..3);
+    world.disk.fail_reads(true);
+    let again = wait(spool.append(push(1))).unwrap();
+    assert!(matches!(again, Appended::Stored { .. }), "nothing is confirmed that was not read: {again:?}");
+    assert!(spool.read(Position(1), 9, usize::MAX).is_err());
+    assert!(spool.get(Position(1)).is_err(), "unreadable now is not gone");
+    world.disk.fail_reads(false);
+    assert_eq!(spool.read(Position(1), 9, usize::MAX).unwrap().pushes.len(), 4);
+    assert_eq!(spool.health(), Health::Ok);
+}
+
+#[test]
+fn a_start_on_a_disk_that_others_filled_gives_up_the_reserve() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..10);
+    wait(spool.close());
+    world.disk.set_capacity(Some(world.disk.used()));
+    let (spool, _) = world.open(&["crm"]);
+    assert!(matches!(spool.health(), Health::Failing { .. }));
+    assert!(wait(spool.append(push(50))).is_err(), "the reserve is not for pushes");
+    record(&spool, "crm", vec![(Position(1), DELIVERED)]);
+    assert_eq!(lane(&spool, "crm").next, Position(2));
+    world.disk.set_capacity(None);
+    world.clock.pass(LONG);
+    poke(&spool);
+    assert_eq!(spool.health(), Health::Ok);
+    append(&spool, [50]);
+}
+
+#[test]
 fn a_fault_in_the_callback_stops_the_spool_and_says_so() {
     let world = World::new();
     let ground = cdr_spool::Ground {
