@@ -223,9 +223,16 @@ impl<T: Send + 'static> Spool<T> {
     /// Blocks for a `pread` or a few; cheap when `from` is where the last read ended.
     ///
     /// # Errors
-    /// If the disk cannot be read. Damaged pushes are no error: they are in [`Read::lost`].
+    /// If the disk cannot be read at `from`: see [`step_over`](Self::step_over). Damaged pushes are no error: they are in
+    /// [`Read::lost`].
     pub fn read(&self, from: Position, max: usize, max_bytes: usize) -> Result<Read, ReadError> {
         self.store().read(from, max, max_bytes)
+    }
+
+    /// When [`read`](Self::read) fails at `unreadable`: the pushes that may share that place on disk, at most `max` of them, and where
+    /// reading can go on. Each of them may still be had by [`get`](Self::get), now or later. Blocks as `read` does.
+    pub fn step_over(&self, unreadable: Position, max: usize) -> (Vec<Position>, Position) {
+        self.store().step_over(unreadable, max.max(1))
     }
 
     /// One push; none if there is no push at that position, or no longer. Blocks for a `pread` or two.

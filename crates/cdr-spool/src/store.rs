@@ -154,19 +154,40 @@ impl Store {
                     read.lost.extend((read.next.0..until.0).map(Position));
                     read.next = until;
                 }
-                Located::Carried(_) => {
-                    if !self.read_one(&mut read, &mut room)? {
-                        break;
-                    }
-                }
-                Located::Segment(segment) => {
-                    if !self.read_segment(segment, &mut read, &mut room)? {
-                        break;
-                    }
-                }
+                Located::Carried(_) => match self.read_one(&mut read, &mut room) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => return up_to_there(read, from, error),
+                },
+                Located::Segment(segment) => match self.read_segment(segment, &mut read, &mut room) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => return up_to_there(read, from, error),
+                },
             }
         }
         Ok(read)
+    }
+
+    /// The pushes from `from` on that may share its place on disk, which cannot be read: at most `max`, and where to read on.
+    pub(crate) fn step_over(&self, from: Position, max: usize) -> (Vec<Position>, Position) {
+        let located = self.state().locate(from);
+        let behind = match located {
+            Located::Nothing(next) => return (Vec::new(), next),
+            Located::Lost(_) | Located::Carried(_) => from.next(),
+            Located::Segment(segment) => self.next_in_index(&segment, from).unwrap_or(segment.until),
+        };
+        let behind = behind.min(Position(from.0.saturating_add(max as u64)));
+        (self.state().pushes_between(from, behind), behind)
+    }
+
+    /// The next position of a segment at which a read can begin, if its index can be read.
+    fn next_in_index(&self, segment: &Segment, from: Position) -> Option<Position> {
+        let behind = |sparse: &[(Position, u64)]| sparse.iter().map(|(p, _)| *p).find(|p| *p > from);
+        if let Some(open) = self.state().open.as_ref().filter(|open| open.number == segment.number()) {
+            return behind(&open.sparse);
+        }
+        behind(&self.opened(segment).ok()??.sparse)
     }
 
     /// Reads the push at `read.next`, which was carried. False if there is no room for it.
@@ -478,6 +499,11 @@ fn is_carried_at(entry: &Entry, position: Position) -> bool {
         Entry::Quarantine { quarantine, carried: true } => quarantine.position == position,
         _ => false,
     }
+}
+
+/// What was read before the disk failed; whoever reads on there hears of it.
+fn up_to_there(read: Read, from: Position, error: ReadError) -> Result<Read, ReadError> {
+    if read.next > from { Ok(read) } else { Err(error) }
 }
 
 fn damaged(place: Place, position: Position) -> ReadError {

@@ -94,7 +94,8 @@ impl Walk {
         let length = length.min(self.limit.saturating_sub(offset).try_into().unwrap_or(usize::MAX));
         let window_end = self.window_at + self.window.len() as u64;
         if offset < self.window_at || offset + length as u64 > window_end {
-            self.fill(offset, length.max(self.chunk))?;
+            // A place that the disk does not give must not take with it what lies before it.
+            self.fill(offset, length.max(self.chunk)).or_else(|_| self.fill(offset, length))?;
         }
         let start = (offset - self.window_at) as usize;
         let end = self.window.len().min(start + length);

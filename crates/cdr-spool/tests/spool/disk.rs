@@ -24,6 +24,8 @@ struct Content {
     failing_syncs: u32,
     failing_writes: u32,
     failing_reads: bool,
+    /// Bytes of one file that cannot be read.
+    bad_place: Option<(u64, std::ops::Range<u64>)>,
     read_only: bool,
     hanging: bool,
     capacity: Option<u64>,
@@ -95,6 +97,12 @@ impl Disk {
     /// Each read of a file fails, until it is told otherwise.
     pub fn fail_reads(&self, fail: bool) {
         self.lock().failing_reads = fail;
+    }
+
+    /// Each read that touches these bytes of a file fails; none mends it.
+    pub fn spoil(&self, place: Option<(&str, std::ops::Range<u64>)>) {
+        let mut content = self.lock();
+        content.bad_place = place.map(|(name, bytes)| (content.names[name], bytes));
     }
 
     /// Syncs do not come back, until it is told otherwise.
@@ -406,7 +414,9 @@ impl File for SimFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let content = self.disk.lock();
         content.alive(self.boot)?;
-        if content.failing_reads {
+        let end = offset + bytes.len() as u64;
+        let touches = |(id, bad): &(u64, std::ops::Range<u64>)| *id == self.id && offset < bad.end && bad.start < end;
+        if content.failing_reads || content.bad_place.as_ref().is_some_and(touches) {
             return Err(io::Error::other("injected: the read fails"));
         }
         let data = &content.files[&self.id].current;
