@@ -213,7 +213,7 @@ impl Store {
         let Some((mut walk, mut offset)) = self.approach(&segment, read.next, chunk)? else {
             return Ok(true);
         };
-        let failed = |source| io_error(&segment, source);
+        let failed = |source| self.cannot_read(&segment, source);
         loop {
             match walk.at(offset).map_err(failed)? {
                 Here::End => break,
@@ -324,7 +324,7 @@ impl Store {
         let Some((mut walk, mut offset)) = self.approach(segment, position, Walk::SMALL)? else {
             return Ok(None);
         };
-        let failed = |source| io_error(segment, source);
+        let failed = |source| self.cannot_read(segment, source);
         loop {
             match walk.at(offset).map_err(failed)? {
                 Here::Frame(header, bytes) if header.position <= position => {
@@ -409,7 +409,7 @@ impl Store {
     /// Lets `look` see a whole frame; it sees no bytes if the frame is damaged. None if the segment is gone.
     fn with_frame<R>(&self, place: Place, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, ReadError> {
         let Some(segment) = self.state().segment(place.segment).copied() else { return Ok(None) };
-        let failed = |source| io_error(&segment, source);
+        let failed = |source| self.cannot_read(&segment, source);
         let Some(file) = self.file(&segment)? else { return Ok(None) };
         let mut walk = Walk::new(file, segment.stamp, segment.end, Walk::SMALL);
         Ok(Some(match walk.at(place.offset).map_err(failed)? {
@@ -473,6 +473,12 @@ impl Store {
         cache.truncate(OPEN_FILES - 1);
         cache.push_front(opened.clone());
         opened
+    }
+
+    /// The next read opens the file anew: what is open may be of a disk that is gone while its place has one again.
+    fn cannot_read(&self, segment: &Segment, source: io::Error) -> ReadError {
+        self.forget_file(segment.number());
+        io_error(segment, source)
     }
 
     /// Closes the file of a segment that goes.
