@@ -13,7 +13,7 @@ use crate::recovery::{self, Recovered};
 use crate::store::{Store, Stored};
 use crate::writer::{self, Shared, Writer};
 use crate::{
-    AppendError, Appended, ControlError, DeadLetter, Health, LaneState, NewLane, NewPush, NewQuarantine,
+    AppendError, Appended, ControlError, DeadLetter, Health, Holder, LaneState, NewLane, NewPush, NewQuarantine,
     OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings, SpoolId, Start,
     Stats, StoredPush, StoredQuarantine,
 };
@@ -359,6 +359,12 @@ impl<T: Send + 'static> Spool<T> {
         stats.health = self.store().health();
         stats.in_flight = self.handle.shared.inbox.bytes();
         stats
+    }
+
+    /// Which lanes hold the room, the largest first; those that hold nothing are left out. Looks at each dead letter: for when
+    /// somebody is to be told, not for every scrape.
+    pub fn holders(&self) -> Vec<Holder> {
+        crate::stats::holders(&self.store().state())
     }
 
     /// Can a push be stored now?
