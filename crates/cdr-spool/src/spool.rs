@@ -13,9 +13,9 @@ use crate::recovery::{self, Recovered};
 use crate::store::{Store, Stored};
 use crate::writer::{self, Shared, Writer};
 use crate::{
-    AppendError, Appended, ControlError, DeadLetter, Health, Holder, LaneState, NewLane, NewPush, NewQuarantine,
-    OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings, SpoolId, Start,
-    Stats, StoredPush, StoredQuarantine,
+    AppendError, Appended, ControlError, DeadLetter, Health, Holder, LaneState, NewLane, NewPush,
+    NewQuarantine, OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings,
+    SpoolId, Start, Stats, StoredPush, StoredQuarantine,
 };
 
 /// What the writer calls after each commit that holds pushes: on its own thread, in order, after the sync and before any

@@ -124,7 +124,8 @@ impl Store {
         if health != Health::Ok || took < SLOW {
             return health;
         }
-        let reason = format!("the disk is slow or hangs: it needs more than {} s for a commit", took.as_secs());
+        let reason =
+            format!("the disk is slow or hangs: it needs more than {} s for a commit", took.as_secs());
         Health::Failing { reason, since: SystemTime::now() - took }
     }
 

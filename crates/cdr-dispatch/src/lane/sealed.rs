@@ -107,7 +107,11 @@ impl Lane {
                     Err(error) => trouble = Some((position, error)),
                 }
             }
-            pushes.iter().map(|push| push.position()).chain(lost.iter().copied()).for_each(|p| self.was_read(p));
+            pushes
+                .iter()
+                .map(|push| push.position())
+                .chain(lost.iter().copied())
+                .for_each(|p| self.was_read(p));
             if let Some((position, error)) = trouble {
                 self.sealed_not_read(batch, position, &error).await;
             } else if lost.is_empty() {

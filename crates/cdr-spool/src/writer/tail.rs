@@ -124,7 +124,8 @@ impl Tail {
             Ok(id) if id == self.id => Ok(()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => {
-                let gone = format!("{} was removed from the spool's directory, or moved away with it", self.name);
+                let gone =
+                    format!("{} was removed from the spool's directory, or moved away with it", self.name);
                 Err(io::Error::new(io::ErrorKind::NotFound, gone))
             }
         }

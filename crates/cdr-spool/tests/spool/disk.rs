@@ -415,7 +415,8 @@ impl File for SimFile {
         let content = self.disk.lock();
         content.alive(self.boot)?;
         let end = offset + bytes.len() as u64;
-        let touches = |(id, bad): &(u64, std::ops::Range<u64>)| *id == self.id && offset < bad.end && bad.start < end;
+        let touches =
+            |(id, bad): &(u64, std::ops::Range<u64>)| *id == self.id && offset < bad.end && bad.start < end;
         if content.failing_reads || content.bad_place.as_ref().is_some_and(touches) {
             return Err(io::Error::other("injected: the read fails"));
         }

@@ -165,7 +165,11 @@ fn a_disk_that_became_read_only_refuses_and_goes_on_when_it_can_be_written() {
         "{refused:?}"
     );
     let recorded = spool.record("crm", vec![(Position(1), DELIVERED)]);
-    assert_eq!(spool.read(Position(1), 9, usize::MAX).unwrap().pushes.len(), 3, "it can be read all the same");
+    assert_eq!(
+        spool.read(Position(1), 9, usize::MAX).unwrap().pushes.len(),
+        3,
+        "it can be read all the same"
+    );
     world.clock.pass(LONG);
     poke(&spool);
     assert!(matches!(spool.health(), Health::Failing { .. }));

@@ -98,7 +98,9 @@ fn the_real_directory_is_missed_too() {
     fs::rename(&settings.path, &elsewhere).unwrap();
     assert!(refused(&spool, 3).contains("moved away"));
     fs::create_dir(&settings.path).unwrap();
-    until("another directory is not taken for it", || reason(&spool).contains("not the directory that was opened"));
+    until("another directory is not taken for it", || {
+        reason(&spool).contains("not the directory that was opened")
+    });
     assert_eq!(fs::read_dir(&settings.path).unwrap().count(), 0);
     fs::remove_dir(&settings.path).unwrap();
     fs::rename(&elsewhere, &settings.path).unwrap();
