@@ -4,11 +4,13 @@ mod alerts;
 mod configuration;
 mod crash;
 mod disk;
+mod disk_faults;
 mod looking;
 mod main_job;
 mod operating;
 mod refusals;
 mod reload;
+mod sick_sinks;
 
 use std::path::{Path, PathBuf};
 

@@ -5,6 +5,7 @@ mod harness;
 
 mod appending;
 mod failing;
+mod gone;
 mod lanes;
 mod model;
 mod real;
