@@ -12,6 +12,7 @@
 //! * [`store`]: the spool in the words of pushes; routes each push once, right after its commit.
 //! * [`lane`]: what drives one sink: reads ahead, tries, settles, waits. The heart of this crate.
 //! * [`retry`]: the arithmetic of back-off. [`rate`]: `rate_limit`.
+//! * [`quarantine`]: a second look at what was no push.
 //! * [`routing`], [`route`] and [`expression`]: which push goes where.
 //! * [`window`], [`stored`], [`event`]: what is live, how facts lie in the spool, what operators are told.
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod dispatcher;
 pub mod event;
 pub mod expression;
 pub mod lane;
+pub mod quarantine;
 pub mod rate;
 pub mod retry;
 pub mod route;

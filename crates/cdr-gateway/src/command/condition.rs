@@ -24,13 +24,8 @@ impl Condition {
     /// # Errors
     /// Every fault, as `check` would tell it of a route.
     pub fn read(text: &str) -> Result<Self, String> {
-        let told = |faults: Vec<_>| {
-            faults.iter().map(|fault: &cdr_dispatch::expression::ExpressionFault| fault.to_string()).collect()
-        };
-        let expression = Expression::compile(text).map_err(|faults| {
-            let faults: Vec<String> = told(faults);
-            faults.join("; ")
-        })?;
+        let expression = Expression::compile(text)
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         expression.warnings().iter().for_each(|doubt| eprintln!("--where: {doubt}"));
         Ok(Self(Arc::new(Asked { expression, has_told: AtomicBool::new(false) })))
     }

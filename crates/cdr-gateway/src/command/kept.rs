@@ -51,11 +51,7 @@ impl Kept {
     ///
     /// # Errors
     /// The disk cannot be read.
-    pub fn rest(
-        &self,
-        log: &mut LogReader,
-        mut entry: impl FnMut(Timestamp, Logged),
-    ) -> anyhow::Result<()> {
+    pub fn rest(&self, log: &mut LogReader, mut entry: impl FnMut(Timestamp, Logged)) -> anyhow::Result<()> {
         for read in log {
             match read {
                 Ok(read) => entry(moment(read.at_ms), read.what),
