@@ -3,7 +3,7 @@
 
 mod process;
 
-pub use process::{Answer, Cli, Process, cli, until};
+pub use process::{Answer, Cli, Following, Process, cli, until};
 
 use std::{
     path::PathBuf,
