@@ -1,9 +1,13 @@
 //! `dead`: which dead letters there are, by what is asked, and what is decided about them.
 
-use std::thread;
+use std::path::Path;
 
+use bytes::Bytes;
+use cdr_core::Incoming;
 use cdr_simulator::crm::{Behaviour, Crm};
-use cdr_tests::{Process, cli, until};
+use cdr_spool::{NewLane, Outcome, Settings, Spool, Start};
+use cdr_tests::{Process, cli, facts, until};
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::{ask, call, configuration};
@@ -20,7 +24,7 @@ fn sessions(letters: &[Value]) -> Vec<&str> {
 }
 
 /// A gateway that gave up two sessions for one reason and one for another.
-async fn three_dead(folder: &std::path::Path, crm: &Crm) -> Process {
+async fn three_dead(folder: &Path, crm: &Crm) -> Process {
     let mut settings = configuration(&crm.url());
     settings["routes"][2]["when"] = r#"action == "cdr""#.into();
     let gateway = Process::start(folder, &settings.to_string());
@@ -151,30 +155,41 @@ async fn nothing_is_decided_about_all_without_saying_so() {
     assert_eq!(ask(&gateway, &["dead", "retry", "--all"], &[]).stdout, "there is no such dead letter\n");
 }
 
-/// More than a page, and more than a slice.
-#[tokio::test(flavor = "multi_thread")]
-async fn thousands_are_listed_and_sent_again_slice_by_slice() {
-    const MANY: usize = 2_100;
-    let folder = tempfile::tempdir().unwrap();
-    let crm = Crm::start("127.0.0.1:0").await.unwrap();
-    crm.behave(Behaviour::status(422));
-    let gateway = Process::start(folder.path(), &configuration(&crm.url()).to_string());
-    thread::scope(|scope| {
-        for pusher in 0..20 {
-            let gateway = &gateway;
-            scope.spawn(move || {
-                for number in 0..MANY / 20 {
-                    let session = format!("s-{pusher}-{number}");
-                    assert_eq!(gateway.push("cdr", call(&session, "ok").as_bytes(), None).err_code(), 0);
-                }
-            });
+/// More than a lane holds at once.
+const MANY: usize = 4_500;
+
+/// A spool with so many dead letters of the CRM.
+async fn many_dead(folder: &Path) {
+    let settings = Settings { max_size: 256 << 20, ..Settings::new(folder.join("data/spool")) };
+    let lanes = ["archive", "crm", "on-call"].map(|name| NewLane { name: name.into(), start: Start::Now });
+    let (spool, _) = Spool::open(settings, &lanes, Box::new(|_| {})).unwrap();
+    let dead = Outcome::Dead { reason: "it answered 422".into(), excerpt: String::new(), attempts: 1 };
+    for first in (0..MANY).step_by(50) {
+        let pushes = (first..first + 50).map(|number| {
+            let body = Bytes::from(call(&format!("s-{number}"), "ok"));
+            let push = Incoming::read(facts("cdr", &body), body).unwrap();
+            spool.append(cdr_dispatch::stored::to_spool(Box::new(push)))
+        });
+        let kept = join_all(pushes).await.into_iter().map(|kept| kept.unwrap().position());
+        let positions: Vec<_> = kept.collect();
+        for (lane, outcome) in [("crm", &dead), ("archive", &Outcome::Passed), ("on-call", &Outcome::Passed)]
+        {
+            // The next append commits it; the last ones are committed by the close.
+            drop(spool.record(lane, positions.iter().map(|at| (*at, outcome.clone())).collect()));
         }
-    });
-    until("all died", || (gateway.lane("crm")["dead"] == MANY).then_some(()));
+    }
+    spool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_are_listed_and_sent_again_no_faster_than_their_lane_holds_them() {
+    let folder = tempfile::tempdir().unwrap();
+    many_dead(folder.path()).await;
+    let crm = Crm::start("127.0.0.1:0").await.unwrap();
+    let gateway = Process::start(folder.path(), &configuration(&crm.url()).to_string());
     let letters = list(&gateway, &[]);
     let numbers: Vec<u64> = letters.iter().map(|letter| letter["number"].as_u64().unwrap()).collect();
     assert!(numbers.len() == MANY && numbers.is_sorted(), "{}", numbers.len());
-    crm.behave_well();
     let retried = ask(&gateway, &["dead", "retry", "--all"], &[]);
     assert_eq!(
         retried.stdout,
@@ -185,4 +200,17 @@ async fn thousands_are_listed_and_sent_again_slice_by_slice() {
     gateway.until_delivered();
     assert_eq!((crm.kept(), crm.repeats()), (MANY, 0));
     assert!(list(&gateway, &[]).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_ends_with_a_word_when_the_sink_is_away_and_its_lane_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    many_dead(folder.path()).await;
+    let gateway = Process::start(folder.path(), &configuration("http://127.0.0.1:1/").to_string());
+    let retried = ask(&gateway, &["dead", "retry", "--sink", "crm"], &[]);
+    assert_eq!(retried.code, Some(1));
+    for part in ["4000 dead letters were sent again before this", "crm is away (", "nobody listens"] {
+        assert!(retried.stderr.contains(part), "{part} in {}", retried.stderr);
+    }
+    assert_eq!(list(&gateway, &[]).len(), MANY - 4000);
 }

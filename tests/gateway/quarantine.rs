@@ -29,7 +29,11 @@ async fn what_is_a_push_today_leaves_the_quarantine_and_is_delivered() {
     assert_eq!(retried.code, Some(1), "one stayed, and a script should hear of it");
     assert_eq!(retried.stderr, "1 stored as pushes, 1 not\n");
     assert!(retried.stdout.contains("1 is push 3 now\n"), "{}", retried.stdout);
-    assert!(retried.stdout.contains("2 still is no push: the body is not a JSON object"), "{}", retried.stdout);
+    assert!(
+        retried.stdout.contains("2 still is no push: the body is not a JSON object"),
+        "{}",
+        retried.stdout
+    );
     cdr_tests::until("it is archived", || {
         let archived = files(&folder.path().join("data/archive"), ".json");
         archived.contains(&call("understood-at-last", "ok").into_bytes()).then_some(())
