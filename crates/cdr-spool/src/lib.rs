@@ -60,4 +60,4 @@ pub use push::{Appended, Key, NewPush, NewQuarantine, Quarantined, Read, StoredP
 pub use reader::{CheckpointLane, LogEntry, LogReader, Logged};
 pub use settings::Settings;
 pub use spool::{Ground, OnCommit, Spool};
-pub use stats::{Damage, Health, Recovery, Stats};
+pub use stats::{Damage, Health, Holder, Recovery, Stats};

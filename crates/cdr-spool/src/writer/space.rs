@@ -104,13 +104,15 @@ impl<T> Writer<T> {
         if let Health::Full { owed, max_size } = state.health {
             return AppendError::Full { owed, max_size };
         }
-        let stats = crate::stats::of(&state);
-        let owed = stats.owed_bytes;
-        let lane = stats.owed_by_lane.first().map_or("none", |(name, _)| name.as_str());
+        let owed = crate::stats::of(&state).owed_bytes;
+        let holders = crate::stats::holders(&state);
+        let most = holders.first();
         tracing::error!(
             owed,
             max_size,
-            lane,
+            lane = most.map_or("none", |holder| &holder.lane),
+            waiting_bytes = most.map_or(0, |holder| holder.waiting_bytes),
+            dead_letter_bytes = most.map_or(0, |holder| holder.dead_bytes),
             "the spool is full of what sinks have not taken; pushes are refused; the lane named holds most"
         );
         if state.health == Health::Ok {

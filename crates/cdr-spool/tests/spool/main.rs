@@ -5,6 +5,8 @@ mod harness;
 
 mod appending;
 mod failing;
+mod following;
+mod gone;
 mod lanes;
 mod model;
 mod real;
