@@ -282,7 +282,7 @@ mod tests {
     fn saved(number: u64, directory: &dyn Directory) -> SegmentIndex {
         let first = Position(number * PUSHES + 1);
         let mut index = SegmentIndex::new(Stamp { segment: number, salt: 7 }, first, 0);
-        index.prints = (0..PUSHES).map(|n| prints(first.0 + n, n % 3 != 0)).collect();
+        index.prints = (0..PUSHES).map(|n| prints(first.0 + n, !n.is_multiple_of(3))).collect();
         index.until = Position(first.0 + PUSHES);
         index.save(directory).unwrap();
         index
@@ -302,7 +302,7 @@ mod tests {
     fn found(dedupe: &Dedupe, directory: &dyn Directory, segments: std::ops::Range<u64>) -> usize {
         let load = |number| SegmentIndex::load(directory, Stamp { segment: number, salt: 7 }, 128);
         let is_found = |position: &u64| {
-            let prints = prints(*position, (position - 1) % PUSHES % 3 != 0);
+            let prints = prints(*position, !((position - 1) % PUSHES).is_multiple_of(3));
             dedupe.layers().any(|layer| layer.suspects(prints, false, load).contains(&Position(*position)))
         };
         (segments.start * PUSHES + 1..=segments.end * PUSHES).filter(is_found).count()
