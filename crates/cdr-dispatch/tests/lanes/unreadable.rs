@@ -3,7 +3,10 @@
 
 use std::{collections::HashSet, fs, path::PathBuf};
 
-use super::*;
+use super::{
+    sealed::{Sealing, each_once, sealing},
+    *,
+};
 
 /// Several segments full.
 const PUSHES: usize = 4000;
@@ -79,7 +82,7 @@ async fn until_later(what: &str, mut is_so: impl FnMut() -> bool) {
 #[tokio::test]
 async fn what_can_be_read_goes_on_and_the_rest_comes_when_the_disk_gives_it() {
     let backlog = Backlog::new().await;
-    // Too little of it passes here for anything to be given up.
+    // Real time, of which too little passes for anything to be given up.
     tokio::time::resume();
     backlog.spoil(2);
     backlog.start().await;
@@ -96,6 +99,7 @@ async fn what_can_be_read_goes_on_and_the_rest_comes_when_the_disk_gives_it() {
     until("fresh ones come through", || backlog.sink.attempts_on("fresh") == 1).await;
 
     backlog.mend(2);
+    tokio::time::pause();
     until("it is given again", || backlog.lane().now.unreadable.is_none()).await;
     until_idle(&backlog.dispatcher).await;
     let lane = backlog.lane();
@@ -142,4 +146,30 @@ async fn while_the_whole_spool_is_away_the_lane_waits_and_gives_nothing_up() {
     until_idle(&backlog.dispatcher).await;
     let lane = backlog.lane();
     assert_eq!((lane.delivered, lane.died, backlog.delivered().len()), (PUSHES as u64, 0, PUSHES));
+}
+
+#[tokio::test]
+async fn a_sealed_batch_that_cannot_be_read_waits_for_its_disk_and_is_made_again_the_same() {
+    let mut backlog = Backlog::new().await;
+    tokio::time::resume();
+    let sink = Sealing::new("a", fails);
+    backlog.dispatcher.reload(plan(vec![sealing(&sink)]), Duration::ZERO).await.unwrap();
+    until("some batches are sealed", || sink.objects().len() > 5).await;
+    backlog.dispatcher.stop(Duration::from_secs(5)).await;
+    let sealed = sink.objects();
+    backlog.dispatcher = open(backlog.folder.path(), nobody()).0;
+    backlog.spoil(1);
+    sink.answers(good);
+    backlog.dispatcher.reload(plan(vec![sealing(&sink)]), Duration::ZERO).await.unwrap();
+    let lane = || snapshot(&backlog.dispatcher, "archive");
+    until("later ones are delivered", || lane().delivered > 2000).await;
+    assert!(lane().now.unreadable.is_some());
+
+    backlog.mend(1);
+    tokio::time::pause();
+    until_idle(&backlog.dispatcher).await;
+    assert_eq!((lane().delivered, lane().died), (PUSHES as u64, 0));
+    let objects = sink.objects();
+    each_once(&objects, PUSHES);
+    assert!(sealed.iter().all(|(key, sessions)| objects[key] == *sessions));
 }
