@@ -208,7 +208,8 @@ impl Recovered {
         let saved =
             found.end.filter(|_| !in_replay).and_then(|end| SegmentIndex::load(directory, stamp, end));
         let index = match saved {
-            Some(index) => index,
+            // For all segments they would be 8 bytes a push, and only the filters need them, one segment after the other.
+            Some(index) => SegmentIndex { prints: Vec::new(), ..index },
             None => {
                 self.scanned.push(stamp.segment);
                 self.scan(found)?

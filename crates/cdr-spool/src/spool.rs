@@ -115,7 +115,7 @@ impl<T: Send + 'static> Spool<T> {
         let lock = lock(&ground, &settings)?;
         let mut recovered = recovery::recover(&*ground.directory, &settings.path)?;
         let now = ground.clock.wall_ms();
-        let start = writer::Start::of(&mut recovered, now, settings.dedupe_window);
+        let start = writer::Start::of(&mut recovered, &*ground.directory, now, settings.dedupe_window);
         let state = std::mem::take(&mut recovered.state);
         let store =
             Store::new(ground.directory, ground.clock, settings, segment_size, recovered.identity, state);

@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime};
 use crate::clock::Clock;
 use crate::disk::{Directory, File};
 use crate::log::entry::{self, Entry};
-use crate::log::frame::Stamp;
 use crate::log::index::SegmentIndex;
 use crate::log::outcomes::{Dead, Item};
 use crate::log::segment;
@@ -435,6 +434,20 @@ impl Store {
         Ok(Some((walk, SegmentIndex::near(&opened.sparse, position))))
     }
 
+    /// What a closed segment holds, and where. None if the segment is gone.
+    pub(crate) fn index(&self, number: u64) -> Result<Option<SegmentIndex>, ReadError> {
+        let Some(segment) = self.state().segment(number).copied() else { return Ok(None) };
+        let Some(file) = self.file(&segment)? else { return Ok(None) };
+        self.index_in(&segment, file).map(Some).map_err(|source| io_error(&segment, source))
+    }
+
+    fn index_in(&self, segment: &Segment, file: Arc<dyn File>) -> io::Result<SegmentIndex> {
+        match SegmentIndex::load(&*self.directory, segment.stamp, segment.end) {
+            Some(index) => Ok(index),
+            None => SegmentIndex::scan(file, segment.stamp, segment.first, segment.end),
+        }
+    }
+
     fn file(&self, segment: &Segment) -> Result<Option<Arc<dyn File>>, ReadError> {
         if let Some(open) = self.state().open.as_ref().filter(|open| open.number == segment.number()) {
             return Ok(Some(open.file.clone()));
@@ -454,11 +467,7 @@ impl Store {
             }
             other => other.map_err(|source| io_error(segment, source))?,
         };
-        let sparse = match SegmentIndex::load(&*self.directory, segment.stamp, segment.end) {
-            Some(index) => index.sparse,
-            None => sparse_of(file.clone(), segment.stamp, segment.end)
-                .map_err(|source| io_error(segment, source))?,
-        };
+        let sparse = self.index_in(segment, file.clone()).map_err(|source| io_error(segment, source))?.sparse;
         Ok(Some(self.remember(Opened { number, file, sparse })))
     }
 
@@ -519,24 +528,4 @@ fn damaged(place: Place, position: Position) -> ReadError {
 
 fn io_error(segment: &Segment, source: io::Error) -> ReadError {
     ReadError::Io { file: segment::file_name(segment.number()), source }
-}
-
-/// A sparse index from the headers alone; behind damage it goes on at the next whole frame.
-fn sparse_of(file: Arc<dyn File>, stamp: Stamp, end: u64) -> io::Result<Vec<(Position, u64)>> {
-    let mut index = SegmentIndex::new(stamp, Position::FIRST, 0);
-    let mut walk = Walk::new(file, stamp, end, Walk::LARGE);
-    let mut offset = Walk::start();
-    while offset < end {
-        match walk.header_at(offset)?.filter(|header| header.size() <= end - offset) {
-            Some(header) => {
-                index.add(offset, &header, &[]);
-                offset += header.size();
-            }
-            None => match walk.next_whole(offset + 1)? {
-                Some(at) => offset = at,
-                None => break,
-            },
-        }
-    }
-    Ok(index.sparse)
 }

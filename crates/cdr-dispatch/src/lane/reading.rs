@@ -15,8 +15,8 @@ const READ_BACK: usize = 64;
 /// How many pushes one look ahead takes in.
 const READ_AHEAD: usize = 256;
 
-/// Bytes of bodies that may be ready in memory; beyond this they stay on disk.
-const READY_BYTES: usize = 8 << 20;
+/// Bytes of pushes that may be ready in memory; beyond this they stay on disk.
+const READY_BYTES: usize = 6 << 20;
 
 /// When nobody can decide where a push goes, the lane looks again after this.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ impl Lane {
         let routes = match goes {
             Goes::By(routes) => Some(routes),
             // It was read before a crash and nothing came of it: the routes of today decide, as they would have.
-            Goes::Elsewhere if never_tried => return self.record(vec![(position, Outcome::Passed)]),
+            Goes::Elsewhere if never_tried => return self.record([(position, Outcome::Passed)]),
             Goes::Elsewhere => None,
             Goes::Undecided => {
                 self.ledger.still_unread(position);
@@ -151,7 +151,8 @@ impl Lane {
     /// Whether as much is ready as can be tried soon: two rounds of attempts, and no more than fits in memory.
     fn is_full_up(&self) -> bool {
         let two_rounds = self.plan.concurrency.saturating_mul(self.gather.batch_size()).saturating_mul(2);
-        self.gather.len() >= two_rounds.clamp(64, Ledger::MOST) || self.gather.bytes() >= READY_BYTES
+        let bytes = self.gather.bytes() + self.gather.len() * Routed::OVERHEAD;
+        self.gather.len() >= two_rounds.clamp(64, Ledger::MOST) || bytes >= READY_BYTES
     }
 
     /// Whether the lane can hold no more: then no batch waits for company.

@@ -237,8 +237,7 @@ impl Lane {
                 }
                 Outcome::Reject(failure) => {
                     self.shown_alive(began, is_away);
-                    let attempts =
-                        self.ledger.get(position).map_or(1, |open| open.attempts.saturating_add(1));
+                    let attempts = self.attempts_on(position);
                     closed.push((position, self.tell_dead(position, failure, attempts)));
                 }
                 Outcome::Retry(failure) => return self.retry_sealed(batch, began, failure, is_away),

@@ -61,7 +61,9 @@ impl<T> Writer<T> {
         }
         let now = self.wall_ms();
         let Some(tail) = self.tail.as_mut() else { return Err(io::Error::other("no segment is open")) };
+        let known = tail.index().notes.len();
         tail.write(frame, position, now)?;
+        self.dedupe.carried(&tail.index().notes[known..]);
         let (number, written) = (tail.stamp().segment, tail.written());
         let mut state = self.shared.store.state_mut();
         if let Some(segment) = state.segments.last_mut().filter(|s| s.number() == number) {
@@ -94,6 +96,7 @@ impl<T> Writer<T> {
         if let Err(error) = index.save(&*self.shared.store.directory) {
             tracing::debug!(segment = index.stamp.segment, %error, "the index of a segment was not written; a start will scan the segment");
         }
+        self.dedupe.close(&index);
     }
 
     /// Makes a new segment, durable with a checkpoint as its first frame, and with frames that were in doubt.
@@ -125,6 +128,7 @@ impl<T> Writer<T> {
             store.directory.remove(&segment::unborn_name(number)).ok();
         })?;
         let index = tail.index();
+        index.known().for_each(|(prints, position)| self.dedupe.insert(prints, position));
         let mut state = store.state_mut();
         state.segments.push(Segment::of(index, tail.written()));
         state.open = Some(OpenFile { number, file: tail.file.clone(), sparse: index.sparse.clone() });

@@ -24,7 +24,7 @@ use self::intake::Batch;
 use self::space::AgeGuard;
 use self::tail::Tail;
 use crate::dedupe::Dedupe;
-use crate::disk::Lock;
+use crate::disk::{Directory, Lock};
 use crate::inbox::{Inbox, Request, Taken};
 use crate::log::frame::FrameBuilder;
 use crate::log::outcomes::{Item, Items};
@@ -192,6 +192,7 @@ impl<T> Writer<T> {
             self.restore_reserve();
             self.open_the_door_if_there_is_room();
             self.shared.store.state_mut().prune_lost();
+            self.dedupe.take_filters();
         }
     }
 
@@ -249,10 +250,15 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    pub(crate) fn of(recovered: &mut Recovered, now_ms: i64, dedupe_window: Duration) -> Start {
-        let dedupe = intake::remembered(recovered, now_ms, dedupe_window);
+    pub(crate) fn of(
+        recovered: &mut Recovered,
+        directory: &dyn Directory,
+        now_ms: i64,
+        dedupe_window: Duration,
+    ) -> Start {
         let dead = recovered.dead_of_lost(now_ms);
         recovered.give_up_the_doubtful();
+        let dedupe = intake::remembered(recovered, directory, now_ms, dedupe_window);
         Start {
             next_number: recovered.next_number,
             last: recovered.last,

@@ -141,6 +141,7 @@ impl<T> Writer<T> {
             return;
         }
         let keep = self.shared.store.settings.keep;
+        self.dedupe.forget_older(self.oldest_repeat_ms());
         self.end_segment_of_the_past(wall, keep);
         let oldest = wall.saturating_sub(millis(keep));
         while let Some(number) = self.next_to_go(oldest) {
@@ -294,6 +295,7 @@ impl<T> Writer<T> {
             damaged
         };
         store.forget_file(number);
+        self.dedupe.forget_segment(number);
         let name = segment::file_name(number);
         let removed = match damaged {
             true => store.directory.rename(&name, &segment::damaged_name(number)),

@@ -10,5 +10,6 @@ mod lanes;
 mod model;
 mod real;
 mod recovering;
+mod repeats;
 mod room;
 mod seals;
