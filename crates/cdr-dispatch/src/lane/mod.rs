@@ -60,6 +60,10 @@ use crate::{event::Event, retry::RetryPolicy, store::Store};
 /// A lane whose own task panicked begins again after this, where the spool knows it to be.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
+/// After a look ahead that gave nothing to try, as when a batch is still gathering or all went elsewhere, a lane is not
+/// woken by commits for this long: under load each is a wake-up, and there are hundreds in a second.
+const NO_HURRY: Duration = Duration::from_millis(10);
+
 /// A sink and how its lane shall drive it.
 #[derive(Clone)]
 pub struct LanePlan {
@@ -109,6 +113,8 @@ pub struct Lane {
     recordings: FuturesUnordered<Recording>,
     /// The spool could not be read; not before this again.
     read_again_at: Option<Instant>,
+    /// Commits do not wake the lane before this; see [`NO_HURRY`].
+    look_at: Option<Instant>,
     /// Deliveries that passed, to tell a push that is refused alone from a sink that is away.
     passed: u64,
     /// The sink reported different outcomes within a sealed batch, and the log says so.
@@ -179,6 +185,7 @@ impl Lane {
             finals: Vec::new(),
             recordings: FuturesUnordered::new(),
             read_again_at: None,
+            look_at: None,
             passed: 0,
             said_mixed: false,
             plan,
@@ -205,8 +212,12 @@ impl Lane {
         loop {
             self.gather_due().await;
             self.try_sealed().await;
+            let before = (self.next, self.attempts.len());
             let is_more = self.read_ahead().await;
             self.start_attempts();
+            if self.next != before.0 && self.attempts.len() == before.1 {
+                self.look_at = Some(Instant::now() + NO_HURRY);
+            }
             self.hand_over();
             self.learn_age().await;
             self.tell();
@@ -226,8 +237,7 @@ impl Lane {
                     self.ledger.close(&closed);
                     self.forget_durable();
                 }
-                // A lane that has enough to do need not be woken for more.
-                _ = self.committed.changed(), if !self.is_crowded() => {}
+                _ = self.committed.changed(), if self.is_curious() => {}
                 () = tokio::time::sleep_until(wake) => {}
                 order = orders.recv() => match order {
                     Some(Control::Reconfigure(plan)) => self.reconfigure(plan),
@@ -237,6 +247,12 @@ impl Lane {
                 },
             }
         }
+    }
+
+    /// Whether a commit may wake the lane: not one that has enough to do, nor one that has just looked in vain.
+    fn is_curious(&mut self) -> bool {
+        self.look_at = self.look_at.filter(|&at| at > Instant::now());
+        self.look_at.is_none() && !self.is_crowded()
     }
 
     // === attempts ===
@@ -336,7 +352,7 @@ impl Lane {
             None => ready,
         };
         let idle = Instant::now() + Duration::from_secs(3600);
-        [self.ledger.next_due(), self.summary.due(), read_again, batch]
+        [self.ledger.next_due(), self.summary.due(), self.look_at, read_again, batch]
             .into_iter()
             .flatten()
             .fold(idle, Instant::min)
