@@ -11,7 +11,7 @@
 //! A delivery is forgotten only when its outcome is durable. What a crash interrupts is tried again.
 //!
 //! * `sealed`: batches that are all or nothing.
-//! * `reading`: from the spool into the ledger. * `settling`: from a report to an outcome.
+//! * `reading`: from the spool into the ledger; `unreadable`: what it does not give. * `settling`: from a report to an outcome.
 //! * `ledger`, `gather`, `pace`: what is open, what is ready, how fast. * `attempt`: one guarded attempt.
 //! * `summary`: what the log hears. * `thread`: what a lane runs on.
 
@@ -25,6 +25,7 @@ mod settling;
 mod status;
 mod summary;
 mod thread;
+mod unreadable;
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
@@ -50,10 +51,11 @@ use self::{
     pace::Pace,
     sealed::Sealed,
     summary::Summary,
+    unreadable::Unreadable,
 };
 pub use self::{
     sealed::SealedBatch,
-    status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow},
+    status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow, UnreadableNow},
 };
 use crate::{event::Event, retry::RetryPolicy, store::Store};
 
@@ -111,7 +113,9 @@ pub struct Lane {
     /// Final outcomes of this turn of the loop; the spool gets them in one go.
     finals: Vec<(Position, Recorded)>,
     recordings: FuturesUnordered<Recording>,
-    /// The spool could not be read; not before this again.
+    /// What could not be read.
+    unreadable: Unreadable,
+    /// Nothing is read from the spool before this.
     read_again_at: Option<Instant>,
     /// Commits do not wake the lane before this; see [`NO_HURRY`].
     look_at: Option<Instant>,
@@ -184,6 +188,7 @@ impl Lane {
             attempts: FuturesUnordered::new(),
             finals: Vec::new(),
             recordings: FuturesUnordered::new(),
+            unreadable: Unreadable::default(),
             read_again_at: None,
             look_at: None,
             passed: 0,
@@ -210,10 +215,10 @@ impl Lane {
     /// Until it is told to stop.
     async fn run(&mut self, orders: &mut mpsc::Receiver<Control>) {
         loop {
-            self.gather_due().await;
+            let is_more_due = self.gather_due().await;
             self.try_sealed().await;
             let before = (self.next, self.attempts.len());
-            let is_more = self.read_ahead().await;
+            let is_more = self.read_ahead().await || is_more_due;
             self.start_attempts();
             if self.next != before.0 && self.attempts.len() == before.1 {
                 self.look_at = Some(Instant::now() + NO_HURRY);
@@ -366,6 +371,7 @@ impl Lane {
         });
         let (open, waiting) = (self.ledger.len(), self.ledger.waiting() + self.sealed.pushes());
         self.status.is_at(paused, self.next, open, waiting, self.attempts.len());
+        self.status.cannot_read(self.unreadable.now());
         self.status.oldest_is(self.ledger.oldest().and_then(|(_, open)| open.received_at_ms));
     }
 

@@ -1,6 +1,7 @@
 //! What the lanes promise, on a real spool, with sinks that do as they are told.
 
 mod sealed;
+mod unreadable;
 
 use std::{
     collections::HashMap,

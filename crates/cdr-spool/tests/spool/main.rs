@@ -5,9 +5,11 @@ mod harness;
 
 mod appending;
 mod failing;
+mod gone;
 mod lanes;
 mod model;
 mod real;
 mod recovering;
+mod repeats;
 mod room;
 mod seals;
