@@ -39,7 +39,7 @@ use jiff::Timestamp;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::Instant,
 };
 use tracing::{error, info};
@@ -91,9 +91,6 @@ pub enum Control {
     Stop(Duration),
 }
 
-/// On the lane's own thread: a task of its own would cost more than it gives.
-type Attempting = Pin<Box<dyn Future<Output = Attempted> + Send>>;
-
 type Recording = Pin<Box<dyn Future<Output = Vec<Position>> + Send>>;
 
 /// The task of one lane.
@@ -109,7 +106,8 @@ pub struct Lane {
     pace: Pace,
     sealed: Sealed,
     summary: Summary,
-    attempts: FuturesUnordered<Attempting>,
+    /// Tasks, on the lane's thread: they go on while the lane waits for the disk.
+    attempts: JoinSet<Attempted>,
     /// Final outcomes of this turn of the loop; the spool gets them in one go.
     finals: Vec<(Position, Recorded)>,
     recordings: FuturesUnordered<Recording>,
@@ -185,7 +183,7 @@ impl Lane {
             pace: Pace::new(plan.retry, plan.concurrency),
             sealed: Sealed::default(),
             summary: Summary::default(),
-            attempts: FuturesUnordered::new(),
+            attempts: JoinSet::new(),
             finals: Vec::new(),
             recordings: FuturesUnordered::new(),
             unreadable: Unreadable::default(),
@@ -231,11 +229,11 @@ impl Lane {
             }
             let wake = if is_more { Instant::now() } else { self.next_wake() };
             tokio::select! {
-                Some(attempted) = self.attempts.next() => {
-                    self.settle(attempted);
+                Some(attempted) = self.attempts.join_next() => {
+                    self.after(attempted);
                     // What else is over settles in the same turn: one look ahead, one record for all of it.
-                    while let Some(Some(attempted)) = self.attempts.next().now_or_never() {
-                        self.settle(attempted);
+                    while let Some(attempted) = self.attempts.try_join_next() {
+                        self.after(attempted);
                     }
                 }
                 Some(closed) = self.recordings.next() => {
@@ -288,7 +286,7 @@ impl Lane {
         self.status.count_attempt();
         let (sink, store, lane) =
             (Arc::clone(&self.plan.sink), Arc::clone(&self.store), self.plan.name.clone());
-        self.attempts.push(Box::pin(attempt(sink, store, lane, partition, self.pace.epoch(), batch)));
+        self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch));
     }
 
     fn delivery(&mut self, position: Position) -> Option<Delivery> {
@@ -330,11 +328,11 @@ impl Lane {
     /// Lets attempts under way finish within `grace`; what is cut off counts as not tried.
     async fn stop(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
-        while let Ok(Some(attempted)) = tokio::time::timeout_at(deadline, self.attempts.next()).await {
-            self.settle(attempted);
+        while let Ok(Some(attempted)) = tokio::time::timeout_at(deadline, self.attempts.join_next()).await {
+            self.after(attempted);
             self.hand_over();
         }
-        self.attempts.clear();
+        self.attempts.shutdown().await;
         self.hand_over();
         while self.recordings.next().await.is_some() {}
         self.tell();
