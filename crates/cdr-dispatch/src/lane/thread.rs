@@ -8,7 +8,7 @@ use std::{future::Future, io, thread, time::Duration};
 
 use cdr_core::SinkName;
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, Handle, Runtime, RuntimeFlavor},
     sync::oneshot,
     task::JoinHandle,
 };
@@ -24,8 +24,15 @@ const KEEP_READERS: Duration = Duration::from_secs(1);
 /// What still blocks when its lane has ended, such as a disk that hangs, gets so long.
 const STRAGGLERS: Duration = Duration::from_secs(1);
 
-/// Runs a lane on a thread of its own; should the system give none, among everything else. Tells where, and when it ends.
+/// Runs a lane on a thread of its own. Tells where, and when it ends.
+///
+/// It stays here where there is but one thread, as in tests that turn the clock, and should the system give no other.
 pub fn run(sink: &SinkName, lane: impl Future<Output = ()> + Send + 'static) -> (Handle, JoinHandle<()>) {
+    let here = Handle::current();
+    if here.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        let task = here.spawn(lane);
+        return (here, task);
+    }
     match own_thread(sink) {
         Ok((runtime, until_here)) => {
             let task = runtime.spawn(async move {
@@ -36,7 +43,8 @@ pub fn run(sink: &SinkName, lane: impl Future<Output = ()> + Send + 'static) -> 
         }
         Err(error) => {
             error!(%sink, %error, "there is no thread for the lane; it shares those of the door, and a sink that blocks holds up everything");
-            (Handle::current(), tokio::spawn(lane))
+            let task = here.spawn(lane);
+            (here, task)
         }
     }
 }
