@@ -84,6 +84,11 @@ impl Scrape {
             "Deliveries that failed and wait for their next attempt",
             by_sink(&|lane| lane.now.waiting as f64),
         )?;
+        page.gauge(
+            "lane_unreadable_deliveries",
+            "Deliveries whose push the disk does not give at present; they are looked for again",
+            by_sink(&|lane| lane.now.unreadable.as_ref().map_or(0.0, |unreadable| unreadable.pushes as f64)),
+        )?;
         page.counter(
             "lane_rate_limited_seconds",
             "Time for which pushes waited for nothing but the sink's rate_limit",
@@ -179,7 +184,7 @@ impl Scrape {
         page.gauge("spool_max_bytes", "spool.max_size", one(self.0.started_with.spool.max_size as f64))?;
         page.gauge(
             "spool_owed_bytes",
-            "Bytes, about, that some sink has not taken",
+            "Bytes, about, that some sink has not taken, dead letters included",
             one(stats.owed_bytes as f64),
         )?;
         page.gauge("spool_oldest_kept_seconds", "Age of the oldest push that is kept", one(oldest))?;
