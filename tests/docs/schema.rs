@@ -102,8 +102,8 @@ fn all(schema: &Value, found: &mut BTreeSet<String>) {
     {
         all(part, found);
     }
-    for part in ["items", "additionalProperties"] {
-        all(&schema[part], found);
+    for part in ["items", "additionalProperties"].into_iter().filter_map(|part| schema.get(part)) {
+        all(part, found);
     }
 }
 
