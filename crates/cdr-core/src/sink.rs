@@ -47,7 +47,8 @@ pub trait SinkConfig: DeserializeOwned + Send + 'static {
     /// Every fault of the settings, not just the first.
     fn build(self, name: &SinkName) -> Result<Self::Sink, BuildError>;
 
-    /// A JSON schema of the settings, for editors.
+    /// A JSON Schema of the settings, for editors; [`setting::schema`](crate::setting::schema) makes it of their type. Without
+    /// one, editors take whatever stands there.
     fn schema() -> Option<serde_json::Value> {
         None
     }

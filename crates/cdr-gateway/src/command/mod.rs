@@ -20,6 +20,7 @@ mod logging;
 mod quarantine;
 mod reload;
 mod running;
+mod schema;
 mod send;
 mod serve;
 mod sink;
@@ -120,6 +121,11 @@ enum Command {
     /// Example: cdr-gateway quarantine show 17
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
+    /// Writes the JSON Schema of gateway.yaml, by which editors check and complete it.
+    ///
+    /// Example: cdr-gateway schema > gateway.schema.json, and in the first line of gateway.yaml:
+    /// `# yaml-language-server: $schema=gateway.schema.json`
+    Schema,
     /// How the sinks' lanes are doing, and what becomes of a sink that left the configuration.
     ///
     /// Example: cdr-gateway sink list
@@ -186,6 +192,7 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Dead(dead) => dead.run(&common).await,
         Command::Quarantine(quarantine) => quarantine.run(&common).await,
         Command::Explain(explain) => explain.run(&common, &sinks),
+        Command::Schema => schema::run(&sinks),
         Command::Sink(sink) => sink.run(&common).await,
     }
 }
