@@ -138,7 +138,8 @@ fn owed(segment: &Segment, lane: &Lane) -> u64 {
     if pushes == 0 {
         return 0;
     }
-    let unread = segment.until.0.saturating_sub(lane.state.next.max(segment.first).0);
+    let until = lane.state.ends().min(segment.until);
+    let unread = until.0.saturating_sub(lane.state.next.max(segment.first).0);
     let open = match unread == pushes {
         true => 0,
         false => lane.state.open.range(segment.first..segment.until).count() as u64,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use cdr_spool::{ControlError, LaneState, NewLane, Open, Outcome, Position, Spool, Start};
 
 use crate::harness::*;
@@ -143,7 +144,7 @@ fn a_renamed_lane_keeps_its_dead_letters_and_a_retired_one_is_gone() {
     let (spool, _) = world.open(&["old", "gone"]);
     append(&spool, 0..3);
     record(&spool, "old", vec![(Position(1), dead("why"))]);
-    wait(spool.rename_lane("old", "new")).unwrap();
+    assert_eq!(wait(spool.hand_over_lane("old", "new", Bytes::new())).unwrap(), ["new"]);
     wait(spool.retire_lane("gone")).unwrap();
     let unknown = wait(spool.retire_lane("gone")).unwrap_err();
     assert_eq!(unknown, ControlError::UnknownLane { lane: "gone".into(), known: "new".into() });
