@@ -138,8 +138,12 @@ fn lanes(engine: &Arc<Engine>) -> Value {
             let probe_in = paused.probe_at.saturating_duration_since(Instant::now());
             json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": probe_in.as_secs_f64() })
         });
+        let held = lane.now.held_back;
+        let rate_limit = held.rate.map(|rate| {
+            json!({ "rate": rate.to_string(), "holds_back": held.since.is_some(), "held_back_s": held.total().as_secs_f64() })
+        });
         json!({
-            "sink": sink.as_str(), "paused": paused, "unread": end.saturating_sub(lane.now.next), "open": lane.now.open,
+            "sink": sink.as_str(), "paused": paused, "rate_limit": rate_limit, "unread": end.saturating_sub(lane.now.next), "open": lane.now.open,
             "waiting": lane.now.waiting, "trying": lane.now.trying, "delivered": lane.delivered, "failed": lane.failed,
             "dead": lane.died, "last_failure": lane.now.last_failure,
             "oldest_undelivered_s": lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
