@@ -9,6 +9,8 @@ mod main_job;
 mod operating;
 mod refusals;
 mod reload;
+mod rename;
+mod replay;
 
 use std::path::Path;
 

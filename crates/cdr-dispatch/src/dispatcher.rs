@@ -1,5 +1,7 @@
 //! The whole of it: what the door hands its pushes to, and what keeps the lanes running.
 
+mod errands;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -9,19 +11,23 @@ use std::{
 use bytes::Bytes;
 use cdr_core::{
     Alert, Batch, Delivery, Facts, Incoming, Intake, NotStored, Origin, Outcome as Sent, Position, Push,
-    Quarantined, SinkName, Stored, Suspect, registry::AnySink,
+    Quarantined, SinkName, Stored, Suspect, registry::AnySink, sink::InvalidSinkName,
 };
 use cdr_spool::{
-    AppendError, Appended, ControlError, DeadLetter, NewLane, OpenError, ReadError, Recovery, Settings,
+    AppendError, Appended, ControlError, DeadLetter, LaneState, NewLane, OpenError, ReadError, Recovery,
+    Settings,
 };
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{error, warn};
 
+use self::errands::Errands;
+pub use self::errands::{ErrandNow, ErrandState, ReplayError};
 use crate::{
+    errand::handed_over_facts,
     event::Event,
-    lane::{self, Control, LaneHandle, LanePlan, LaneSnapshot},
+    lane::{self, Control, Identity, LaneHandle, LanePlan, LaneSnapshot},
     route::Routes,
     routing::Routing,
     store::{Store, blocking},
@@ -67,29 +73,53 @@ pub enum RetireError {
     Spool(#[from] ControlError),
 }
 
+/// Why a lane got no other name.
+#[derive(Debug, thiserror::Error)]
+pub enum RenameError {
+    /// The old name is configured.
+    #[error("the configuration names the sink {0}; give it its new name there and reload first")]
+    Configured(String),
+    /// The new name is none.
+    #[error("{name:?} is no name: {why}")]
+    NoName {
+        /// What was asked for.
+        name: String,
+        /// What is wrong with it.
+        why: InvalidSinkName,
+    },
+    /// The spool did not do it.
+    #[error(transparent)]
+    Spool(#[from] ControlError),
+}
+
 /// The spool, the routes and the running lanes.
 pub struct Dispatcher {
     store: Arc<Store>,
     lanes: Mutex<BTreeMap<SinkName, Running>>,
-    /// Lanes whose sink is gone, while they finish their attempts.
-    ending: tokio::sync::Mutex<BTreeMap<SinkName, JoinHandle<()>>>,
+    /// Temporary lanes.
+    errands: Arc<Errands>,
+    /// Lanes whose sink is gone, while they finish their attempts, by their names in the spool. Held by whoever changes
+    /// which lanes there are.
+    ending: tokio::sync::Mutex<BTreeMap<String, JoinHandle<()>>>,
     events: mpsc::UnboundedSender<Event>,
 }
 
 struct Running {
     handle: LaneHandle,
-    sink: Arc<dyn AnySink>,
+    plan: LanePlan,
 }
 
-/// A lane that the spool knows and the configuration does not: its pushes wait until a person decides.
+/// A lane that the spool knows and nobody drives: its pushes wait until a person decides.
 #[derive(Clone, Debug)]
 pub struct Parked {
-    /// The name of the sink that disappeared.
+    /// Its name: that of the sink that disappeared, or of an errand.
     pub name: String,
-    /// The first position that it has not read.
-    pub next: Position,
+    /// Positions that it has not read.
+    pub unread: u64,
     /// Deliveries that it had read and not closed.
     pub open: usize,
+    /// Why nobody drives it.
+    pub why: String,
 }
 
 impl Dispatcher {
@@ -106,8 +136,10 @@ impl Dispatcher {
         let (lanes, routing) = plan.into_parts();
         let (store, recovery) = Store::open(spool, &new_lanes, routing)?;
         let ending = tokio::sync::Mutex::default();
-        let dispatcher = Self { store: Arc::new(store), lanes: Mutex::default(), ending, events };
+        let errands = Arc::default();
+        let dispatcher = Self { store: Arc::new(store), lanes: Mutex::default(), errands, ending, events };
         lanes.into_iter().for_each(|lane| dispatcher.start_lane(lane));
+        dispatcher.start_errands();
         Ok((dispatcher, recovery))
     }
 
@@ -117,15 +149,16 @@ impl Dispatcher {
     /// # Errors
     /// A new lane cannot be registered; then nothing changed.
     pub async fn reload(&self, plan: Plan, grace: Duration) -> Result<(), ControlError> {
+        let mut ending = self.ending.lock().await;
         self.store.spool().register_lanes(&plan.new_lanes()).await?;
         let (lanes, routing) = plan.into_parts();
         let stays = |name: &SinkName| lanes.iter().any(|lane| lane.name == *name);
         let gone: Vec<_> = self.lock().extract_if(.., |name, _| !stays(name)).collect();
-        let mut ending = self.ending.lock().await;
-        for (name, lane) in gone {
+        let gone = gone.into_iter().map(|(name, lane)| (name.to_string(), lane.handle));
+        for (name, handle) in gone.chain(self.errands.without_sink(stays)) {
             // A lane that does not hear it has ended already.
-            let _ = lane.handle.control.send(Control::Stop(grace)).await;
-            ending.insert(name, lane.handle.task);
+            let _ = handle.control.send(Control::Stop(grace)).await;
+            ending.insert(name, handle.task);
         }
         self.store.route_by(routing);
         for lane in lanes {
@@ -134,27 +167,29 @@ impl Dispatcher {
                 continue;
             }
             // One that comes back within its grace must not be driven twice.
-            if let Some(task) = ending.remove(&lane.name) {
+            if let Some(task) = ending.remove(lane.name.as_str()) {
                 let _ = task.await;
             }
             self.start_lane(lane);
         }
+        self.take_up_errands(&mut ending).await;
         Ok(())
     }
 
     async fn reconfigure(&self, plan: LanePlan) {
         if let Some(running) = self.lock().get_mut(&plan.name) {
-            running.sink = Arc::clone(&plan.sink);
+            running.plan = plan.clone();
         }
+        self.reconfigure_errands(&plan).await;
         let Some(control) = self.control_of(plan.name.as_str()) else { return };
         // A lane that is gone has stopped with the gateway; there is nothing to hand over to.
         let _ = control.send(Control::Reconfigure(plan)).await;
     }
 
     fn start_lane(&self, plan: LanePlan) {
-        let (name, sink) = (plan.name.clone(), Arc::clone(&plan.sink));
-        let handle = lane::start(plan, Arc::clone(&self.store), self.events.clone());
-        self.lock().insert(name, Running { handle, sink });
+        let identity = Identity { lane: plan.name.as_str().into(), errand: None };
+        let handle = lane::start(identity, plan.clone(), Arc::clone(&self.store), self.events.clone());
+        self.lock().insert(plan.name.clone(), Running { handle, plan });
     }
 
     /// The spool and the routes.
@@ -167,14 +202,24 @@ impl Dispatcher {
         self.lock().iter().map(|(name, lane)| (name.clone(), lane.handle.status.snapshot())).collect()
     }
 
-    /// Lanes without a sink.
+    /// Lanes that nobody drives.
     pub fn parked(&self) -> Vec<Parked> {
-        let running = self.lock();
-        let is_parked = |name: &str| !running.keys().any(|sink| sink.as_str() == name);
-        let known = self.store.spool().lanes().into_iter().filter(|(name, _)| is_parked(name));
-        known
-            .map(|(name, state)| Parked { name, next: stored::position(state.next), open: state.open.len() })
-            .collect()
+        let end = self.store.spool().end();
+        let parked = |(name, state): (String, LaneState)| {
+            let why = self.why_parked(&name, &state)?;
+            let unread = state.ends().min(end).0.saturating_sub(state.next.0);
+            Some(Parked { name, unread, open: state.open.len(), why })
+        };
+        self.store.spool().lanes().into_iter().filter_map(parked).collect()
+    }
+
+    /// None if somebody drives it.
+    fn why_parked(&self, lane: &str, state: &LaneState) -> Option<String> {
+        let sink = state.errand.as_ref().map_or(lane, |errand| &errand.sink);
+        if !self.lock().keys().any(|name| name.as_str() == sink) {
+            return Some(format!("the configuration names no sink {sink}"));
+        }
+        state.errand.as_ref().and_then(|_| self.errands.why_parked(lane))
     }
 
     /// Tells the operators something: through the spool like any push, so that it is neither lost nor repeated;
@@ -190,7 +235,7 @@ impl Dispatcher {
         warn!(kind = alert.kind.as_str(), reason = %not_stored, "the alert cannot be stored; it is sent at once, with one attempt");
         let push = Arc::new(Push::stored(self.store.id(), Position(0), incoming));
         for name in &self.store.routing().alerts_to {
-            let sink = self.lock().get(name).map(|running| Arc::clone(&running.sink));
+            let sink = self.lock().get(name).map(|running| Arc::clone(&running.plan.sink));
             if let Some(sink) = sink {
                 send_at_once(name, sink.as_ref(), Arc::clone(&push)).await;
             }
@@ -234,17 +279,31 @@ impl Dispatcher {
     /// # Errors
     /// There is no such lane, or it is no parked one, or it could not be made durable.
     pub async fn retire(&self, lane: &str) -> Result<(), RetireError> {
+        let mut ending = self.ending.lock().await;
         if self.control_of(lane).is_some() {
             return Err(RetireError::Configured);
         }
-        // One that has just left the configuration may be finishing its attempts.
-        let mut ending = self.ending.lock().await;
-        if let Some(name) = ending.keys().find(|name| name.as_str() == lane).cloned()
-            && let Some(task) = ending.remove(&name)
-        {
-            let _ = task.await;
-        }
+        until_ended(&mut ending, lane).await;
         Ok(self.store.spool().retire_lane(lane).await?)
+    }
+
+    /// Hands over to the sink `new` all that the parked lane `old` owes: what is open or not read, dead letters, seals and
+    /// replays. When `new` has a lane of its own, it is an errand of that one, and the names under which it now lies are
+    /// the answer.
+    ///
+    /// # Errors
+    /// There is no such lane, its sink is configured, or it could not be made durable.
+    pub async fn rename(&self, old: &str, new: &str) -> Result<Vec<String>, RenameError> {
+        let no_name = |why| RenameError::NoName { name: new.to_owned(), why };
+        let new: SinkName = new.parse().map_err(no_name)?;
+        let mut ending = self.ending.lock().await;
+        if self.control_of(old).is_some() {
+            return Err(RenameError::Configured(old.to_owned()));
+        }
+        until_ended(&mut ending, old).await;
+        let names = self.store.spool().hand_over_lane(old, new.as_str(), handed_over_facts(old)).await?;
+        self.start_errands();
+        Ok(names)
     }
 
     /// Takes bytes out of quarantine for good; those that were not there are left out of the answer.
@@ -258,7 +317,8 @@ impl Dispatcher {
 
     fn control_of(&self, lane: &str) -> Option<mpsc::Sender<Control>> {
         let lanes = self.lock();
-        lanes.iter().find(|(name, _)| name.as_str() == lane).map(|(_, lane)| lane.handle.control.clone())
+        let known = lanes.iter().find(|(name, _)| name.as_str() == lane);
+        known.map(|(_, lane)| lane.handle.control.clone()).or_else(|| self.errands.control_of(lane))
     }
 
     /// Discards dead letters: a person decided that they are not to be delivered.
@@ -271,6 +331,10 @@ impl Dispatcher {
         positions: &[Position],
     ) -> Result<Vec<Position>, ControlError> {
         let discarded = self.store.spool().discard(lane, &to_spool(positions)).await?;
+        if let Some(control) = self.errands.control_of(lane) {
+            // It may have waited for nothing but this. One that does not hear it is over.
+            let _ = control.send(Control::Reopened(Vec::new())).await;
+        }
         Ok(discarded.into_iter().map(stored::position).collect())
     }
 
@@ -278,9 +342,12 @@ impl Dispatcher {
     pub async fn stop(&self, grace: Duration) {
         let lanes = std::mem::take(&mut *self.lock());
         let mut tasks: Vec<_> = std::mem::take(&mut *self.ending.lock().await).into_values().collect();
-        for lane in lanes.into_values() {
-            let _ = lane.handle.control.send(Control::Stop(grace)).await;
-            tasks.push(lane.handle.task);
+        let handles = lanes.into_values().map(|lane| lane.handle);
+        for handle in
+            handles.chain(self.errands.without_sink(|_| false).into_iter().map(|(_, handle)| handle))
+        {
+            let _ = handle.control.send(Control::Stop(grace)).await;
+            tasks.push(handle.task);
         }
         // Outcomes that a broken disk never takes must not hold the process for ever; they repeat after the start.
         if tokio::time::timeout(grace + CLOSE_DEADLINE, join_all(tasks)).await.is_err() {
@@ -296,6 +363,14 @@ impl Dispatcher {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SinkName, Running>> {
         // Inserting and looking up: nothing in here panics half-way.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for a lane that has just left the configuration, and for its errands: they may be finishing their attempts.
+async fn until_ended(ending: &mut BTreeMap<String, JoinHandle<()>>, lane: &str) {
+    let is_of = |name: &String| name == lane || errands::sink_of(name) == lane;
+    for (_, task) in ending.extract_if(.., |name, _| is_of(name)) {
+        let _ = task.await;
     }
 }
 

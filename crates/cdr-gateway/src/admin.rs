@@ -7,21 +7,27 @@
 //! | `GET /metrics` | see [`metrics`](crate::metrics) |
 //! | `GET /api/v1/lanes` | every lane, parked ones too |
 //! | `POST /api/v1/reload` | reads the configuration again |
+//! | `POST /api/v1/sinks/{sink}/retire`, `…/rename` | of a parked one; the body of the latter `{"to":"new-name"}` |
+//! | `GET /api/v1/replays` | those under way, and those that were over since the start |
+//! | `POST /api/v1/replays` | begins one: `{"sink":"crm","from":…,"to":…,"where":…,"rate":"10/s"}` |
+//! | `POST /api/v1/replays/{number}/cancel` | ends it where it is |
 //! | `POST /api/v1/dead/{sink}/retry`, `…/discard` | body `{"positions":[…]}`; the answer too, and whether the sink is parked |
 //!
 //! On a listener that is not loopback, `/metrics` and `/api` ask for `Authorization: Bearer` with `admin.token`.
+
+mod replays;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cdr_core::Position;
-use cdr_dispatch::RetireError;
+use cdr_dispatch::{RenameError, RetireError};
 use cdr_spool::{ControlError, Health};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use tokio::{net::TcpListener, time::Instant};
@@ -90,6 +96,10 @@ async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Adm
         }
         (&Method::POST, ["api", "v1", "quarantine", "discard"]) => discard_quarantine(engine, request).await,
         (&Method::POST, ["api", "v1", "sinks", sink, "retire"]) => retire(engine, sink).await,
+        (&Method::POST, ["api", "v1", "sinks", sink, "rename"]) => rename(engine, sink, request).await,
+        (&Method::GET, ["api", "v1", "replays"]) => json_answer(StatusCode::OK, &replays::list(engine)),
+        (&Method::POST, ["api", "v1", "replays"]) => replays::begin(engine, request).await,
+        (&Method::POST, ["api", "v1", "replays", number, "cancel"]) => replays::cancel(engine, number).await,
         (_, ["healthz" | "readyz" | "metrics"] | ["api", "v1", ..]) => {
             told(StatusCode::METHOD_NOT_ALLOWED, "no such command, or another method")
         }
@@ -149,9 +159,10 @@ fn lanes(engine: &Arc<Engine>) -> Value {
             "oldest_undelivered_s": lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
         })
     };
-    let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "unread": end.saturating_sub(lane.next.0), "open": lane.open });
+    let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "unread": lane.unread, "open": lane.open, "why": lane.why });
+    let left = engine.dispatcher.errands().into_iter().filter_map(|errand| replays::left_over(&errand));
     json!({
-        "lanes": engine.dispatcher.lanes().into_iter().map(lane).collect::<Vec<_>>(),
+        "lanes": engine.dispatcher.lanes().into_iter().map(lane).chain(left).collect::<Vec<_>>(),
         "parked": engine.dispatcher.parked().into_iter().map(parked).collect::<Vec<_>>(),
     })
 }
@@ -175,6 +186,27 @@ async fn retire(engine: &Arc<Engine>, sink: &str) -> Answer {
         Ok(()) => told(StatusCode::OK, "retired"),
         Err(error @ RetireError::Configured) => told(StatusCode::CONFLICT, &error.to_string()),
         Err(RetireError::Spool(error)) => not_decided(&error),
+    }
+}
+
+#[derive(Deserialize)]
+struct NewName {
+    to: String,
+}
+
+async fn rename(engine: &Arc<Engine>, old: &str, request: Request<Incoming>) -> Answer {
+    let NewName { to } = match read(request, r#"{"to":"new-name"}"#).await {
+        Ok(name) => name,
+        Err(answer) => return answer,
+    };
+    match engine.dispatcher.rename(old, &to).await {
+        Ok(lanes) => json_answer(StatusCode::OK, &json!({ "lanes": lanes })),
+        Err(error @ RenameError::Configured(_)) => told(StatusCode::CONFLICT, &error.to_string()),
+        Err(error @ RenameError::NoName { .. }) => told(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(RenameError::Spool(error @ ControlError::LaneExists { .. })) => {
+            told(StatusCode::CONFLICT, &error.to_string())
+        }
+        Err(RenameError::Spool(error)) => not_decided(&error),
     }
 }
 
@@ -209,12 +241,16 @@ async fn decide_dead(engine: &Arc<Engine>, sink: &str, verb: &str, request: Requ
 
 /// The positions that the body of a command names.
 async fn positions(request: Request<Incoming>) -> Result<Vec<Position>, Answer> {
+    read::<Positions>(request, r#"{"positions":[…]}"#).await.map(|read| read.positions)
+}
+
+/// The body of a command.
+async fn read<T: DeserializeOwned>(request: Request<Incoming>, expected: &str) -> Result<T, Answer> {
     let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
     let body =
         body.map_err(|error| told(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")))?;
-    let read = serde_json::from_slice::<Positions>(&body.to_bytes());
-    read.map(|read| read.positions)
-        .map_err(|error| told(StatusCode::BAD_REQUEST, &format!("expected {{\"positions\":[…]}}: {error}")))
+    serde_json::from_slice(&body.to_bytes())
+        .map_err(|error| told(StatusCode::BAD_REQUEST, &format!("expected {expected}: {error}")))
 }
 
 fn not_decided(error: &ControlError) -> Answer {

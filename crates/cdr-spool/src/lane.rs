@@ -75,6 +75,8 @@ impl Outcome {
 /// open with no attempts: it was read, and the process ended before it had an outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneState {
+    /// Where it began to read: what came before was never its business.
+    pub began: Position,
     /// The first position that the lane has not read.
     pub next: Position,
     /// Read and not closed.

@@ -302,9 +302,9 @@ impl<T: Send + 'static> Spool<T> {
         self.control(Change::Seal { lane: lane.to_owned(), seal }).await.map(drop)
     }
 
-    /// Whether a lane has dead letters.
-    pub fn has_dead_letters(&self, lane: &str) -> bool {
-        self.store().state().lanes.get(lane).is_some_and(|lane| !lane.dead.is_empty())
+    /// How many dead letters a lane has.
+    pub fn count_dead_letters(&self, lane: &str) -> usize {
+        self.store().state().lanes.get(lane).map_or(0, |lane| lane.dead.len())
     }
 
     /// Dead letters of a lane behind `after`, at most `max`, in order. Start with `Position(0)`. Blocks for a `pread` or two each.

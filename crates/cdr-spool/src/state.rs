@@ -68,8 +68,6 @@ impl Segment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lane {
     pub(crate) number: u32,
-    /// Where it began to read: what came before was never its business.
-    pub(crate) began: Position,
     pub(crate) state: LaneState,
     /// With where the reason lies.
     pub(crate) dead: BTreeMap<Position, Reason>,
@@ -77,8 +75,8 @@ pub(crate) struct Lane {
 
 impl Lane {
     fn begun(number: u32, next: Position) -> Lane {
-        let state = LaneState { next, ..LaneState::default() };
-        Lane { number, began: next, state, dead: BTreeMap::new() }
+        let state = LaneState { began: next, next, ..LaneState::default() };
+        Lane { number, state, dead: BTreeMap::new() }
     }
 
     /// Makes it temporary. What it read behind the end and never tried is not its business any more: the lane that begins
@@ -117,9 +115,9 @@ impl Lane {
                 Reason::OnDisk(_) | Reason::Unknown => dead.push(*position),
             }
         }
-        let LaneState { next, seals, errand, .. } = self.state.clone();
+        let LaneState { began, next, seals, errand, .. } = self.state.clone();
         let (lane, name, open) = (self.number, name.to_owned(), open.into_iter().collect());
-        KnownLane { lane, name, next, open, dead, seals, began: self.began, errand }
+        KnownLane { lane, name, next, open, dead, seals, began, errand }
     }
 
     /// What of these positions the lane has closed, or given up.
@@ -467,9 +465,10 @@ impl State {
         }
         for known in checkpoint.lanes {
             let open = known.open.into_iter().collect();
-            let state = LaneState { next: known.next, open, seals: known.seals, errand: known.errand };
+            let KnownLane { began, next, seals, errand, .. } = known;
+            let state = LaneState { began, next, open, seals, errand };
             let dead = known.dead.into_iter().map(|p| (p, Reason::Unknown)).collect();
-            self.lanes.insert(known.name, Lane { number: known.lane, began: known.began, state, dead });
+            self.lanes.insert(known.name, Lane { number: known.lane, state, dead });
         }
     }
 

@@ -47,11 +47,12 @@ use self::{
     sealed::Sealed,
 };
 pub use self::{
+    attempt::{NO_REPLAY_INTO_SEALS, wanted_seal},
     pace::HeldBack,
     sealed::SealedBatch,
     status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow},
 };
-use crate::{event::Event, rate::Rate, retry::RetryPolicy, store::Store};
+use crate::{errand::Errand, event::Event, rate::Rate, retry::RetryPolicy, store::Store};
 
 /// A lane whose own task panicked begins again after this, where the spool knows it to be.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
@@ -88,6 +89,12 @@ type Recording = Pin<Box<dyn Future<Output = Vec<Position>> + Send>>;
 /// The task of one lane.
 pub struct Lane {
     plan: LanePlan,
+    /// Its name in the spool: that of its sink, but for errands.
+    lane: Arc<str>,
+    /// What it is for, if it is temporary.
+    errand: Option<Arc<Errand>>,
+    /// The first position that it never reads.
+    until: Position,
     store: Arc<Store>,
     committed: watch::Receiver<Position>,
     events: mpsc::UnboundedSender<Event>,
@@ -107,6 +114,8 @@ pub struct Lane {
     passed: u64,
     /// The sink reported different outcomes within a sealed batch, and the log says so.
     said_mixed: bool,
+    /// Everything is read and tried, and dead letters wait.
+    rests: bool,
 }
 
 /// What the dispatcher holds of a running lane.
@@ -119,23 +128,38 @@ pub struct LaneHandle {
     pub task: JoinHandle<()>,
 }
 
-/// Starts a lane where the spool knows it to be.
-pub fn start(plan: LanePlan, store: Arc<Store>, events: mpsc::UnboundedSender<Event>) -> LaneHandle {
+/// What a lane is to the spool.
+#[derive(Clone)]
+pub struct Identity {
+    /// Its name there.
+    pub lane: Arc<str>,
+    /// What it is for, if it is temporary.
+    pub errand: Option<Arc<Errand>>,
+}
+
+/// Starts a lane where the spool knows it to be. One with an errand ends when that is done.
+pub fn start(
+    identity: Identity,
+    plan: LanePlan,
+    store: Arc<Store>,
+    events: mpsc::UnboundedSender<Event>,
+) -> LaneHandle {
     let (control, orders) = mpsc::channel(16);
     let status = Arc::new(LaneStatus::default());
-    let task = tokio::spawn(supervise(plan, store, events, Arc::clone(&status), orders));
+    let task = tokio::spawn(supervise(identity, plan, store, events, Arc::clone(&status), orders));
     LaneHandle { status, control, task }
 }
 
 /// Runs a lane to its stop. A panic in it, as of a sink's `partition`, ends neither the lane nor the process.
 async fn supervise(
+    identity: Identity,
     plan: LanePlan,
     store: Arc<Store>,
     events: mpsc::UnboundedSender<Event>,
     status: Arc<LaneStatus>,
     mut orders: mpsc::Receiver<Control>,
 ) {
-    let mut lane = Lane::new(plan, store, events, status);
+    let mut lane = Lane::new(identity.clone(), plan, store, events, status);
     while let Err(panic) = AssertUnwindSafe(lane.run(&mut orders)).catch_unwind().await {
         let reason = attempt::message(panic.as_ref());
         error!(sink = %lane.plan.name, reason, "the lane panicked; it begins again where the spool knows it to be");
@@ -144,19 +168,23 @@ async fn supervise(
         lane.hand_over();
         tokio::time::sleep(BEGIN_AGAIN).await;
         let Lane { plan, store, events, status, .. } = lane;
-        lane = Lane::new(plan, store, events, status);
+        lane = Lane::new(identity.clone(), plan, store, events, status);
     }
 }
 
 impl Lane {
     fn new(
+        Identity { lane, errand }: Identity,
         plan: LanePlan,
         store: Arc<Store>,
         events: mpsc::UnboundedSender<Event>,
         status: Arc<LaneStatus>,
     ) -> Self {
-        let state = store.lane(&plan.name);
+        let state = store.lane(&lane);
         let mut lane = Self {
+            lane,
+            errand,
+            until: Position(state.ends().0),
             committed: store.committed(),
             events,
             status,
@@ -171,6 +199,7 @@ impl Lane {
             read_again_at: None,
             passed: 0,
             said_mixed: false,
+            rests: false,
             plan,
             store,
         };
@@ -200,6 +229,9 @@ impl Lane {
             self.hand_over();
             self.learn_age().await;
             self.tell();
+            if self.is_done() {
+                return;
+            }
             let wake = if is_more { Instant::now() } else { self.next_wake() };
             tokio::select! {
                 Some(attempted) = self.attempts.join_next() => {
@@ -213,7 +245,7 @@ impl Lane {
                     self.ledger.close(&closed);
                     self.forget_durable();
                 }
-                _ = self.committed.changed() => {}
+                _ = self.committed.changed(), if self.next < self.until => {}
                 () = tokio::time::sleep_until(wake) => {}
                 order = orders.recv() => match order {
                     Some(Control::Reconfigure(plan)) => self.reconfigure(plan),
@@ -257,7 +289,7 @@ impl Lane {
         self.status.count_attempt();
         self.pace.began(batch.deliveries().len());
         let (sink, store, lane) =
-            (Arc::clone(&self.plan.sink), Arc::clone(&self.store), self.plan.name.clone());
+            (Arc::clone(&self.plan.sink), Arc::clone(&self.store), Arc::clone(&self.lane));
         self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch));
     }
 
@@ -269,8 +301,35 @@ impl Lane {
             push: Arc::clone(open.push.as_ref()?),
             routes: Arc::clone(&open.routes),
             attempt: open.attempts.saturating_add(1),
-            replay: false,
+            replay: matches!(self.errand.as_deref(), Some(Errand::Replay(_))),
         })
+    }
+
+    // === errands ===
+
+    /// The lane's name in the spool, if it is temporary.
+    fn errand_lane(&self) -> Option<&str> {
+        self.errand.is_some().then_some(&*self.lane)
+    }
+
+    /// Whether it has nothing left to do. With dead letters it waits for what a person decides.
+    fn is_done(&mut self) -> bool {
+        let is_idle = self.ledger.len() == 0
+            && self.attempts.is_empty()
+            && self.finals.is_empty()
+            && self.recordings.is_empty();
+        if self.errand.is_none() || self.next < self.until || !is_idle {
+            return false;
+        }
+        if self.store.spool().count_dead_letters(&self.lane) == 0 {
+            return true;
+        }
+        if !std::mem::replace(&mut self.rests, true) {
+            // Behind its last push may lie positions that are none. Else the spool would keep a segment for them.
+            let end = Position(self.until.0.saturating_sub(1));
+            drop(self.store.record(&self.lane, vec![(end, Recorded::Passed)]));
+        }
+        false
     }
 
     // === orders ===

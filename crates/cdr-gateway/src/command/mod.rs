@@ -18,12 +18,14 @@ mod lanes;
 mod logging;
 mod quarantine;
 mod reload;
+mod replay;
 mod running;
 mod send;
 mod serve;
 mod sink;
 mod told;
 mod trace;
+mod when;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -112,6 +114,13 @@ enum Command {
     /// Example: cdr-gateway quarantine show 17
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
+    /// Sends pushes that the spool keeps to a sink again, and follows how it goes; the gateway must run.
+    ///
+    /// Example: cdr-gateway replay --sink crm --from 2h --where 'EndStatusString == "busy"'
+    ///
+    /// All that are kept, arrived in the time and match are sent, not only those that a route sends there. The sink hears
+    /// that they are a replay. `--dry-run` counts them first.
+    Replay(replay::Replay),
     /// How the sinks' lanes are doing, and what becomes of a sink that left the configuration.
     ///
     /// Example: cdr-gateway sink list
@@ -178,6 +187,7 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Quarantine(quarantine) => quarantine.run(&common).await,
         Command::Explain(explain) => explain.run(&common, &sinks),
         Command::Sink(sink) => sink.run(&common).await,
+        Command::Replay(replay) => replay.run(&common).await,
     }
 }
 

@@ -275,7 +275,9 @@ fn handing_over(state: &State, old: &str, new: &str, facts: &Bytes) -> Result<Ve
     let change = |(_, Lane { number, state, .. }): (&String, &Lane)| {
         let errand = match (&state.errand, there) {
             (Some(errand), _) => Errand { sink: new.to_owned(), ..errand.clone() },
-            (None, Some(there)) => Errand { sink: new.to_owned(), until: there.began, facts: facts.clone() },
+            (None, Some(there)) => {
+                Errand { sink: new.to_owned(), until: there.state.began, facts: facts.clone() }
+            }
             (None, None) => return LaneChange::Renamed { lane: *number, name: new.to_owned() },
         };
         LaneChange::Errand { lane: *number, name: errand_name(new, *number), next: state.next, errand }

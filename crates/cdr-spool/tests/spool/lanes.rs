@@ -48,7 +48,10 @@ fn a_lane_goes_on_where_it_was_after_a_restart() {
     let (spool, _) = world.open(&["crm", "archive"]);
     let after = lane(&spool, "crm");
     assert_eq!((after.next, after.open.len(), &after.open[&Position(2)]), (Position(5), 2, &open));
-    assert_eq!(lane(&spool, "archive"), LaneState { next: Position(1), ..LaneState::default() });
+    assert_eq!(
+        lane(&spool, "archive"),
+        LaneState { began: Position(1), next: Position(1), ..LaneState::default() }
+    );
 }
 
 #[test]

@@ -1,0 +1,469 @@
+//! Temporary lanes: begun, taken up after a start or a reload, retired when they are done.
+//!
+//! What an errand is lies in the spool; here is who runs it. One whose sink is not configured, or that nobody can read,
+//! is parked: it waits like any lane, and its pushes with it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use cdr_core::{Batch, Delivery, Origin, Position, SinkName, registry::AnySink};
+use cdr_spool::{ControlError, LaneState};
+use jiff::Timestamp;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tracing::{error, info, warn};
+
+use super::Dispatcher;
+use crate::{
+    errand::{Errand, Replay, Wish, replay_facts},
+    expression::ExpressionFault,
+    lane::{self, Control, Identity, LaneHandle, LanePlan, LaneSnapshot, LaneStatus, NO_REPLAY_INTO_SEALS},
+    store::{Store, blocking},
+    stored,
+};
+
+/// Most replays at once: each is a lane, and a sink that gets this many things at once is better helped by one.
+const MOST_REPLAYS: usize = 16;
+
+/// So many replays that are over are remembered until the process ends, for who asks how it went.
+const REMEMBERED: usize = 32;
+
+/// The errands that somebody runs, or ran.
+#[derive(Default)]
+pub(super) struct Errands(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    running: BTreeMap<String, Running>,
+    /// Why nobody can run them, by the names of their lanes.
+    stuck: BTreeMap<String, String>,
+    ended: VecDeque<ErrandNow>,
+}
+
+struct Running {
+    sink: SinkName,
+    errand: Arc<Errand>,
+    handle: LaneHandle,
+}
+
+/// Why no replay was begun.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The sink is none of the configuration.
+    #[error("there is no sink {sink:?}; there are: {known}")]
+    UnknownSink {
+        /// What was asked for.
+        sink: String,
+        /// Those there are.
+        known: String,
+    },
+    /// The condition is none.
+    #[error("--where: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Condition(Vec<ExpressionFault>),
+    /// Nothing arrives in this time.
+    #[error("no time lies between {from} and {to}")]
+    NoTime {
+        /// Its beginning.
+        from: Timestamp,
+        /// Its end.
+        to: Timestamp,
+    },
+    /// It would put pushes into an archive twice.
+    #[error("{NO_REPLAY_INTO_SEALS}")]
+    Seals,
+    /// Enough is enough.
+    #[error(
+        "{MOST_REPLAYS} replays are under way already; wait for one, or cancel it with cdr-gateway replay cancel"
+    )]
+    Many,
+    /// There is no such replay.
+    #[error("there is no replay {0}; cdr-gateway replay list tells which there are")]
+    Unknown(u32),
+    /// The spool did not do it.
+    #[error(transparent)]
+    Spool(#[from] ControlError),
+}
+
+/// How an errand is doing.
+#[derive(Clone, Debug)]
+pub struct ErrandNow {
+    /// Its lane in the spool.
+    pub lane: String,
+    /// The sink that it delivers to.
+    pub sink: String,
+    /// What it is for; none if nobody can read it.
+    pub errand: Option<Arc<Errand>>,
+    /// Where it began to read.
+    pub began: Position,
+    /// The first position that it has not read.
+    pub next: Position,
+    /// The first position that it will not read.
+    pub until: Position,
+    /// Its dead letters.
+    pub dead: usize,
+    /// Deliveries read and not closed.
+    pub open: usize,
+    /// Whether somebody runs it.
+    pub state: ErrandState,
+    /// What it did since this process began.
+    pub did: Option<LaneSnapshot>,
+}
+
+/// Whether somebody runs an errand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ErrandState {
+    /// It is under way.
+    Runs,
+    /// Everything is read and delivered but for dead letters, about which a person decides.
+    Rests,
+    /// Nobody runs it, for this reason.
+    Parked(String),
+    /// It is over.
+    Ended,
+    /// A person ended it.
+    Cancelled,
+}
+
+impl ErrandNow {
+    /// The number of a replay, and of any errand: the end of its lane's name.
+    pub fn id(&self) -> Option<u32> {
+        number_of(&self.lane)
+    }
+
+    /// Positions that it has yet to read.
+    pub fn unread(&self) -> u64 {
+        self.until.0.saturating_sub(self.next.0)
+    }
+
+    /// What is replayed, if it is a replay.
+    pub fn replay(&self) -> Option<&Replay> {
+        match self.errand.as_deref() {
+            Some(Errand::Replay(replay)) => Some(replay),
+            _ => None,
+        }
+    }
+}
+
+/// The sink in the name of an errand's lane.
+pub(super) fn sink_of(lane: &str) -> &str {
+    lane.split('~').next().unwrap_or(lane)
+}
+
+fn number_of(lane: &str) -> Option<u32> {
+    lane.split_once('~')?.1.parse().ok()
+}
+
+impl Errands {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Inserting and looking up: nothing in here panics half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn control_of(&self, lane: &str) -> Option<mpsc::Sender<Control>> {
+        self.lock().running.get(lane).map(|running| running.handle.control.clone())
+    }
+
+    pub(super) fn why_parked(&self, lane: &str) -> Option<String> {
+        self.lock().stuck.get(lane).cloned()
+    }
+
+    /// Takes out the errands of which the sink is gone, to be stopped.
+    pub(super) fn without_sink(&self, stays: impl Fn(&SinkName) -> bool) -> Vec<(String, LaneHandle)> {
+        let mut known = self.lock();
+        let gone = known.running.extract_if(.., |_, running| !stays(&running.sink));
+        gone.map(|(lane, running)| (lane, running.handle)).collect()
+    }
+
+    fn remember(&self, ended: ErrandNow) {
+        let mut known = self.lock();
+        known.ended.push_front(ended);
+        known.ended.truncate(REMEMBERED);
+    }
+
+    /// An errand's lane came to its end by itself: nothing is left of it.
+    async fn done(&self, store: &Store, lane: &str, status: &LaneStatus) {
+        let Some(state) = store.spool().lanes().into_iter().find(|(name, _)| name == lane) else { return };
+        // Whoever took it out stopped it, and decides.
+        if !self.lock().running.contains_key(lane) {
+            return;
+        }
+        if let Err(error) = store.spool().retire_lane(lane).await {
+            return warn!(lane, %error, "an errand is done and cannot be forgotten; the next start tries again");
+        }
+        let Some(running) = self.lock().running.remove(lane) else { return };
+        let did = status.snapshot();
+        match &*running.errand {
+            Errand::Replay(_) => {
+                info!(replay = number_of(lane), sink = %running.sink, delivered = did.delivered, "a replay is over")
+            }
+            Errand::HandedOver { by } => {
+                info!(sink = %running.sink, by, delivered = did.delivered, "everything that a renamed sink left is delivered")
+            }
+        }
+        self.remember(ErrandNow { state: ErrandState::Ended, ..now(state, Some((running.errand, did)), 0) });
+    }
+}
+
+/// How an errand is doing, from what the spool says and, if somebody runs it, from its lane.
+fn now(
+    (lane, state): (String, LaneState),
+    run: Option<(Arc<Errand>, LaneSnapshot)>,
+    dead: usize,
+) -> ErrandNow {
+    let LaneState { began, next, open, errand, .. } = state;
+    let (sink, until) =
+        errand.map_or((sink_of(&lane).to_owned(), next), |errand| (errand.sink, errand.until));
+    let (errand, did) = run.unzip();
+    let read_to = did.as_ref().map_or(stored::position(next), |did| Position(did.now.next));
+    let open = did.as_ref().map_or(open.len(), |did| did.now.open);
+    let is_read = read_to.0 >= until.0;
+    ErrandNow {
+        lane,
+        sink,
+        errand,
+        began: stored::position(began),
+        next: read_to,
+        until: stored::position(until),
+        dead,
+        open,
+        state: if is_read && open == 0 && dead > 0 { ErrandState::Rests } else { ErrandState::Runs },
+        did,
+    }
+}
+
+impl Dispatcher {
+    /// Sends what is kept of this wish to a sink again: durably, so that it goes on after a restart. Gives its number.
+    ///
+    /// # Errors
+    /// The sink, the condition or the time is none; or the sink seals; or it could not be made durable.
+    pub async fn begin_replay(&self, sink: &str, wish: Wish) -> Result<u32, ReplayError> {
+        let _changing = self.ending.lock().await;
+        let plan = self.plan_of(sink).ok_or_else(|| self.no_such_sink(sink))?;
+        if let (Some(from), Some(to)) = (wish.from, wish.to)
+            && from >= to
+        {
+            return Err(ReplayError::NoTime { from, to });
+        }
+        let checked = wish.clone();
+        blocking(move || Replay::of(checked, "").map(drop)).await.map_err(ReplayError::Condition)?;
+        if self.errands().iter().filter(|errand| errand.replay().is_some() && errand.is_under_way()).count()
+            >= MOST_REPLAYS
+        {
+            return Err(ReplayError::Many);
+        }
+        if self.seals(plan.sink).await {
+            return Err(ReplayError::Seals);
+        }
+        let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
+        // An end within a millisecond takes in the whole of it; the replay itself looks at each push.
+        let time = (ms(wish.from), ms(wish.to).map(|ms| ms.saturating_add(1)));
+        let lane = self.store.spool().begin_errand(sink, time, replay_facts(wish)).await?;
+        self.start_errands();
+        let number = number_of(&lane).unwrap_or_default();
+        info!(replay = number, sink, "a replay begins");
+        Ok(number)
+    }
+
+    /// Ends a replay where it is, and forgets its dead letters.
+    ///
+    /// # Errors
+    /// There is no such replay, or it could not be made durable: then it goes on at the next start.
+    pub async fn cancel_replay(&self, number: u32) -> Result<ErrandNow, ReplayError> {
+        let mut ending = self.ending.lock().await;
+        let is_it = |errand: &ErrandNow| errand.id() == Some(number) && errand.is_under_way();
+        let is_replay =
+            |errand: &ErrandNow| !matches!(errand.errand.as_deref(), Some(Errand::HandedOver { .. }));
+        let found = self.errands().into_iter().find(|errand| is_it(errand) && is_replay(errand));
+        let found = found.ok_or(ReplayError::Unknown(number))?;
+        let running = self.errands.lock().running.remove(&found.lane);
+        if let Some(Running { handle, .. }) = running {
+            // One that does not hear it is over at this moment.
+            let _ = handle.control.send(Control::Stop(super::CLOSE_DEADLINE)).await;
+            let _ = handle.task.await;
+        }
+        if let Some(task) = ending.remove(&found.lane) {
+            let _ = task.await;
+        }
+        match self.store.spool().retire_lane(&found.lane).await {
+            Ok(()) | Err(ControlError::UnknownLane { .. }) => {}
+            Err(error) => {
+                self.start_errands();
+                return Err(error.into());
+            }
+        }
+        self.errands.lock().stuck.remove(&found.lane);
+        info!(replay = number, sink = found.sink, "a replay was cancelled");
+        let cancelled = ErrandNow { state: ErrandState::Cancelled, ..found };
+        self.errands.remember(cancelled.clone());
+        Ok(cancelled)
+    }
+
+    /// The errands that there are, then those that were over since this process began, the last one first.
+    pub fn errands(&self) -> Vec<ErrandNow> {
+        let spool = self.store.spool();
+        let there = spool.lanes().into_iter().filter(|(_, state)| state.errand.is_some());
+        let mut errands: Vec<ErrandNow> = there.map(|lane| self.errand_now(lane)).collect();
+        errands.sort_by_key(ErrandNow::id);
+        errands.extend(self.errands.lock().ended.iter().cloned());
+        errands
+    }
+
+    fn errand_now(&self, (lane, state): (String, LaneState)) -> ErrandNow {
+        let parked = self.why_parked(&lane, &state);
+        let dead = self.store.spool().count_dead_letters(&lane);
+        let run = self
+            .errands
+            .lock()
+            .running
+            .get(&lane)
+            .map(|running| (Arc::clone(&running.errand), running.handle.status.snapshot()));
+        let readable =
+            || state.errand.as_ref().and_then(|errand| Errand::from_spool(&lane, errand).ok()).map(Arc::new);
+        let errand = run.as_ref().map(|(errand, _)| Arc::clone(errand)).or_else(readable);
+        let now = ErrandNow { errand, ..now((lane, state), run, dead) };
+        match parked {
+            Some(why) => ErrandNow { state: ErrandState::Parked(why), ..now },
+            None => now,
+        }
+    }
+
+    /// Runs the errands of which the sink is there and that nobody runs yet.
+    pub(super) fn start_errands(&self) {
+        let mut stuck = BTreeMap::new();
+        for (lane, state) in self.store.spool().lanes() {
+            let Some(kept) = state.errand else { continue };
+            let Some(plan) = self.plan_of(&kept.sink) else { continue };
+            if self.errands.control_of(&lane).is_some() {
+                continue;
+            }
+            match Errand::from_spool(&lane, &kept) {
+                Ok(errand) => self.start_errand(lane, plan, Arc::new(errand)),
+                Err(why) => {
+                    error!(
+                        lane,
+                        sink = kept.sink,
+                        why,
+                        "an errand cannot be run: it is parked, its pushes wait"
+                    );
+                    stuck.insert(lane, why);
+                }
+            }
+        }
+        self.errands.lock().stuck = stuck;
+    }
+
+    fn start_errand(&self, lane: String, plan: LanePlan, errand: Arc<Errand>) {
+        // Held until it is known, so that it cannot be done before.
+        let mut known = self.errands.lock();
+        let sink = plan.name.clone();
+        let identity = Identity { lane: lane.as_str().into(), errand: Some(Arc::clone(&errand)) };
+        let plan = plan_for(plan, &errand);
+        let LaneHandle { status, control, task } =
+            lane::start(identity, plan, Arc::clone(&self.store), self.events.clone());
+        let watched = watch(
+            task,
+            Arc::downgrade(&self.errands),
+            Arc::clone(&self.store),
+            lane.clone(),
+            Arc::clone(&status),
+        );
+        let handle = LaneHandle { status, control, task: watched };
+        known.running.insert(lane, Running { sink, errand, handle });
+    }
+
+    /// Runs the errands of sinks that have come back, when those who ran them before have ended.
+    pub(super) async fn take_up_errands(&self, ending: &mut BTreeMap<String, JoinHandle<()>>) {
+        let is_back = |lane: &String| lane.contains('~') && self.plan_of(sink_of(lane)).is_some();
+        for (_, task) in ending.extract_if(.., |lane, _| is_back(lane)) {
+            let _ = task.await;
+        }
+        self.start_errands();
+    }
+
+    /// Hands the errands of a sink over to the sink as it is configured now.
+    pub(super) async fn reconfigure_errands(&self, plan: &LanePlan) {
+        let told: Vec<_> = {
+            let known = self.errands.lock();
+            let of_sink = known.running.values().filter(|running| running.sink == plan.name);
+            of_sink
+                .map(|running| (running.handle.control.clone(), plan_for(plan.clone(), &running.errand)))
+                .collect()
+        };
+        for (control, plan) in told {
+            // One that does not hear it is over.
+            let _ = control.send(Control::Reconfigure(plan)).await;
+        }
+    }
+
+    fn plan_of(&self, sink: &str) -> Option<LanePlan> {
+        let lanes = self.lock();
+        lanes.iter().find(|(name, _)| name.as_str() == sink).map(|(_, running)| running.plan.clone())
+    }
+
+    fn no_such_sink(&self, sink: &str) -> ReplayError {
+        let known: Vec<String> = self.lock().keys().map(ToString::to_string).collect();
+        ReplayError::UnknownSink { sink: sink.to_owned(), known: known.join(", ") }
+    }
+
+    /// Whether the sink puts pushes into sealed batches, asked with one that is kept.
+    async fn seals(&self, sink: Arc<dyn AnySink>) -> bool {
+        let (spool, id) = (self.store.spool().clone(), self.store.id());
+        blocking(move || {
+            let mut from = cdr_spool::Position(0);
+            // Quarantine, alerts and damage may come first.
+            while let Ok(read) = spool.read(from, 64, 1 << 20) {
+                let pushes = read.pushes.into_iter().map(|push| stored::from_spool(id, push));
+                if let Some(push) = pushes.into_iter().find(|push| push.facts().origin == Origin::Push) {
+                    let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: true };
+                    let batch = Batch::new(vec![delivery]);
+                    return batch.is_some_and(|batch| {
+                        lane::wanted_seal(sink.as_ref(), &batch).is_ok_and(|seal| seal.is_some())
+                    });
+                }
+                if read.next <= from {
+                    break;
+                }
+                from = read.next;
+            }
+            false
+        })
+        .await
+    }
+}
+
+impl ErrandNow {
+    /// Whether it is not over.
+    pub fn is_under_way(&self) -> bool {
+        !matches!(self.state, ErrandState::Ended | ErrandState::Cancelled)
+    }
+}
+
+/// A replay goes one push at a time, so that the sink's own lane does not feel it, and no faster than it may.
+fn plan_for(plan: LanePlan, errand: &Errand) -> LanePlan {
+    match errand {
+        Errand::HandedOver { .. } => plan,
+        Errand::Replay(replay) => {
+            let rates = [plan.rate_limit, replay.wish().rate];
+            let rate_limit = rates.into_iter().flatten().max_by_key(|rate| rate.spacing());
+            LanePlan { concurrency: 1, rate_limit, ..plan }
+        }
+    }
+}
+
+/// Sees to the end of an errand's lane.
+fn watch(
+    task: JoinHandle<()>,
+    errands: Weak<Errands>,
+    store: Arc<Store>,
+    lane: String,
+    status: Arc<LaneStatus>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let _ = task.await;
+        // Gone with the dispatcher: then it was stopped.
+        if let Some(errands) = errands.upgrade() {
+            errands.done(&store, &lane, &status).await;
+        }
+    })
+}
