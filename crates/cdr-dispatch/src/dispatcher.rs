@@ -20,7 +20,7 @@ use cdr_spool::{
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use self::errands::Errands;
 pub use self::errands::{ErrandNow, ErrandState, ReplayError};
@@ -302,6 +302,7 @@ impl Dispatcher {
         }
         until_ended(&mut ending, old).await;
         let names = self.store.spool().hand_over_lane(old, new.as_str(), handed_over_facts(old)).await?;
+        info!(old, %new, "a parked sink was handed over to another name");
         self.start_errands();
         Ok(names)
     }

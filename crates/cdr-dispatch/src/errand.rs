@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub enum Errand {
     /// Pushes are sent again.
-    Replay(Replay),
+    Replay(Box<Replay>),
     /// It delivers what another sink owed.
     HandedOver {
         /// The name that the sink had before.
@@ -94,7 +94,7 @@ impl Errand {
                         faults.join("; ")
                     )
                 })?;
-                Ok(Self::Replay(Replay { started_at: Some(started_at), ..replay }))
+                Ok(Self::Replay(Box::new(Replay { started_at: Some(started_at), ..replay })))
             }
         }
     }

@@ -200,7 +200,10 @@ async fn rename(engine: &Arc<Engine>, old: &str, request: Request<Incoming>) -> 
         Err(answer) => return answer,
     };
     match engine.dispatcher.rename(old, &to).await {
-        Ok(lanes) => json_answer(StatusCode::OK, &json!({ "lanes": lanes })),
+        Ok(lanes) => {
+            let parked = engine.dispatcher.parked().iter().any(|lane| lanes.contains(&lane.name));
+            json_answer(StatusCode::OK, &json!({ "lanes": lanes, "parked": parked }))
+        }
         Err(error @ RenameError::Configured(_)) => told(StatusCode::CONFLICT, &error.to_string()),
         Err(error @ RenameError::NoName { .. }) => told(StatusCode::BAD_REQUEST, &error.to_string()),
         Err(RenameError::Spool(error @ ControlError::LaneExists { .. })) => {

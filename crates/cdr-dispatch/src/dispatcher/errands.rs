@@ -139,7 +139,7 @@ impl ErrandNow {
     /// What is replayed, if it is a replay.
     pub fn replay(&self) -> Option<&Replay> {
         match self.errand.as_deref() {
-            Some(Errand::Replay(replay)) => Some(replay),
+            Some(Errand::Replay(replay)) => Some(&**replay),
             _ => None,
         }
     }

@@ -135,11 +135,7 @@ impl Begin {
     fn count(&self, common: &Common) -> Ended {
         let kept = Kept::find(common)?;
         if !kept.at.sinks.iter().any(|sink| sink == self.sink()) {
-            bail!(
-                "there is no sink {:?}; there are: {}",
-                self.sink(),
-                kept.at.sinks.iter().cloned().collect::<Vec<_>>().join(", ")
-            );
+            bail!("there is no sink {:?}; there are: {}", self.sink(), kept.at.sinks.join(", "));
         }
         let wanted = Wanted::of(self.wish(&kept)?, "").map_err(|faults| {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();

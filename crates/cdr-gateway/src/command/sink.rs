@@ -53,6 +53,9 @@ impl Sink {
                 let (status, answer) = running::ask(&admin, Method::POST, &path, Some(body)).await?;
                 match status {
                     StatusCode::OK if common.wants_json() => say!("{answer}"),
+                    StatusCode::OK if answer["parked"] == true => say!(
+                        "{new} owes what {old} owed; it waits until the configuration has a sink of this name"
+                    ),
                     StatusCode::OK => say!(
                         "{new} owes what {old} owed; cdr-gateway sink list shows how it gets on, there and below {new}~"
                     ),
