@@ -1,6 +1,8 @@
 //! The whole of it: what the door hands its pushes to, and what keeps the lanes running.
 
+mod errand_now;
 mod errands;
+mod parked;
 
 use std::{
     collections::BTreeMap,
@@ -11,21 +13,23 @@ use std::{
 use bytes::Bytes;
 use cdr_core::{
     Alert, Batch, Delivery, Facts, Incoming, Intake, NotStored, Origin, Outcome as Sent, Position, Push,
-    Quarantined, SinkName, Stored, Suspect, registry::AnySink, sink::InvalidSinkName,
+    Quarantined, SinkName, Stored, Suspect, registry::AnySink,
 };
 use cdr_spool::{
-    AppendError, Appended, ControlError, DeadLetter, LaneState, NewLane, OpenError, ReadError, Recovery,
-    Settings,
+    AppendError, Appended, ControlError, DeadLetter, NewLane, OpenError, ReadError, Recovery, Settings,
 };
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use self::errands::Errands;
-pub use self::errands::{ErrandNow, ErrandState, ReplayError};
+pub use self::{
+    errand_now::{ErrandNow, ErrandState},
+    errands::ReplayError,
+    parked::{Parked, RenameError, RetireError},
+};
 use crate::{
-    errand::handed_over_facts,
     event::Event,
     lane::{self, Control, Identity, LaneHandle, LanePlan, LaneSnapshot},
     route::Routes,
@@ -62,36 +66,6 @@ impl Plan {
     }
 }
 
-/// Why a lane was not retired.
-#[derive(Debug, thiserror::Error)]
-pub enum RetireError {
-    /// Its sink is configured.
-    #[error("the configuration names this sink; take it out and reload first")]
-    Configured,
-    /// The spool did not do it.
-    #[error(transparent)]
-    Spool(#[from] ControlError),
-}
-
-/// Why a lane got no other name.
-#[derive(Debug, thiserror::Error)]
-pub enum RenameError {
-    /// The old name is configured.
-    #[error("the configuration names the sink {0}; give it its new name there and reload first")]
-    Configured(String),
-    /// The new name is none.
-    #[error("{name:?} is no name: {why}")]
-    NoName {
-        /// What was asked for.
-        name: String,
-        /// What is wrong with it.
-        why: InvalidSinkName,
-    },
-    /// The spool did not do it.
-    #[error(transparent)]
-    Spool(#[from] ControlError),
-}
-
 /// The spool, the routes and the running lanes.
 pub struct Dispatcher {
     store: Arc<Store>,
@@ -107,19 +81,6 @@ pub struct Dispatcher {
 struct Running {
     handle: LaneHandle,
     plan: LanePlan,
-}
-
-/// A lane that the spool knows and nobody drives: its pushes wait until a person decides.
-#[derive(Clone, Debug)]
-pub struct Parked {
-    /// Its name: that of the sink that disappeared, or of an errand.
-    pub name: String,
-    /// Positions that it has not read.
-    pub unread: u64,
-    /// Deliveries that it had read and not closed.
-    pub open: usize,
-    /// Why nobody drives it.
-    pub why: String,
 }
 
 impl Dispatcher {
@@ -202,26 +163,6 @@ impl Dispatcher {
         self.lock().iter().map(|(name, lane)| (name.clone(), lane.handle.status.snapshot())).collect()
     }
 
-    /// Lanes that nobody drives.
-    pub fn parked(&self) -> Vec<Parked> {
-        let end = self.store.spool().end();
-        let parked = |(name, state): (String, LaneState)| {
-            let why = self.why_parked(&name, &state)?;
-            let unread = state.ends().min(end).0.saturating_sub(state.next.0);
-            Some(Parked { name, unread, open: state.open.len(), why })
-        };
-        self.store.spool().lanes().into_iter().filter_map(parked).collect()
-    }
-
-    /// None if somebody drives it.
-    fn why_parked(&self, lane: &str, state: &LaneState) -> Option<String> {
-        let sink = state.errand.as_ref().map_or(lane, |errand| &errand.sink);
-        if !self.lock().keys().any(|name| name.as_str() == sink) {
-            return Some(format!("the configuration names no sink {sink}"));
-        }
-        state.errand.as_ref().and_then(|_| self.errands.why_parked(lane))
-    }
-
     /// Tells the operators something: through the spool like any push, so that it is neither lost nor repeated;
     /// should the spool be what is broken, by one attempt on the spot.
     pub async fn raise(&self, alert: &Alert) {
@@ -272,39 +213,6 @@ impl Dispatcher {
             let _ = control.send(Control::Reopened(reopened.clone())).await;
         }
         Ok(reopened)
-    }
-
-    /// Forgets a parked lane and all that it owes: a person decided that its sink does not come back.
-    ///
-    /// # Errors
-    /// There is no such lane, or it is no parked one, or it could not be made durable.
-    pub async fn retire(&self, lane: &str) -> Result<(), RetireError> {
-        let mut ending = self.ending.lock().await;
-        if self.control_of(lane).is_some() {
-            return Err(RetireError::Configured);
-        }
-        until_ended(&mut ending, lane).await;
-        Ok(self.store.spool().retire_lane(lane).await?)
-    }
-
-    /// Hands over to the sink `new` all that the parked lane `old` owes: what is open or not read, dead letters, seals and
-    /// replays. When `new` has a lane of its own, it is an errand of that one, and the names under which it now lies are
-    /// the answer.
-    ///
-    /// # Errors
-    /// There is no such lane, its sink is configured, or it could not be made durable.
-    pub async fn rename(&self, old: &str, new: &str) -> Result<Vec<String>, RenameError> {
-        let no_name = |why| RenameError::NoName { name: new.to_owned(), why };
-        let new: SinkName = new.parse().map_err(no_name)?;
-        let mut ending = self.ending.lock().await;
-        if self.control_of(old).is_some() {
-            return Err(RenameError::Configured(old.to_owned()));
-        }
-        until_ended(&mut ending, old).await;
-        let names = self.store.spool().hand_over_lane(old, new.as_str(), handed_over_facts(old)).await?;
-        info!(old, %new, "a parked sink was handed over to another name");
-        self.start_errands();
-        Ok(names)
     }
 
     /// Takes bytes out of quarantine for good; those that were not there are left out of the answer.
@@ -364,14 +272,6 @@ impl Dispatcher {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SinkName, Running>> {
         // Inserting and looking up: nothing in here panics half-way.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Waits for a lane that has just left the configuration, and for its errands: they may be finishing their attempts.
-async fn until_ended(ending: &mut BTreeMap<String, JoinHandle<()>>, lane: &str) {
-    let is_of = |name: &String| name == lane || errands::sink_of(name) == lane;
-    for (_, task) in ending.extract_if(.., |name, _| is_of(name)) {
-        let _ = task.await;
     }
 }
 

@@ -8,17 +8,20 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use cdr_core::{Batch, Delivery, Origin, Position, SinkName, registry::AnySink};
+use cdr_core::{Batch, Delivery, Origin, SinkName, registry::AnySink};
 use cdr_spool::{ControlError, LaneState};
 use jiff::Timestamp;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{error, info, warn};
 
-use super::Dispatcher;
+use super::{
+    Dispatcher,
+    errand_now::{ErrandNow, ErrandState, now, number_of, sink_of},
+};
 use crate::{
     errand::{Errand, Replay, Wish, replay_facts},
     expression::ExpressionFault,
-    lane::{self, Control, Identity, LaneHandle, LanePlan, LaneSnapshot, LaneStatus, NO_REPLAY_INTO_SEALS},
+    lane::{self, Control, Identity, LaneHandle, LanePlan, LaneStatus, NO_REPLAY_INTO_SEALS},
     store::{Store, blocking},
     stored,
 };
@@ -85,75 +88,6 @@ pub enum ReplayError {
     Spool(#[from] ControlError),
 }
 
-/// How an errand is doing.
-#[derive(Clone, Debug)]
-pub struct ErrandNow {
-    /// Its lane in the spool.
-    pub lane: String,
-    /// The sink that it delivers to.
-    pub sink: String,
-    /// What it is for; none if nobody can read it.
-    pub errand: Option<Arc<Errand>>,
-    /// Where it began to read.
-    pub began: Position,
-    /// The first position that it has not read.
-    pub next: Position,
-    /// The first position that it will not read.
-    pub until: Position,
-    /// Its dead letters.
-    pub dead: usize,
-    /// Deliveries read and not closed.
-    pub open: usize,
-    /// Whether somebody runs it.
-    pub state: ErrandState,
-    /// What it did since this process began.
-    pub did: Option<LaneSnapshot>,
-}
-
-/// Whether somebody runs an errand.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ErrandState {
-    /// It is under way.
-    Runs,
-    /// Everything is read and delivered but for dead letters, about which a person decides.
-    Rests,
-    /// Nobody runs it, for this reason.
-    Parked(String),
-    /// It is over.
-    Ended,
-    /// A person ended it.
-    Cancelled,
-}
-
-impl ErrandNow {
-    /// The number of a replay, and of any errand: the end of its lane's name.
-    pub fn id(&self) -> Option<u32> {
-        number_of(&self.lane)
-    }
-
-    /// Positions that it has yet to read.
-    pub fn unread(&self) -> u64 {
-        self.until.0.saturating_sub(self.next.0)
-    }
-
-    /// What is replayed, if it is a replay.
-    pub fn replay(&self) -> Option<&Replay> {
-        match self.errand.as_deref() {
-            Some(Errand::Replay(replay)) => Some(&**replay),
-            _ => None,
-        }
-    }
-}
-
-/// The sink in the name of an errand's lane.
-pub(super) fn sink_of(lane: &str) -> &str {
-    lane.split('~').next().unwrap_or(lane)
-}
-
-fn number_of(lane: &str) -> Option<u32> {
-    lane.split_once('~')?.1.parse().ok()
-}
-
 impl Errands {
     fn lock(&self) -> MutexGuard<'_, Known> {
         // Inserting and looking up: nothing in here panics half-way.
@@ -205,33 +139,6 @@ impl Errands {
     }
 }
 
-/// How an errand is doing, from what the spool says and, if somebody runs it, from its lane.
-fn now(
-    (lane, state): (String, LaneState),
-    run: Option<(Arc<Errand>, LaneSnapshot)>,
-    dead: usize,
-) -> ErrandNow {
-    let LaneState { began, next, open, errand, .. } = state;
-    let (sink, until) =
-        errand.map_or((sink_of(&lane).to_owned(), next), |errand| (errand.sink, errand.until));
-    let (errand, did) = run.unzip();
-    let read_to = did.as_ref().map_or(stored::position(next), |did| Position(did.now.next));
-    let open = did.as_ref().map_or(open.len(), |did| did.now.open);
-    let is_read = read_to.0 >= until.0;
-    ErrandNow {
-        lane,
-        sink,
-        errand,
-        began: stored::position(began),
-        next: read_to,
-        until: stored::position(until),
-        dead,
-        open,
-        state: if is_read && open == 0 && dead > 0 { ErrandState::Rests } else { ErrandState::Runs },
-        did,
-    }
-}
-
 impl Dispatcher {
     /// Sends what is kept of this wish to a sink again: durably, so that it goes on after a restart. Gives its number.
     ///
@@ -275,12 +182,13 @@ impl Dispatcher {
         let is_replay =
             |errand: &ErrandNow| !matches!(errand.errand.as_deref(), Some(Errand::HandedOver { .. }));
         let found = self.errands().into_iter().find(|errand| is_it(errand) && is_replay(errand));
-        let found = found.ok_or(ReplayError::Unknown(number))?;
+        let mut found = found.ok_or(ReplayError::Unknown(number))?;
         let running = self.errands.lock().running.remove(&found.lane);
-        if let Some(Running { handle, .. }) = running {
+        if let Some(Running { handle: LaneHandle { status, control, task }, .. }) = running {
             // One that does not hear it is over at this moment.
-            let _ = handle.control.send(Control::Stop(super::CLOSE_DEADLINE)).await;
-            let _ = handle.task.await;
+            let _ = control.send(Control::Stop(super::CLOSE_DEADLINE)).await;
+            let _ = task.await;
+            found.did = Some(status.snapshot());
         }
         if let Some(task) = ending.remove(&found.lane) {
             let _ = task.await;
@@ -429,13 +337,6 @@ impl Dispatcher {
             false
         })
         .await
-    }
-}
-
-impl ErrandNow {
-    /// Whether it is not over.
-    pub fn is_under_way(&self) -> bool {
-        !matches!(self.state, ErrandState::Ended | ErrandState::Cancelled)
     }
 }
 

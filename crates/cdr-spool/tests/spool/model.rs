@@ -427,7 +427,7 @@ impl Model {
         let old = self.lanes[at].name().to_owned();
         let new = format!("{}-{}", LANES[at], self.lanes[at].parts.len());
         let lane = NewLane { name: new.clone(), start: Start::Now };
-        assert_eq!(wait(self.spool.register_lanes(&[lane])).unwrap(), [new.clone()]);
+        assert_eq!(wait(self.spool.register_lanes(&[lane])).unwrap(), [new.as_str()]);
         let began = self.spool.end();
         self.append(closed.into());
         let fresh: Vec<Position> = self.stored.range(began..).map(|(position, _)| *position).collect();
