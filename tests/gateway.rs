@@ -4,6 +4,7 @@ mod alerts;
 mod configuration;
 mod crash;
 mod disk;
+mod disk_faults;
 mod looking;
 mod main_job;
 mod operating;
@@ -11,8 +12,9 @@ mod refusals;
 mod reload;
 mod rename;
 mod replay;
+mod sick_sinks;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cdr_core::{CallResult, cdr};
 use cdr_tests::{sample, samples};
@@ -66,13 +68,17 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// The contents of all files below a folder whose names end like this; none when it is not there.
 fn files(folder: &Path, ending: &str) -> Vec<Vec<u8>> {
+    paths(folder, ending).into_iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+fn paths(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found = Vec::new();
     for path in entries.map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
-            found.extend(files(&path, ending));
+            found.extend(paths(&path, ending));
         } else if path.to_str().unwrap().ends_with(ending) {
-            found.push(std::fs::read(path).unwrap());
+            found.push(path);
         }
     }
     found

@@ -1,8 +1,10 @@
 //! What the end-to-end tests stand on: pushes made by hand, and the gateway's process.
 #![forbid(unsafe_code)]
 
+mod faulty_disk;
 mod process;
 
+pub use faulty_disk::{Call, FaultyDisk};
 pub use process::{Answer, Cli, Process, cli, until};
 
 use std::{

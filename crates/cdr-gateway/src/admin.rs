@@ -20,8 +20,8 @@ mod replays;
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cdr_core::Position;
-use cdr_dispatch::{RenameError, RetireError};
+use cdr_core::{Position, SinkName};
+use cdr_dispatch::{LaneSnapshot, RenameError, RetireError};
 use cdr_spool::{ControlError, Health};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
@@ -117,21 +117,19 @@ fn is_allowed(request: &Request<Incoming>, settings: &Admin) -> bool {
 
 /// Can a push be stored now? Nothing else counts.
 fn ready(engine: &Arc<Engine>) -> Answer {
-    let spool = engine.dispatcher.pushes().spool().health();
-    let reason = match &spool {
+    let spool = engine.dispatcher.pushes().spool();
+    let reason = match &spool.health() {
         _ if engine.is_stopping() => Some("the gateway is stopping".to_owned()),
         Health::Ok => None,
         Health::Full { owed, max_size } => {
-            Some(format!("the spool is full: {owed} bytes are owed to sinks, {max_size} are allowed"))
+            let holder = spool.holders().into_iter().next();
+            let most = holder.map(|holder| format!("; {} holds most", holder.lane)).unwrap_or_default();
+            Some(format!("the spool is full: {owed} bytes are owed to sinks, {max_size} are allowed{most}"))
         }
         Health::Failing { reason, .. } => Some(format!("the spool cannot write: {reason}")),
     };
-    let sick: Vec<Value> = (engine.dispatcher.lanes().into_iter())
-        .filter_map(|(sink, lane)| {
-            let paused = lane.now.paused?;
-            Some(json!({ "sink": sink.as_str(), "since": paused.since, "reason": paused.reason }))
-        })
-        .collect();
+    let sick: Vec<Value> =
+        engine.dispatcher.lanes().into_iter().flat_map(|(sink, lane)| sick(&sink, lane)).collect();
     let parked: Vec<String> = engine.dispatcher.parked().into_iter().map(|lane| lane.name).collect();
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_answer(
@@ -140,10 +138,23 @@ fn ready(engine: &Arc<Engine>) -> Answer {
     )
 }
 
+/// What keeps a lane from its work: its sink is away, or the disk does not give its pushes.
+fn sick(sink: &SinkName, lane: LaneSnapshot) -> Vec<Value> {
+    let paused = lane.now.paused.map(|paused| (paused.since, paused.reason));
+    let unreadable = lane.now.unreadable.map(|unreadable| {
+        (
+            unreadable.since,
+            format!("{} of its pushes cannot be read: {}", unreadable.pushes, unreadable.reason),
+        )
+    });
+    let told = |(since, reason)| json!({ "sink": sink.as_str(), "since": since, "reason": reason });
+    [paused, unreadable].into_iter().flatten().map(told).collect()
+}
+
 fn lanes(engine: &Arc<Engine>) -> Value {
     let end = engine.dispatcher.pushes().end().0;
     let now_ms = Timestamp::now().as_millisecond();
-    let lane = |(sink, lane): (cdr_core::SinkName, cdr_dispatch::LaneSnapshot)| {
+    let lane = |(sink, lane): (SinkName, LaneSnapshot)| {
         let paused = lane.now.paused.map(|paused| {
             let probe_in = paused.probe_at.saturating_duration_since(Instant::now());
             json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": probe_in.as_secs_f64() })
@@ -154,7 +165,8 @@ fn lanes(engine: &Arc<Engine>) -> Value {
         });
         json!({
             "sink": sink.as_str(), "paused": paused, "rate_limit": rate_limit, "unread": end.saturating_sub(lane.now.next), "open": lane.now.open,
-            "waiting": lane.now.waiting, "trying": lane.now.trying, "delivered": lane.delivered, "failed": lane.failed,
+            "waiting": lane.now.waiting, "trying": lane.now.trying,
+            "unreadable": lane.now.unreadable.map_or(0, |unreadable| unreadable.pushes), "delivered": lane.delivered, "failed": lane.failed,
             "dead": lane.died, "last_failure": lane.now.last_failure,
             "oldest_undelivered_s": lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
         })

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     errand::{Errand, Replay, Wish, replay_facts},
     expression::ExpressionFault,
-    lane::{self, Control, Identity, LaneHandle, LanePlan, LaneStatus, NO_REPLAY_INTO_SEALS},
+    lane::{self, Control, Identity, LaneHandle, LanePlan, LaneStatus, NO_REPLAY_INTO_SEALS, Place},
     store::{Store, blocking},
     stored,
 };
@@ -109,33 +109,50 @@ impl Errands {
         gone.map(|(lane, running)| (lane, running.handle)).collect()
     }
 
-    fn remember(&self, ended: ErrandNow) {
+    /// Remembers how it ended before its lane goes, so that it is always to be seen.
+    async fn end(&self, store: &Store, ended: ErrandNow) -> Result<(), ControlError> {
+        let lane = ended.lane.clone();
+        {
+            let mut known = self.lock();
+            known.ended.push_front(ended);
+            known.ended.truncate(REMEMBERED);
+        }
+        let retired = store.spool().retire_lane(&lane).await;
         let mut known = self.lock();
-        known.ended.push_front(ended);
-        known.ended.truncate(REMEMBERED);
+        match &retired {
+            Ok(()) => drop(known.stuck.remove(&lane)),
+            Err(_) => {
+                drop(known.ended.iter().position(|ended| ended.lane == lane).map(|at| known.ended.remove(at)))
+            }
+        }
+        retired
     }
 
     /// An errand's lane came to its end by itself: nothing is left of it.
     async fn done(&self, store: &Store, lane: &str, status: &LaneStatus) {
         let Some(state) = store.spool().lanes().into_iter().find(|(name, _)| name == lane) else { return };
         // Whoever took it out stopped it, and decides.
-        if !self.lock().running.contains_key(lane) {
+        let Some(errand) = self.lock().running.get(lane).map(|running| Arc::clone(&running.errand)) else {
             return;
-        }
-        if let Err(error) = store.spool().retire_lane(lane).await {
+        };
+        let did = status.snapshot();
+        let ended = ErrandNow {
+            state: ErrandState::Ended,
+            ..now(state, Some((Arc::clone(&errand), did.clone())), 0)
+        };
+        let sink = ended.sink.clone();
+        if let Err(error) = self.end(store, ended).await {
             return warn!(lane, %error, "an errand is done and cannot be forgotten; the next start tries again");
         }
-        let Some(running) = self.lock().running.remove(lane) else { return };
-        let did = status.snapshot();
-        match &*running.errand {
+        self.lock().running.remove(lane);
+        match &*errand {
             Errand::Replay(_) => {
-                info!(replay = number_of(lane), sink = %running.sink, delivered = did.delivered, "a replay is over")
+                info!(replay = number_of(lane), sink, delivered = did.delivered, "a replay is over")
             }
             Errand::HandedOver { by } => {
-                info!(sink = %running.sink, by, delivered = did.delivered, "everything that a renamed sink left is delivered")
+                info!(sink, by, delivered = did.delivered, "everything that a renamed sink left is delivered")
             }
         }
-        self.remember(ErrandNow { state: ErrandState::Ended, ..now(state, Some((running.errand, did)), 0) });
     }
 }
 
@@ -146,7 +163,7 @@ impl Dispatcher {
     /// The sink, the condition or the time is none; or the sink seals; or it could not be made durable.
     pub async fn begin_replay(&self, sink: &str, wish: Wish) -> Result<u32, ReplayError> {
         let _changing = self.ending.lock().await;
-        let plan = self.plan_of(sink).ok_or_else(|| self.no_such_sink(sink))?;
+        let (plan, _) = self.plan_of(sink).ok_or_else(|| self.no_such_sink(sink))?;
         if let (Some(from), Some(to)) = (wish.from, wish.to)
             && from >= to
         {
@@ -184,7 +201,7 @@ impl Dispatcher {
         let found = self.errands().into_iter().find(|errand| is_it(errand) && is_replay(errand));
         let mut found = found.ok_or(ReplayError::Unknown(number))?;
         let running = self.errands.lock().running.remove(&found.lane);
-        if let Some(Running { handle: LaneHandle { status, control, task }, .. }) = running {
+        if let Some(Running { handle: LaneHandle { status, control, task, .. }, .. }) = running {
             // One that does not hear it is over at this moment.
             let _ = control.send(Control::Stop(super::CLOSE_DEADLINE)).await;
             let _ = task.await;
@@ -193,27 +210,28 @@ impl Dispatcher {
         if let Some(task) = ending.remove(&found.lane) {
             let _ = task.await;
         }
-        match self.store.spool().retire_lane(&found.lane).await {
-            Ok(()) | Err(ControlError::UnknownLane { .. }) => {}
-            Err(error) => {
-                self.start_errands();
-                return Err(error.into());
-            }
-        }
-        self.errands.lock().stuck.remove(&found.lane);
-        info!(replay = number, sink = found.sink, "a replay was cancelled");
         let cancelled = ErrandNow { state: ErrandState::Cancelled, ..found };
-        self.errands.remember(cancelled.clone());
+        if let Err(error) = self.errands.end(&self.store, cancelled.clone()).await {
+            self.start_errands();
+            return Err(error.into());
+        }
+        info!(replay = number, sink = cancelled.sink, "a replay was cancelled");
         Ok(cancelled)
     }
 
     /// The errands that there are, then those that were over since this process began, the last one first.
     pub fn errands(&self) -> Vec<ErrandNow> {
         let spool = self.store.spool();
-        let there = spool.lanes().into_iter().filter(|(_, state)| state.errand.is_some());
+        // The lanes first: one that ends meanwhile is then among those that are over.
+        let lanes = spool.lanes();
+        let ended: Vec<ErrandNow> = self.errands.lock().ended.iter().cloned().collect();
+        let is_there = |(lane, state): &(String, LaneState)| {
+            state.errand.is_some() && !ended.iter().any(|ended| ended.lane == *lane)
+        };
+        let there = lanes.into_iter().filter(is_there);
         let mut errands: Vec<ErrandNow> = there.map(|lane| self.errand_now(lane)).collect();
         errands.sort_by_key(ErrandNow::id);
-        errands.extend(self.errands.lock().ended.iter().cloned());
+        errands.extend(ended);
         errands
     }
 
@@ -241,12 +259,12 @@ impl Dispatcher {
         let mut stuck = BTreeMap::new();
         for (lane, state) in self.store.spool().lanes() {
             let Some(kept) = state.errand else { continue };
-            let Some(plan) = self.plan_of(&kept.sink) else { continue };
+            let Some((plan, place)) = self.plan_of(&kept.sink) else { continue };
             if self.errands.control_of(&lane).is_some() {
                 continue;
             }
             match Errand::from_spool(&lane, &kept) {
-                Ok(errand) => self.start_errand(lane, plan, Arc::new(errand)),
+                Ok(errand) => self.start_errand(lane, plan, &place, Arc::new(errand)),
                 Err(why) => {
                     error!(
                         lane,
@@ -261,14 +279,14 @@ impl Dispatcher {
         self.errands.lock().stuck = stuck;
     }
 
-    fn start_errand(&self, lane: String, plan: LanePlan, errand: Arc<Errand>) {
+    fn start_errand(&self, lane: String, plan: LanePlan, place: &Place, errand: Arc<Errand>) {
         // Held until it is known, so that it cannot be done before.
         let mut known = self.errands.lock();
         let sink = plan.name.clone();
         let identity = Identity { lane: lane.as_str().into(), errand: Some(Arc::clone(&errand)) };
         let plan = plan_for(plan, &errand);
-        let LaneHandle { status, control, task } =
-            lane::start(identity, plan, Arc::clone(&self.store), self.events.clone());
+        let LaneHandle { status, control, place, task } =
+            lane::start(identity, plan, Arc::clone(&self.store), self.events.clone(), Some(place));
         let watched = watch(
             task,
             Arc::downgrade(&self.errands),
@@ -276,7 +294,7 @@ impl Dispatcher {
             lane.clone(),
             Arc::clone(&status),
         );
-        let handle = LaneHandle { status, control, task: watched };
+        let handle = LaneHandle { status, control, place, task: watched };
         known.running.insert(lane, Running { sink, errand, handle });
     }
 
@@ -304,9 +322,11 @@ impl Dispatcher {
         }
     }
 
-    fn plan_of(&self, sink: &str) -> Option<LanePlan> {
+    /// How a sink is driven, and where.
+    fn plan_of(&self, sink: &str) -> Option<(LanePlan, Place)> {
         let lanes = self.lock();
-        lanes.iter().find(|(name, _)| name.as_str() == sink).map(|(_, running)| running.plan.clone())
+        let running = lanes.iter().find(|(name, _)| name.as_str() == sink).map(|(_, running)| running)?;
+        Some((running.plan.clone(), running.handle.place.clone()))
     }
 
     fn no_such_sink(&self, sink: &str) -> ReplayError {

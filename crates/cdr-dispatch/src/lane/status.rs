@@ -38,8 +38,21 @@ pub struct LaneNow {
     pub held_back: HeldBack,
     /// When the oldest undelivered push arrived, in milliseconds since 1970.
     pub oldest_received_at_ms: Option<i64>,
+    /// What of the spool it cannot read, if there is anything.
+    pub unreadable: Option<UnreadableNow>,
     /// The last failure, in words for the operator; empty when there was none.
     pub last_failure: String,
+}
+
+/// What a lane cannot read, for the operator.
+#[derive(Clone, Debug)]
+pub struct UnreadableNow {
+    /// Since when there is something.
+    pub since: Timestamp,
+    /// How many pushes wait for another look; those that the lane has not come to are not counted.
+    pub pushes: usize,
+    /// What the disk said last.
+    pub reason: String,
 }
 
 /// A pause, for the operator.
@@ -105,6 +118,10 @@ impl LaneStatus {
 
     pub(super) fn is_held_back(&self, held_back: HeldBack) {
         self.lock().held_back = held_back;
+    }
+
+    pub(super) fn cannot_read(&self, unreadable: Option<UnreadableNow>) {
+        self.lock().unreadable = unreadable;
     }
 
     pub(super) fn oldest_is(&self, received_at_ms: Option<i64>) {

@@ -145,7 +145,7 @@ fn pushes_stay_while_an_errand_has_not_read_them_and_go_when_it_has() {
     world.clock.pass(Duration::from_secs(30 * 24 * 3600));
     poke(&spool);
     assert!(spool.get(Position(1)).unwrap().is_some(), "the errand has not read it");
-    assert_eq!(spool.stats().owed_by_lane[0].0, errand);
+    assert_eq!(spool.holders()[0].lane, errand);
     record(&spool, &errand, delivered(1..=60));
     until("the segments went", || {
         poke(&spool);
