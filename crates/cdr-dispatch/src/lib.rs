@@ -13,6 +13,7 @@
 //! * [`lane`]: what drives one sink: reads ahead, tries, settles, waits. The heart of this crate.
 //! * [`errand`]: what a temporary lane is for: a replay, or what a renamed sink left.
 //! * [`retry`]: the arithmetic of back-off. [`rate`]: `rate_limit`.
+//! * [`quarantine`]: a second look at what was no push.
 //! * [`routing`], [`route`] and [`expression`]: which push goes where.
 //! * [`window`], [`stored`], [`event`]: what is live, how facts lie in the spool, what operators are told.
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod errand;
 pub mod event;
 pub mod expression;
 pub mod lane;
+pub mod quarantine;
 pub mod rate;
 pub mod retry;
 pub mod route;

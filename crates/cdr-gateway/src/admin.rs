@@ -11,10 +11,15 @@
 //! | `GET /api/v1/replays` | those under way, and those that were over since the start |
 //! | `POST /api/v1/replays` | begins one: `{"sink":"crm","from":…,"to":…,"where":…,"rate":"10/s"}` |
 //! | `POST /api/v1/replays/{number}/cancel` | ends it where it is |
+//! | `POST /api/v1/dead/{sink}/find` | body `{"after":0,"which":{…}}`, see [`Which`](crate::dead::Which); a [`Page`](crate::dead::Page) of dead letters |
 //! | `POST /api/v1/dead/{sink}/retry`, `…/discard` | body `{"positions":[…]}`; the answer too, and whether the sink is parked |
+//! | `POST /api/v1/quarantine/retry` | body `{"positions":[…]}`; which of them are pushes now, and why the others are none |
+//! | `POST /api/v1/quarantine/discard` | body `{"positions":[…]}`; the answer too |
 //!
 //! On a listener that is not loopback, `/metrics` and `/api` ask for `Authorization: Bearer` with `admin.token`.
 
+mod dead;
+mod quarantine;
 mod replays;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
@@ -91,10 +96,12 @@ async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Adm
         (&Method::GET, ["metrics"]) => page(metrics::text(engine)),
         (&Method::GET, ["api", "v1", "lanes"]) => json_answer(StatusCode::OK, &lanes(engine)),
         (&Method::POST, ["api", "v1", "reload"]) => reload(engine).await,
+        (&Method::POST, ["api", "v1", "dead", sink, "find"]) => dead::find(engine, sink, request).await,
         (&Method::POST, ["api", "v1", "dead", sink, verb @ ("retry" | "discard")]) => {
-            decide_dead(engine, sink, verb, request).await
+            dead::decide(engine, sink, verb, request).await
         }
-        (&Method::POST, ["api", "v1", "quarantine", "discard"]) => discard_quarantine(engine, request).await,
+        (&Method::POST, ["api", "v1", "quarantine", "retry"]) => quarantine::retry(engine, request).await,
+        (&Method::POST, ["api", "v1", "quarantine", "discard"]) => quarantine::discard(engine, request).await,
         (&Method::POST, ["api", "v1", "sinks", sink, "retire"]) => retire(engine, sink).await,
         (&Method::POST, ["api", "v1", "sinks", sink, "rename"]) => rename(engine, sink, request).await,
         (&Method::GET, ["api", "v1", "replays"]) => json_answer(StatusCode::OK, &replays::list(engine)),
@@ -164,17 +171,20 @@ fn lanes(engine: &Arc<Engine>) -> Value {
             json!({ "rate": rate.to_string(), "holds_back": held.since.is_some(), "held_back_s": held.total().as_secs_f64() })
         });
         json!({
-            "sink": sink.as_str(), "paused": paused, "rate_limit": rate_limit, "unread": end.saturating_sub(lane.now.next), "open": lane.now.open,
-            "waiting": lane.now.waiting, "trying": lane.now.trying,
+            "sink": sink.as_str(), "paused": paused, "rate_limit": rate_limit, "unread": end.saturating_sub(lane.now.next),
+            "open": lane.now.open, "waiting": lane.now.waiting, "trying": lane.now.trying,
             "unreadable": lane.now.unreadable.map_or(0, |unreadable| unreadable.pushes), "delivered": lane.delivered, "failed": lane.failed,
             "dead": lane.died, "last_failure": lane.now.last_failure,
             "oldest_undelivered_s": lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
         })
     };
     let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "unread": lane.unread, "open": lane.open, "why": lane.why });
-    let left = engine.dispatcher.errands().into_iter().filter_map(|errand| replays::left_over(&errand));
+    // What a renamed sink left is owed like what any lane owes; a replay is not.
+    let (replays, left): (Vec<_>, Vec<_>) =
+        engine.dispatcher.errands().into_iter().partition(|errand| errand.replay().is_some());
     json!({
-        "lanes": engine.dispatcher.lanes().into_iter().map(lane).chain(left).collect::<Vec<_>>(),
+        "lanes": engine.dispatcher.lanes().into_iter().map(lane).chain(left.iter().filter_map(replays::as_lane)).collect::<Vec<_>>(),
+        "replays": replays.iter().filter_map(replays::as_lane).collect::<Vec<_>>(),
         "parked": engine.dispatcher.parked().into_iter().map(parked).collect::<Vec<_>>(),
     })
 }
@@ -207,7 +217,7 @@ struct NewName {
 }
 
 async fn rename(engine: &Arc<Engine>, old: &str, request: Request<Incoming>) -> Answer {
-    let NewName { to } = match read(request, r#"{"to":"new-name"}"#).await {
+    let NewName { to } = match body(request, r#"{"to":"new-name"}"#).await {
         Ok(name) => name,
         Err(answer) => return answer,
     };
@@ -225,42 +235,13 @@ async fn rename(engine: &Arc<Engine>, old: &str, request: Request<Incoming>) -> 
     }
 }
 
-async fn discard_quarantine(engine: &Arc<Engine>, request: Request<Incoming>) -> Answer {
-    let numbers = match positions(request).await {
-        Ok(numbers) => numbers,
-        Err(answer) => return answer,
-    };
-    match engine.dispatcher.discard_quarantine(&numbers).await {
-        Ok(done) => json_answer(StatusCode::OK, &json!({ "positions": done })),
-        Err(error) => not_decided(&error),
-    }
-}
-
-async fn decide_dead(engine: &Arc<Engine>, sink: &str, verb: &str, request: Request<Incoming>) -> Answer {
-    let positions = match positions(request).await {
-        Ok(positions) => positions,
-        Err(answer) => return answer,
-    };
-    let done = match verb {
-        "retry" => engine.dispatcher.retry_dead(sink, &positions).await,
-        _ => engine.dispatcher.discard_dead(sink, &positions).await,
-    };
-    match done {
-        Ok(done) => {
-            let parked = engine.dispatcher.parked().iter().any(|lane| lane.name == sink);
-            json_answer(StatusCode::OK, &json!({ "positions": done, "parked": parked }))
-        }
-        Err(error) => not_decided(&error),
-    }
-}
-
 /// The positions that the body of a command names.
 async fn positions(request: Request<Incoming>) -> Result<Vec<Position>, Answer> {
-    read::<Positions>(request, r#"{"positions":[…]}"#).await.map(|read| read.positions)
+    body::<Positions>(request, "{\"positions\":[…]}").await.map(|read| read.positions)
 }
 
-/// The body of a command.
-async fn read<T: DeserializeOwned>(request: Request<Incoming>, expected: &str) -> Result<T, Answer> {
+/// The body of a command, which looks as `expected` does.
+async fn body<T: DeserializeOwned>(request: Request<Incoming>, expected: &str) -> Result<T, Answer> {
     let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
     let body =
         body.map_err(|error| told(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")))?;

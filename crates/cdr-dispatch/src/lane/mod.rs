@@ -439,9 +439,9 @@ impl Lane {
         });
         let (open, waiting) = (self.ledger.len(), self.ledger.waiting() + self.sealed.pushes());
         self.status.is_at(paused, self.next, open, waiting, self.attempts.len());
+        self.status.cannot_read(self.unreadable.now());
         let held_back = self.note_held();
         self.status.is_held_back(held_back);
-        self.status.cannot_read(self.unreadable.now());
         self.status.oldest_is(self.ledger.oldest().and_then(|(_, open)| open.received_at_ms));
     }
 

@@ -116,12 +116,12 @@ impl LaneStatus {
         (now.paused, now.next, now.open, now.waiting, now.trying) = (paused, next.0, open, waiting, trying);
     }
 
-    pub(super) fn is_held_back(&self, held_back: HeldBack) {
-        self.lock().held_back = held_back;
-    }
-
     pub(super) fn cannot_read(&self, unreadable: Option<UnreadableNow>) {
         self.lock().unreadable = unreadable;
+    }
+
+    pub(super) fn is_held_back(&self, held_back: HeldBack) {
+        self.lock().held_back = held_back;
     }
 
     pub(super) fn oldest_is(&self, received_at_ms: Option<i64>) {

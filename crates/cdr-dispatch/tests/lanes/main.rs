@@ -1,6 +1,7 @@
 //! What the lanes promise, on a real spool, with sinks that do as they are told.
 
 mod errands;
+mod quarantine;
 mod rate_limit;
 mod sealed;
 mod unreadable;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, json_answer, not_decided, read, told};
+use super::{Answer, body, json_answer, not_decided, told};
 use crate::engine::Engine;
 
 #[derive(Deserialize)]
@@ -20,7 +20,7 @@ struct Begin {
 
 pub(super) async fn begin(engine: &Arc<Engine>, request: Request<Incoming>) -> Answer {
     let expected = r#"{"sink":"crm","from":time,"to":time,"where":expression,"rate":"10/s"}, all but sink may be absent"#;
-    let Begin { sink, wish } = match read(request, expected).await {
+    let Begin { sink, wish } = match body(request, expected).await {
         Ok(begin) => begin,
         Err(answer) => return answer,
     };
@@ -88,20 +88,20 @@ fn state(errand: &ErrandNow) -> (&'static str, Option<String>) {
     }
 }
 
-/// What a renamed sink left, as a lane beside that of the sink; none for other errands and for one that is over.
-pub(super) fn left_over(errand: &ErrandNow) -> Option<Value> {
-    let (Some(Errand::HandedOver { by }), Some(lane)) = (errand.errand.as_deref(), &errand.did) else {
-        return None;
+/// An errand as a lane beside that of its sink; none for one that nobody runs.
+pub(super) fn as_lane(errand: &ErrandNow) -> Option<Value> {
+    let lane = errand.did.as_ref().filter(|_| errand.is_under_way())?;
+    let by = match errand.errand.as_deref() {
+        Some(Errand::HandedOver { by }) => Some(by),
+        _ => None,
     };
     let now_ms = Timestamp::now().as_millisecond();
     let oldest = lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3);
-    let paused =
-        lane.now.paused.as_ref().map(|paused| json!({ "since": paused.since, "reason": paused.reason }));
-    errand.is_under_way().then(|| {
-        json!({
-            "sink": errand.lane, "handed_over_by": by, "paused": paused, "unread": errand.unread(), "open": errand.open,
-            "waiting": lane.now.waiting, "trying": lane.now.trying, "delivered": lane.delivered, "failed": lane.failed,
-            "dead": lane.died, "last_failure": lane.now.last_failure, "oldest_undelivered_s": oldest,
-        })
-    })
+    let paused = lane.now.paused.as_ref();
+    let paused = paused.map(|paused| json!({ "since": paused.since, "reason": paused.reason }));
+    Some(json!({
+        "sink": errand.lane, "handed_over_by": by, "paused": paused, "unread": errand.unread(), "open": errand.open,
+        "waiting": lane.now.waiting, "trying": lane.now.trying, "delivered": lane.delivered, "failed": lane.failed,
+        "dead": lane.died, "last_failure": lane.now.last_failure, "oldest_undelivered_s": oldest,
+    }))
 }

@@ -6,6 +6,7 @@ mod harness;
 mod appending;
 mod errands;
 mod failing;
+mod following;
 mod gone;
 mod lanes;
 mod model;
