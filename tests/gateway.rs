@@ -12,6 +12,8 @@ mod operating;
 mod quarantine;
 mod refusals;
 mod reload;
+mod rename;
+mod replay;
 mod sick_sinks;
 mod tail;
 

@@ -42,6 +42,21 @@ async fn a_request_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_replay_says_so_and_is_the_same_push() {
+    let crm = crm().await;
+    let sink = sink(&crm.url(), json!({}));
+    let push = push("cdr", r#"{"SessionId":"s"}"#);
+    receipt(&send(&sink, &push).await);
+    let delivery = cdr_core::Delivery { replay: true, ..batch([push]).first().clone() };
+    let replayed = cdr_core::Batch::new(vec![delivery]).unwrap();
+    receipt(&sink.deliver(&replayed).await);
+    let [first, second] = <[_; 2]>::try_from(crm.received()).unwrap();
+    let marks = [&first, &second].map(|received| received.header("x-cdr-gateway-replay"));
+    assert_eq!(marks, [None, Some("true")]);
+    assert!(second.repeat, "the key is that of the push");
+}
+
+#[tokio::test]
 async fn every_attempt_on_a_push_bears_the_same_key_and_no_other_push_does() {
     let crm = crm().await;
     let sink = sink(&crm.url(), json!({}));

@@ -1,5 +1,9 @@
 //! The whole of it: what the door hands its pushes to, and what keeps the lanes running.
 
+mod errand_now;
+mod errands;
+mod parked;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -19,9 +23,15 @@ use sha2::{Digest, Sha256};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 use tracing::{error, warn};
 
+use self::errands::Errands;
+pub use self::{
+    errand_now::{ErrandNow, ErrandState},
+    errands::ReplayError,
+    parked::{Parked, RenameError, RetireError},
+};
 use crate::{
     event::Event,
-    lane::{self, Control, LaneHandle, LanePlan, LaneSnapshot},
+    lane::{self, Control, Identity, LaneHandle, LanePlan, LaneSnapshot},
     route::Routes,
     routing::Routing,
     store::{Store, blocking},
@@ -56,40 +66,21 @@ impl Plan {
     }
 }
 
-/// Why a lane was not retired.
-#[derive(Debug, thiserror::Error)]
-pub enum RetireError {
-    /// Its sink is configured.
-    #[error("the configuration names this sink; take it out and reload first")]
-    Configured,
-    /// The spool did not do it.
-    #[error(transparent)]
-    Spool(#[from] ControlError),
-}
-
 /// The spool, the routes and the running lanes.
 pub struct Dispatcher {
     store: Arc<Store>,
     lanes: Mutex<BTreeMap<SinkName, Running>>,
-    /// Lanes whose sink is gone, while they finish their attempts.
-    ending: tokio::sync::Mutex<BTreeMap<SinkName, JoinHandle<()>>>,
+    /// Temporary lanes.
+    errands: Arc<Errands>,
+    /// Lanes whose sink is gone, while they finish their attempts, by their names in the spool. Held by whoever changes
+    /// which lanes there are.
+    ending: tokio::sync::Mutex<BTreeMap<String, JoinHandle<()>>>,
     events: mpsc::UnboundedSender<Event>,
 }
 
 struct Running {
     handle: LaneHandle,
-    sink: Arc<dyn AnySink>,
-}
-
-/// A lane that the spool knows and the configuration does not: its pushes wait until a person decides.
-#[derive(Clone, Debug)]
-pub struct Parked {
-    /// The name of the sink that disappeared.
-    pub name: String,
-    /// The first position that it has not read.
-    pub next: Position,
-    /// Deliveries that it had read and not closed.
-    pub open: usize,
+    plan: LanePlan,
 }
 
 impl Dispatcher {
@@ -106,8 +97,10 @@ impl Dispatcher {
         let (lanes, routing) = plan.into_parts();
         let (store, recovery) = Store::open(spool, &new_lanes, routing)?;
         let ending = tokio::sync::Mutex::default();
-        let dispatcher = Self { store: Arc::new(store), lanes: Mutex::default(), ending, events };
+        let errands = Arc::default();
+        let dispatcher = Self { store: Arc::new(store), lanes: Mutex::default(), errands, ending, events };
         lanes.into_iter().for_each(|lane| dispatcher.start_lane(lane));
+        dispatcher.start_errands();
         Ok((dispatcher, recovery))
     }
 
@@ -117,15 +110,16 @@ impl Dispatcher {
     /// # Errors
     /// A new lane cannot be registered; then nothing changed.
     pub async fn reload(&self, plan: Plan, grace: Duration) -> Result<(), ControlError> {
+        let mut ending = self.ending.lock().await;
         self.store.spool().register_lanes(&plan.new_lanes()).await?;
         let (lanes, routing) = plan.into_parts();
         let stays = |name: &SinkName| lanes.iter().any(|lane| lane.name == *name);
         let gone: Vec<_> = self.lock().extract_if(.., |name, _| !stays(name)).collect();
-        let mut ending = self.ending.lock().await;
-        for (name, lane) in gone {
+        let gone = gone.into_iter().map(|(name, lane)| (name.to_string(), lane.handle));
+        for (name, handle) in gone.chain(self.errands.without_sink(stays)) {
             // A lane that does not hear it has ended already.
-            let _ = lane.handle.control.send(Control::Stop(grace)).await;
-            ending.insert(name, lane.handle.task);
+            let _ = handle.control.send(Control::Stop(grace)).await;
+            ending.insert(name, handle.task);
         }
         self.store.route_by(routing);
         for lane in lanes {
@@ -134,27 +128,29 @@ impl Dispatcher {
                 continue;
             }
             // One that comes back within its grace must not be driven twice.
-            if let Some(task) = ending.remove(&lane.name) {
+            if let Some(task) = ending.remove(lane.name.as_str()) {
                 let _ = task.await;
             }
             self.start_lane(lane);
         }
+        self.take_up_errands(&mut ending).await;
         Ok(())
     }
 
     async fn reconfigure(&self, plan: LanePlan) {
         if let Some(running) = self.lock().get_mut(&plan.name) {
-            running.sink = Arc::clone(&plan.sink);
+            running.plan = plan.clone();
         }
+        self.reconfigure_errands(&plan).await;
         let Some(control) = self.control_of(plan.name.as_str()) else { return };
         // A lane that is gone has stopped with the gateway; there is nothing to hand over to.
         let _ = control.send(Control::Reconfigure(plan)).await;
     }
 
     fn start_lane(&self, plan: LanePlan) {
-        let (name, sink) = (plan.name.clone(), Arc::clone(&plan.sink));
-        let handle = lane::start(plan, Arc::clone(&self.store), self.events.clone());
-        self.lock().insert(name, Running { handle, sink });
+        let identity = Identity { lane: plan.name.as_str().into(), errand: None };
+        let handle = lane::start(identity, plan.clone(), Arc::clone(&self.store), self.events.clone(), None);
+        self.lock().insert(plan.name.clone(), Running { handle, plan });
     }
 
     /// The spool and the routes.
@@ -165,16 +161,6 @@ impl Dispatcher {
     /// How each lane is doing.
     pub fn lanes(&self) -> Vec<(SinkName, LaneSnapshot)> {
         self.lock().iter().map(|(name, lane)| (name.clone(), lane.handle.status.snapshot())).collect()
-    }
-
-    /// Lanes without a sink.
-    pub fn parked(&self) -> Vec<Parked> {
-        let running = self.lock();
-        let is_parked = |name: &str| !running.keys().any(|sink| sink.as_str() == name);
-        let known = self.store.spool().lanes().into_iter().filter(|(name, _)| is_parked(name));
-        known
-            .map(|(name, state)| Parked { name, next: stored::position(state.next), open: state.open.len() })
-            .collect()
     }
 
     /// Tells the operators something: through the spool like any push, so that it is neither lost nor repeated;
@@ -190,8 +176,10 @@ impl Dispatcher {
         warn!(kind = alert.kind.as_str(), reason = %not_stored, "the alert cannot be stored; it is sent at once, with one attempt");
         let push = Arc::new(Push::stored(self.store.id(), Position(0), incoming));
         for name in &self.store.routing().alerts_to {
-            let lane =
-                self.lock().get(name).map(|lane| (Arc::clone(&lane.sink), lane.handle.runtime.clone()));
+            let lane = self
+                .lock()
+                .get(name)
+                .map(|lane| (Arc::clone(&lane.plan.sink), lane.handle.place.runtime.clone()));
             if let Some((sink, runtime)) = lane {
                 send_at_once(name, sink, &runtime, Arc::clone(&push)).await;
             }
@@ -230,24 +218,6 @@ impl Dispatcher {
         Ok(reopened)
     }
 
-    /// Forgets a parked lane and all that it owes: a person decided that its sink does not come back.
-    ///
-    /// # Errors
-    /// There is no such lane, or it is no parked one, or it could not be made durable.
-    pub async fn retire(&self, lane: &str) -> Result<(), RetireError> {
-        if self.control_of(lane).is_some() {
-            return Err(RetireError::Configured);
-        }
-        // One that has just left the configuration may be finishing its attempts.
-        let mut ending = self.ending.lock().await;
-        if let Some(name) = ending.keys().find(|name| name.as_str() == lane).cloned()
-            && let Some(task) = ending.remove(&name)
-        {
-            let _ = task.await;
-        }
-        Ok(self.store.spool().retire_lane(lane).await?)
-    }
-
     /// Takes bytes out of quarantine for good; those that were not there are left out of the answer.
     ///
     /// # Errors
@@ -259,7 +229,8 @@ impl Dispatcher {
 
     fn control_of(&self, lane: &str) -> Option<mpsc::Sender<Control>> {
         let lanes = self.lock();
-        lanes.iter().find(|(name, _)| name.as_str() == lane).map(|(_, lane)| lane.handle.control.clone())
+        let known = lanes.iter().find(|(name, _)| name.as_str() == lane);
+        known.map(|(_, lane)| lane.handle.control.clone()).or_else(|| self.errands.control_of(lane))
     }
 
     /// Discards dead letters: a person decided that they are not to be delivered.
@@ -272,6 +243,10 @@ impl Dispatcher {
         positions: &[Position],
     ) -> Result<Vec<Position>, ControlError> {
         let discarded = self.store.spool().discard(lane, &to_spool(positions)).await?;
+        if let Some(control) = self.errands.control_of(lane) {
+            // It may have waited for nothing but this. One that does not hear it is over.
+            let _ = control.send(Control::Reopened(Vec::new())).await;
+        }
         Ok(discarded.into_iter().map(stored::position).collect())
     }
 
@@ -279,9 +254,12 @@ impl Dispatcher {
     pub async fn stop(&self, grace: Duration) {
         let lanes = std::mem::take(&mut *self.lock());
         let mut tasks: Vec<_> = std::mem::take(&mut *self.ending.lock().await).into_values().collect();
-        for lane in lanes.into_values() {
-            let _ = lane.handle.control.send(Control::Stop(grace)).await;
-            tasks.push(lane.handle.task);
+        let handles = lanes.into_values().map(|lane| lane.handle);
+        for handle in
+            handles.chain(self.errands.without_sink(|_| false).into_iter().map(|(_, handle)| handle))
+        {
+            let _ = handle.control.send(Control::Stop(grace)).await;
+            tasks.push(handle.task);
         }
         // Outcomes that a broken disk never takes must not hold the process for ever; they repeat after the start.
         if tokio::time::timeout(grace + CLOSE_DEADLINE, join_all(tasks)).await.is_err() {

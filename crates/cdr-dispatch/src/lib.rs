@@ -11,6 +11,7 @@
 //! * [`dispatcher`]: what the door hands its pushes to; starts, hands over and stops lanes.
 //! * [`store`]: the spool in the words of pushes; routes each push once, right after its commit.
 //! * [`lane`]: what drives one sink: reads ahead, tries, settles, waits. The heart of this crate.
+//! * [`errand`]: what a temporary lane is for: a replay, or what a renamed sink left.
 //! * [`retry`]: the arithmetic of back-off. [`rate`]: `rate_limit`.
 //! * [`quarantine`]: a second look at what was no push.
 //! * [`routing`], [`route`] and [`expression`]: which push goes where.
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod dispatcher;
+pub mod errand;
 pub mod event;
 pub mod expression;
 pub mod lane;
@@ -30,7 +32,10 @@ pub mod store;
 pub mod stored;
 pub mod window;
 
-pub use dispatcher::{Dispatcher, Parked, Plan, RetireError};
+pub use dispatcher::{
+    Dispatcher, ErrandNow, ErrandState, Parked, Plan, RenameError, ReplayError, RetireError,
+};
+pub use errand::{Errand, Replay, Wish};
 pub use event::Event;
 pub use lane::{LanePlan, LaneSnapshot};
 pub use rate::Rate;

@@ -10,7 +10,7 @@
 
 use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
-use serde::{Deserialize, de};
+use serde::{Deserialize, Serialize, Serializer, de};
 use tokio::time::Instant;
 
 /// The fastest rate that is one: a push per microsecond. Beyond it a limit limits nothing.
@@ -98,6 +98,12 @@ impl FromStr for Rate {
         let pushes: u32 = pushes.parse().map_err(|_| NoRate::TooFast)?;
         let rate = Self { pushes: NonZeroU32::new(pushes).ok_or(NoRate::Zero)?, per };
         if rate.spacing() < FASTEST { Err(NoRate::TooFast) } else { Ok(rate) }
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use cdr_core::{Incoming, Position, Push, Seal, SinkName, SpoolId};
+use cdr_core::{Incoming, Position, Push, Seal, SpoolId};
 use cdr_spool::{ControlError, LaneState, NewLane, OpenError, Outcome, ReadError, Recovery, Settings, Spool};
 use tokio::sync::watch;
 
@@ -93,8 +93,8 @@ impl Store {
     }
 
     /// Where the spool knows this lane to be.
-    pub fn lane(&self, name: &SinkName) -> LaneState {
-        let known = self.spool.lanes().into_iter().find(|(lane, _)| lane == name.as_str());
+    pub fn lane(&self, name: &str) -> LaneState {
+        let known = self.spool.lanes().into_iter().find(|(lane, _)| lane == name);
         known.map(|(_, state)| state).unwrap_or_default()
     }
 
@@ -184,24 +184,19 @@ impl Store {
     ///
     /// # Errors
     /// It is not sealed: something of it is closed, or the disk fails.
-    pub async fn seal(
-        &self,
-        lane: &SinkName,
-        positions: &[Position],
-        seal: &Seal,
-    ) -> Result<(), ControlError> {
-        self.spool.seal(lane.as_str(), stored::to_spool_seal(positions, seal)).await
+    pub async fn seal(&self, lane: &str, positions: &[Position], seal: &Seal) -> Result<(), ControlError> {
+        self.spool.seal(lane, stored::to_spool_seal(positions, seal)).await
     }
 
     /// Hands outcomes of a lane to the spool, now; the future completes when they are durable.
     pub fn record(
         &self,
-        lane: &SinkName,
+        lane: &str,
         outcomes: Vec<(Position, Outcome)>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let outcomes =
             outcomes.into_iter().map(|(position, outcome)| (stored::spool_position(position), outcome));
-        Box::pin(self.spool.record(lane.as_str(), outcomes.collect()))
+        Box::pin(self.spool.record(lane, outcomes.collect()))
     }
 }
 

@@ -7,22 +7,26 @@
 //! | `GET /metrics` | see [`metrics`](crate::metrics) |
 //! | `GET /api/v1/lanes` | every lane, parked ones too |
 //! | `POST /api/v1/reload` | reads the configuration again |
+//! | `POST /api/v1/sinks/{sink}/retire`, `…/rename` | of a parked one; the body of the latter `{"to":"new-name"}` |
+//! | `GET /api/v1/replays` | those under way, and those that were over since the start |
+//! | `POST /api/v1/replays` | begins one: `{"sink":"crm","from":…,"to":…,"where":…,"rate":"10/s"}` |
+//! | `POST /api/v1/replays/{number}/cancel` | ends it where it is |
 //! | `POST /api/v1/dead/{sink}/find` | body `{"after":0,"which":{…}}`, see [`Which`](crate::dead::Which); a [`Page`](crate::dead::Page) of dead letters |
 //! | `POST /api/v1/dead/{sink}/retry`, `…/discard` | body `{"positions":[…]}`; the answer too, and whether the sink is parked |
 //! | `POST /api/v1/quarantine/retry` | body `{"positions":[…]}`; which of them are pushes now, and why the others are none |
 //! | `POST /api/v1/quarantine/discard` | body `{"positions":[…]}`; the answer too |
-//! | `POST /api/v1/sinks/{sink}/retire` | forgets a parked sink and what it owes |
 //!
 //! On a listener that is not loopback, `/metrics` and `/api` ask for `Authorization: Bearer` with `admin.token`.
 
 mod dead;
 mod quarantine;
+mod replays;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cdr_core::{Position, SinkName};
-use cdr_dispatch::{LaneSnapshot, RetireError};
+use cdr_dispatch::{LaneSnapshot, RenameError, RetireError};
 use cdr_spool::{ControlError, Health};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
@@ -99,6 +103,10 @@ async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Adm
         (&Method::POST, ["api", "v1", "quarantine", "retry"]) => quarantine::retry(engine, request).await,
         (&Method::POST, ["api", "v1", "quarantine", "discard"]) => quarantine::discard(engine, request).await,
         (&Method::POST, ["api", "v1", "sinks", sink, "retire"]) => retire(engine, sink).await,
+        (&Method::POST, ["api", "v1", "sinks", sink, "rename"]) => rename(engine, sink, request).await,
+        (&Method::GET, ["api", "v1", "replays"]) => json_answer(StatusCode::OK, &replays::list(engine)),
+        (&Method::POST, ["api", "v1", "replays"]) => replays::begin(engine, request).await,
+        (&Method::POST, ["api", "v1", "replays", number, "cancel"]) => replays::cancel(engine, number).await,
         (_, ["healthz" | "readyz" | "metrics"] | ["api", "v1", ..]) => {
             told(StatusCode::METHOD_NOT_ALLOWED, "no such command, or another method")
         }
@@ -170,9 +178,13 @@ fn lanes(engine: &Arc<Engine>) -> Value {
             "oldest_undelivered_s": lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
         })
     };
-    let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "unread": end.saturating_sub(lane.next.0), "open": lane.open });
+    let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "unread": lane.unread, "open": lane.open, "why": lane.why });
+    // What a renamed sink left is owed like what any lane owes; a replay is not.
+    let (replays, left): (Vec<_>, Vec<_>) =
+        engine.dispatcher.errands().into_iter().partition(|errand| errand.replay().is_some());
     json!({
-        "lanes": engine.dispatcher.lanes().into_iter().map(lane).collect::<Vec<_>>(),
+        "lanes": engine.dispatcher.lanes().into_iter().map(lane).chain(left.iter().filter_map(replays::as_lane)).collect::<Vec<_>>(),
+        "replays": replays.iter().filter_map(replays::as_lane).collect::<Vec<_>>(),
         "parked": engine.dispatcher.parked().into_iter().map(parked).collect::<Vec<_>>(),
     })
 }
@@ -196,6 +208,30 @@ async fn retire(engine: &Arc<Engine>, sink: &str) -> Answer {
         Ok(()) => told(StatusCode::OK, "retired"),
         Err(error @ RetireError::Configured) => told(StatusCode::CONFLICT, &error.to_string()),
         Err(RetireError::Spool(error)) => not_decided(&error),
+    }
+}
+
+#[derive(Deserialize)]
+struct NewName {
+    to: String,
+}
+
+async fn rename(engine: &Arc<Engine>, old: &str, request: Request<Incoming>) -> Answer {
+    let NewName { to } = match body(request, r#"{"to":"new-name"}"#).await {
+        Ok(name) => name,
+        Err(answer) => return answer,
+    };
+    match engine.dispatcher.rename(old, &to).await {
+        Ok(lanes) => {
+            let parked = engine.dispatcher.parked().iter().any(|lane| lanes.contains(&lane.name));
+            json_answer(StatusCode::OK, &json!({ "lanes": lanes, "parked": parked }))
+        }
+        Err(error @ RenameError::Configured(_)) => told(StatusCode::CONFLICT, &error.to_string()),
+        Err(error @ RenameError::NoName { .. }) => told(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(RenameError::Spool(error @ ControlError::LaneExists { .. })) => {
+            told(StatusCode::CONFLICT, &error.to_string())
+        }
+        Err(RenameError::Spool(error)) => not_decided(&error),
     }
 }
 

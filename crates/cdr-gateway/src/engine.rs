@@ -163,10 +163,25 @@ impl Engine {
         let routing = cdr_dispatch::Plan { lanes, routes: plan.routes, alerts_to: plan.alerts.to.clone() };
         let taken = self.dispatcher.reload(routing, ATTEMPTS_GRACE).await;
         taken.map_err(|error| vec![format!("{}: {error}", self.source.name())])?;
+        self.tell_parked();
         notes.extend(self.reload_door(plan.ingress));
         self.alerts.store(Arc::new(plan.alerts));
         tokio::spawn(probe(plan.sinks));
         Ok(notes)
+    }
+
+    /// Warns of lanes that nobody drives: they hold pushes, and in the end the whole spool.
+    pub fn tell_parked(&self) {
+        for lane in self.dispatcher.parked() {
+            let cdr_dispatch::Parked { name, unread, open, why } = lane;
+            warn!(
+                sink = name,
+                unread,
+                open,
+                why,
+                "a lane of the spool is parked: its pushes wait until its sink is back, or cdr-gateway sink rename or retire decides"
+            );
+        }
     }
 
     fn reload_door(&self, settings: cdr_ingress::IngressSettings) -> Vec<String> {

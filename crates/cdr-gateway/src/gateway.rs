@@ -72,7 +72,7 @@ impl Gateway {
         tell_recovery(&recovery);
         let engine = Engine::new(dispatcher, door.handle(), started_with, plan.alerts, source, kinds);
         let engine = Arc::new(engine);
-        tell_parked(&engine);
+        engine.tell_parked();
         let stop = watch::Sender::new(false);
         let address = engine.address();
         let admin_address = admin_listener.local_addr().unwrap_or(plan.admin.listen);
@@ -123,17 +123,6 @@ impl Gateway {
 fn describe(sinks: &[PlannedSink]) {
     for sink in sinks {
         info!(sink = %sink.lane.name, kind = sink.kind, "{}", sink.lane.sink.describe());
-    }
-}
-
-fn tell_parked(engine: &Engine) {
-    for lane in engine.dispatcher.parked() {
-        warn!(
-            sink = lane.name,
-            open = lane.open,
-            next = %lane.next,
-            "the spool knows a sink that the configuration does not name: it is parked, its pushes wait until it is back under this name"
-        );
     }
 }
 

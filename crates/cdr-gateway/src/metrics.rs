@@ -4,8 +4,10 @@
 //! disk. No phone number and no session ever becomes a label. First comes what an operator should watch: the
 //! age of the oldest undelivered push per lane, and the watermark before which everything is delivered.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use cdr_core::SinkName;
+use cdr_dispatch::{Errand, ErrandNow, LaneSnapshot};
 use cdr_spool::Health;
 use jiff::Timestamp;
 use prometheus_client::{
@@ -51,17 +53,35 @@ impl Scrape {
     fn lanes(&self, page: &mut Page) -> fmt::Result {
         let now = Timestamp::now();
         let lanes = self.0.dispatcher.lanes();
+        let errands: Vec<ErrandNow> =
+            self.0.dispatcher.errands().into_iter().filter(ErrandNow::is_under_way).collect();
+        let oldest_of = |sink: &SinkName, lane: &LaneSnapshot| {
+            let of_left =
+                left_to(sink, &errands).filter_map(|errand| errand.did.as_ref()?.now.oldest_received_at_ms);
+            of_left.chain(lane.now.oldest_received_at_ms).min()
+        };
         let end = self.0.dispatcher.pushes().end().0;
         let age = |received_at_ms: Option<i64>| received_at_ms.map_or(0.0, |ms| seconds_since(now, ms));
-        let by_sink = |value: &dyn Fn(&cdr_dispatch::LaneSnapshot) -> f64| -> Vec<Row> {
+        let by_sink = |value: &dyn Fn(&LaneSnapshot) -> f64| -> Vec<Row> {
             lanes.iter().map(|(sink, lane)| (vec![("sink", sink.to_string())], value(lane))).collect()
         };
+        let with_left = |value: &dyn Fn(&LaneSnapshot) -> u64,
+                         of_left: &dyn Fn(&ErrandNow) -> u64|
+         -> Vec<Row> {
+            let sum = |sink: &SinkName, lane| value(lane) + left_to(sink, &errands).map(of_left).sum::<u64>();
+            lanes
+                .iter()
+                .map(|(sink, lane)| (vec![("sink", sink.to_string())], sum(sink, lane) as f64))
+                .collect()
+        };
+        let ages =
+            lanes.iter().map(|(sink, lane)| (vec![("sink", sink.to_string())], age(oldest_of(sink, lane))));
         page.gauge(
             "lane_oldest_undelivered_seconds",
-            "Age of the oldest push that this lane still owes its sink; 0 when it owes none",
-            by_sink(&|lane| age(lane.now.oldest_received_at_ms)),
+            "Age of the oldest push that is still owed to this sink; 0 when none is. Replays do not count",
+            ages.collect(),
         )?;
-        let oldest = lanes.iter().filter_map(|(_, lane)| lane.now.oldest_received_at_ms).min();
+        let oldest = lanes.iter().filter_map(|(sink, lane)| oldest_of(sink, lane)).min();
         page.gauge("watermark_timestamp_seconds", "All pushes that arrived before this time are delivered everywhere, but for parked lanes and dead letters",
             vec![(vec![], oldest.unwrap_or(now.as_millisecond()) as f64 / 1e3)])?;
         page.gauge(
@@ -72,17 +92,19 @@ impl Scrape {
         page.gauge(
             "lane_unread_positions",
             "Positions of the spool that the lane has not read",
-            by_sink(&|lane| end.saturating_sub(lane.now.next) as f64),
+            with_left(&|lane| end.saturating_sub(lane.now.next), &ErrandNow::unread),
         )?;
         page.gauge(
             "lane_open_deliveries",
             "Deliveries read and not closed",
-            by_sink(&|lane| lane.now.open as f64),
+            with_left(&|lane| lane.now.open as u64, &|errand| errand.open as u64),
         )?;
         page.gauge(
             "lane_waiting_deliveries",
             "Deliveries that failed and wait for their next attempt",
-            by_sink(&|lane| lane.now.waiting as f64),
+            with_left(&|lane| lane.now.waiting as u64, &|errand| {
+                errand.did.as_ref().map_or(0, |lane| lane.now.waiting as u64)
+            }),
         )?;
         page.gauge(
             "lane_unreadable_deliveries",
@@ -108,8 +130,25 @@ impl Scrape {
         )?;
         page.gauge(
             "lanes_parked",
-            "Lanes that the spool knows and the configuration does not; their pushes wait for a decision",
+            "Lanes that the spool knows and nobody drives; their pushes wait for a decision",
             vec![(vec![], self.0.dispatcher.parked().len() as f64)],
+        )?;
+        let replays = |value: &dyn Fn(&ErrandNow) -> u64| -> Vec<Row> {
+            let of_sink = |sink: &SinkName| {
+                let is_of = |errand: &&ErrandNow| errand.replay().is_some() && errand.sink == sink.as_str();
+                errands.iter().filter(is_of).map(value).sum::<u64>()
+            };
+            lanes.iter().map(|(sink, _)| (vec![("sink", sink.to_string())], of_sink(sink) as f64)).collect()
+        };
+        page.gauge(
+            "replays",
+            "Replays under way, those that wait with dead letters included",
+            replays(&|_| 1),
+        )?;
+        page.gauge(
+            "replay_unread_positions",
+            "Positions that replays to this sink have yet to read",
+            replays(&ErrandNow::unread),
         )
     }
 
@@ -194,8 +233,12 @@ impl Scrape {
         page.counter("spool_syncs", "Calls of fdatasync", one(stats.syncs as f64))?;
         page.counter("spool_sync_seconds", "Time spent in fdatasync", one(stats.sync_time.as_secs_f64()))?;
         page.counter("spool_failures", "Writes and syncs that failed", one(stats.failures as f64))?;
-        let dead =
-            stats.dead_letters.iter().map(|(sink, count)| (vec![("sink", sink.clone())], *count as f64));
+        let mut dead: BTreeMap<&str, u64> = BTreeMap::new();
+        for (lane, count) in &stats.dead_letters {
+            // Errands would be a label each.
+            *dead.entry(lane.split('~').next().unwrap_or(lane)).or_default() += count;
+        }
+        let dead = dead.into_iter().map(|(sink, count)| (vec![("sink", sink.to_owned())], count as f64));
         page.gauge("dead_letters", "Deliveries that were given up and wait for a decision", dead.collect())
     }
 
@@ -243,6 +286,12 @@ impl Page<'_> {
             false => metric.encode_family(labels)?.encode_counter::<NoLabelSet, _, f64>(value, None),
         })
     }
+}
+
+/// What renamed sinks left to this one: it is owed like everything else, and a replay is not.
+fn left_to<'a>(sink: &'a SinkName, errands: &'a [ErrandNow]) -> impl Iterator<Item = &'a ErrandNow> {
+    let is_left = |errand: &&ErrandNow| matches!(errand.errand.as_deref(), Some(Errand::HandedOver { .. }));
+    errands.iter().filter(move |errand| errand.sink == sink.as_str()).filter(is_left)
 }
 
 fn seconds_since(now: Timestamp, ms: i64) -> f64 {

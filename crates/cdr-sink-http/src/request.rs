@@ -1,7 +1,7 @@
 //! What is sent for a push.
 
 use bytes::Bytes;
-use cdr_core::Push;
+use cdr_core::{Delivery, Push};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header,
     uri::{PathAndQuery, Scheme},
@@ -12,6 +12,9 @@ use http_body_util::Full;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The sender's own mark of a push (product page 679/67256).
 const PUSH_UUID: HeaderName = HeaderName::from_static("x-tccc-push-uuid");
+
+/// `true` when an operator sends the push again, so that the receiver can tell; absent otherwise.
+const REPLAY: HeaderName = HeaderName::from_static("x-cdr-gateway-replay");
 
 /// All of a request that is the same for every push: made once, since it would cost more than the rest.
 pub(crate) struct RequestTemplate {
@@ -37,15 +40,17 @@ impl RequestTemplate {
         &self.method
     }
 
-    /// The request for this push. Its body is the bytes that came; their length is known, so it is not chunked.
-    pub fn fill(&self, push: &Push) -> Request<Full<Bytes>> {
+    /// The request for this delivery. Its body is the bytes that came; their length is known, so it is not chunked.
+    pub fn fill(&self, delivery: &Delivery) -> Request<Full<Bytes>> {
+        let push = &delivery.push;
         let mut request = Request::new(Full::new(push.body().clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri(push);
         *request.headers_mut() = self.headers.clone();
         let key = format!("{}-{}", push.spool(), push.position());
         let uuid = push.facts().uuid.as_deref();
-        for (name, value) in [(IDEMPOTENCY_KEY, Some(&*key)), (PUSH_UUID, uuid)] {
+        let replay = delivery.replay.then_some("true");
+        for (name, value) in [(IDEMPOTENCY_KEY, Some(&*key)), (PUSH_UUID, uuid), (REPLAY, replay)] {
             // A UUID that no header can carry is left out: it is no reason to keep a call from the CRM.
             if let Some(value) = value.and_then(|text| HeaderValue::from_str(text).ok()) {
                 request.headers_mut().insert(name, value);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cdr_core::{Batch, Failure, Outcome, Push, Report, Sink, Unavailable};
+use cdr_core::{Batch, Delivery, Failure, Outcome, Report, Sink, Unavailable};
 
 use crate::{
     Success,
@@ -30,8 +30,8 @@ impl HttpSink {
     }
 
     /// `Err` when the receiver takes nothing at present, whatever the push.
-    async fn attempt(&self, push: &Push) -> Result<Outcome, Unavailable> {
-        let request = self.template.fill(push);
+    async fn attempt(&self, delivery: &Delivery) -> Result<Outcome, Unavailable> {
+        let request = self.template.fill(delivery);
         let (response, connection) = match self.receiver.send(request).await {
             Ok(answered) => answered,
             Err(NoAnswer::Broken(reason)) => return Ok(Outcome::Retry(Failure::new(reason))),
@@ -48,7 +48,7 @@ impl HttpSink {
 impl Sink for HttpSink {
     /// The batch holds one push: [`Batching::single`](cdr_core::Batching::single) is the default.
     async fn deliver(&self, batch: &Batch) -> Report {
-        let attempt = self.attempt(&batch.first().push);
+        let attempt = self.attempt(batch.first());
         let late = || {
             let origin = self.receiver.origin();
             Ok(Outcome::Retry(Failure::new(format!(

@@ -150,16 +150,16 @@ pub enum ControlError {
         /// The names that exist.
         known: String,
     },
-    /// There is such a lane already.
-    #[error("there is a lane {lane:?} already")]
+    /// It has this name already.
+    #[error("the lane has the name {lane:?} already")]
     LaneExists {
         /// The name given.
         lane: String,
     },
-    /// A seal is no place for bodies.
-    #[error("{what} of a seal has {size} bytes, more than {limit}")]
+    /// Seals and errands are no place for bodies.
+    #[error("{what} would have {size} bytes, more than {limit}")]
     TooLarge {
-        /// Its key, or its facts.
+        /// The key or the facts of something.
         what: &'static str,
         /// Its size.
         size: usize,

@@ -3,6 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -21,11 +22,31 @@ pub(crate) enum Request<T> {
 /// A decision about lanes, seals, dead letters, quarantine or the configuration.
 pub(crate) enum Change {
     Register(Vec<NewLane>),
-    Rename { old: String, new: String },
+    /// A temporary lane over what arrived in a time.
+    Begin {
+        sink: String,
+        from_ms: Option<i64>,
+        to_ms: Option<i64>,
+        facts: Bytes,
+    },
+    HandOver {
+        old: String,
+        new: String,
+        facts: Bytes,
+    },
     Retire(String),
-    Reopen { lane: String, positions: Vec<Position> },
-    Discard { lane: String, positions: Vec<Position> },
-    Seal { lane: String, seal: Seal },
+    Reopen {
+        lane: String,
+        positions: Vec<Position>,
+    },
+    Discard {
+        lane: String,
+        positions: Vec<Position>,
+    },
+    Seal {
+        lane: String,
+        seal: Seal,
+    },
     DiscardQuarantine(Vec<Position>),
     Configured([u8; 32]),
 }

@@ -75,12 +75,37 @@ impl Outcome {
 /// open with no attempts: it was read, and the process ended before it had an outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneState {
+    /// Where it began to read: what came before was never its business.
+    pub began: Position,
     /// The first position that the lane has not read.
     pub next: Position,
     /// Read and not closed.
     pub open: BTreeMap<Position, Open>,
     /// What was sealed and is not closed, in the order of the first positions.
     pub seals: Vec<Seal>,
+    /// What it is for, if it is temporary.
+    pub errand: Option<Errand>,
+}
+
+impl LaneState {
+    /// The first position that it will never read; the last there can be for a lane that goes on.
+    pub fn ends(&self) -> Position {
+        self.errand.as_ref().map_or(Position(u64::MAX), |errand| errand.until)
+    }
+}
+
+/// What makes a lane temporary: it reads up to a position, and whoever drives it retires it when everything is closed. A
+/// replay is one, and so is what a renamed sink left to another.
+///
+/// Its name is that of its sink, `~` and its number, which no sink can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    /// The sink that it delivers to.
+    pub sink: String,
+    /// The first position that it does not read.
+    pub until: Position,
+    /// What it is for; opaque to the spool.
+    pub facts: Bytes,
 }
 
 /// What some pushes of a lane become together, such as an object under a key: durable before the first attempt, so that

@@ -54,7 +54,7 @@ mod store;
 mod writer;
 
 pub use error::{AppendError, ControlError, OpenError, ReadError};
-pub use lane::{DeadLetter, LaneState, NewLane, Open, Outcome, Seal, Start};
+pub use lane::{DeadLetter, Errand, LaneState, NewLane, Open, Outcome, Seal, Start};
 pub use position::{Position, SpoolId};
 pub use push::{Appended, Key, NewPush, NewQuarantine, Quarantined, Read, StoredPush, StoredQuarantine};
 pub use reader::{CheckpointLane, LogEntry, LogReader, Logged};

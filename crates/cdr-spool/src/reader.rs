@@ -10,7 +10,7 @@ use crate::log::entry::{self, Entry, LaneChange};
 use crate::log::outcomes::{Item, Run};
 use crate::log::segment::{self, SegmentHeader};
 use crate::log::walk::{Here, Walk};
-use crate::{Outcome, Position, ReadError, Seal, SpoolId, StoredPush, StoredQuarantine};
+use crate::{Errand, Outcome, Position, ReadError, Seal, SpoolId, StoredPush, StoredQuarantine};
 
 /// All entries of a spool's log, oldest first: what `trace`, `dead list` and `quarantine list` look through, and what `tail`
 /// [follows](LogReader::catch_up).
@@ -178,6 +178,17 @@ pub enum Logged {
     LaneRetired {
         /// Its number.
         number: u32,
+    },
+    /// A lane is temporary from here on; it may have been there before under another name.
+    LaneErrand {
+        /// Its number.
+        number: u32,
+        /// Its name.
+        name: String,
+        /// The first position that it has not read.
+        next: Position,
+        /// What it is for.
+        errand: Errand,
     },
     /// A configuration came into force.
     Configuration {
@@ -372,6 +383,9 @@ fn logged(entry: Entry, sealed: &mut SealedKeys, mut tell: impl FnMut(Logged)) {
             tell(Logged::LaneRegistered { number: lane, name, next });
         }
         Entry::Lane(LaneChange::Renamed { lane, name }) => tell(Logged::LaneRenamed { number: lane, name }),
+        Entry::Lane(LaneChange::Errand { lane, name, next, errand }) => {
+            tell(Logged::LaneErrand { number: lane, name, next, errand });
+        }
         Entry::Lane(LaneChange::Retired { lane }) => tell(Logged::LaneRetired { number: lane }),
         Entry::Configuration { generation, hash } => tell(Logged::Configuration { generation, hash }),
         Entry::Checkpoint(checkpoint) => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, SystemClock};
@@ -193,15 +194,41 @@ impl<T: Send + 'static> Spool<T> {
         Ok(self.control(Change::Register(lanes.to_vec())).await?.names)
     }
 
-    /// Gives a lane another name, durably. What it has open and its dead letters stay.
+    /// Begins a temporary lane for this sink, durably, and returns its name. It reads what arrived from `from_ms` on and
+    /// before `to_ms` (milliseconds since 1970), and perhaps a little on either side: whoever drives it looks at each push.
     ///
     /// # Errors
-    /// If there is no such lane, the new name is taken, the disk fails, or the spool is being closed.
-    pub async fn rename_lane(&self, old: &str, new: &str) -> Result<(), ControlError> {
-        self.control(Change::Rename { old: old.to_owned(), new: new.to_owned() }).await.map(drop)
+    /// If the facts are too large, the disk fails, or the spool is being closed.
+    pub async fn begin_errand(
+        &self,
+        sink: &str,
+        (from_ms, to_ms): (Option<i64>, Option<i64>),
+        facts: Bytes,
+    ) -> Result<String, ControlError> {
+        no_larger("an errand's facts", facts.len(), LONGEST_FACTS)?;
+        let change = Change::Begin { sink: sink.to_owned(), from_ms, to_ms, facts };
+        Ok(self.control(change).await?.names.pop().unwrap_or_default())
     }
 
-    /// Forgets a lane with everything that it owes and its dead letters, durably.
+    /// Hands over to the lane `new` everything that `old` owes, its dead letters and seals, and the errands of that sink,
+    /// durably and at once; returns the names under which it is now. Without a lane `new` this is a mere new name. Otherwise
+    /// the old lane becomes an [`Errand`] of `new`, with these facts, that ends where `new` began to read: what came later
+    /// `new` has closed, or still owes by itself.
+    ///
+    /// # Errors
+    /// If there is no such lane, both names are one, the facts are too large, the disk fails, or the spool is being closed.
+    pub async fn hand_over_lane(
+        &self,
+        old: &str,
+        new: &str,
+        facts: Bytes,
+    ) -> Result<Vec<String>, ControlError> {
+        no_larger("an errand's facts", facts.len(), LONGEST_FACTS)?;
+        let change = Change::HandOver { old: old.to_owned(), new: new.to_owned(), facts };
+        Ok(self.control(change).await?.names)
+    }
+
+    /// Forgets a lane and the errands of its sink, with everything that they owe and their dead letters, durably.
     ///
     /// # Errors
     /// If there is no such lane, the disk fails, or the spool is being closed.
@@ -277,12 +304,14 @@ impl<T: Send + 'static> Spool<T> {
     pub async fn seal(&self, lane: &str, mut seal: Seal) -> Result<(), ControlError> {
         seal.positions.sort_unstable();
         seal.positions.dedup();
-        let sizes =
-            [("the key", seal.key.len(), LONGEST_NAME), ("the facts", seal.facts.len(), LONGEST_FACTS)];
-        if let Some((what, size, limit)) = sizes.into_iter().find(|(_, size, limit)| size > limit) {
-            return Err(ControlError::TooLarge { what, size, limit });
-        }
+        no_larger("a seal's key", seal.key.len(), LONGEST_NAME)?;
+        no_larger("a seal's facts", seal.facts.len(), LONGEST_FACTS)?;
         self.control(Change::Seal { lane: lane.to_owned(), seal }).await.map(drop)
+    }
+
+    /// How many dead letters a lane has.
+    pub fn count_dead_letters(&self, lane: &str) -> usize {
+        self.store().state().lanes.get(lane).map_or(0, |lane| lane.dead.len())
     }
 
     /// Dead letters of a lane behind `after`, at most `max`, in order. Start with `Position(0)`. Blocks for a `pread` or two each.
@@ -393,6 +422,10 @@ impl<T: Send + 'static> Spool<T> {
 fn at_most(what: &'static str, size: usize, limit: u64) -> Result<(), AppendError> {
     let size = size as u64;
     if size > limit { Err(AppendError::TooLarge { what, size, limit }) } else { Ok(()) }
+}
+
+fn no_larger(what: &'static str, size: usize, limit: usize) -> Result<(), ControlError> {
+    if size > limit { Err(ControlError::TooLarge { what, size, limit }) } else { Ok(()) }
 }
 
 fn dead_letter(lane: &str, position: Position, dead: Option<crate::log::outcomes::Dead>) -> DeadLetter {

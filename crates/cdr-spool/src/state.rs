@@ -11,7 +11,7 @@ use crate::log::entry::{Checkpoint, KnownLane, KnownSegment, LaneChange};
 use crate::log::frame::Stamp;
 use crate::log::index::{Note, SegmentIndex};
 use crate::log::outcomes::{Dead, Item};
-use crate::{Health, LaneState, Open, Position, Seal, Stats};
+use crate::{Errand, Health, LaneState, Open, Position, Seal, Stats};
 
 /// A frame on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,34 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
+    fn begun(number: u32, next: Position) -> Lane {
+        let state = LaneState { began: next, next, ..LaneState::default() };
+        Lane { number, state, dead: BTreeMap::new() }
+    }
+
+    /// Makes it temporary. What it read behind the end and never tried is not its business any more: the lane that begins
+    /// there decides about it. Once it is temporary nothing is dropped: recovery may let the same change happen twice.
+    fn begin(&mut self, errand: &Errand) {
+        let LaneState { open, seals, errand: before, .. } = &mut self.state;
+        if before.is_none() {
+            let is_sealed = |p: &Position| seals.iter().any(|seal| seal.positions.binary_search(p).is_ok());
+            open.retain(|p, open| *p < errand.until || open.attempts > 0 || is_sealed(p));
+        }
+        *before = Some(errand.clone());
+    }
+
+    /// Whether it has yet to read something from `first` on and before `until`.
+    pub(crate) fn has_unread(&self, first: Position, until: Position) -> bool {
+        self.state.next.max(first) < self.state.ends().min(until)
+    }
+
+    /// Whether it may still want this push.
+    pub(crate) fn wants(&self, position: Position) -> bool {
+        self.has_unread(position, position.next())
+            || self.state.open.contains_key(&position)
+            || self.dead.contains_key(&position)
+    }
+
     /// The lane for a checkpoint. A dead letter whose reason is not committed is still open there: the outcome that closes it
     /// comes behind the checkpoint, or is lost with its reason, and then the delivery is tried again.
     fn known_as(&self, name: &str) -> KnownLane {
@@ -87,8 +115,9 @@ impl Lane {
                 Reason::OnDisk(_) | Reason::Unknown => dead.push(*position),
             }
         }
-        let (name, next, seals) = (name.to_owned(), self.state.next, self.state.seals.clone());
-        KnownLane { lane: self.number, name, next, open: open.into_iter().collect(), dead, seals }
+        let LaneState { began, next, seals, errand, .. } = self.state.clone();
+        let (lane, name, open) = (self.number, name.to_owned(), open.into_iter().collect());
+        KnownLane { lane, name, next, open, dead, seals, began, errand }
     }
 
     /// What of these positions the lane has closed, or given up.
@@ -108,7 +137,7 @@ impl Lane {
     }
 
     fn close_seals_unless(&mut self, is_pending: impl Fn(&Reason) -> bool) {
-        let Lane { state: LaneState { next, open, seals }, dead, .. } = self;
+        let Lane { state: LaneState { next, open, seals, .. }, dead, .. } = self;
         let is_owed =
             |p: &Position| p >= next || open.contains_key(p) || dead.get(p).is_some_and(&is_pending);
         seals.retain(|seal| seal.positions.iter().any(is_owed));
@@ -313,12 +342,7 @@ impl State {
         match change {
             LaneChange::Registered { lane, name, next } => {
                 self.next_lane = self.next_lane.max(lane + 1);
-                let state = LaneState { next: *next, ..LaneState::default() };
-                self.lanes.entry(name.clone()).or_insert(Lane {
-                    number: *lane,
-                    state,
-                    dead: BTreeMap::new(),
-                });
+                self.lanes.entry(name.clone()).or_insert_with(|| Lane::begun(*lane, *next));
             }
             LaneChange::Renamed { lane, name } => {
                 if let Some(old) = self.lane_name(*lane)
@@ -330,7 +354,32 @@ impl State {
             LaneChange::Retired { lane } => {
                 self.lanes.retain(|_, l| l.number != *lane);
             }
+            LaneChange::Errand { lane, name, next, errand } => {
+                self.next_lane = self.next_lane.max(lane + 1);
+                let known = self.lane_name(*lane).and_then(|name| self.lanes.remove(&name));
+                let mut changed = known.unwrap_or_else(|| Lane::begun(*lane, *next));
+                changed.begin(errand);
+                self.lanes.insert(name.clone(), changed);
+            }
         }
+    }
+
+    /// The positions between which everything lies that arrived from `from_ms` on and before `to_ms`, as far as it is kept.
+    /// Whole segments, and an hour on either side: more than asked for, but nothing less, also when the clock was set.
+    pub(crate) fn arrived_between(&self, from_ms: Option<i64>, to_ms: Option<i64>) -> (Position, Position) {
+        const CLOCK_SET_BY: i64 = 3_600_000;
+        let from = from_ms.map_or(i64::MIN, |ms| ms.saturating_sub(CLOCK_SET_BY));
+        let to = to_ms.map_or(i64::MAX, |ms| ms.saturating_add(CLOCK_SET_BY));
+        let passed_over = self.segments.iter().take_while(|s| s.newest_ms < from).last();
+        let first = passed_over.map_or_else(|| self.beginning(), |s| s.until);
+        let later = self.segments.iter().find(|s| s.opened_at_ms > to);
+        (first, later.map_or(self.end, |s| s.first).max(first))
+    }
+
+    /// The first position that is kept.
+    pub(crate) fn beginning(&self) -> Position {
+        let first = self.segments.first().map_or(self.end, |s| s.first);
+        self.carried.keys().next().copied().unwrap_or(first).min(first)
     }
 
     pub(crate) fn lane_name(&self, number: u32) -> Option<String> {
@@ -416,7 +465,8 @@ impl State {
         }
         for known in checkpoint.lanes {
             let open = known.open.into_iter().collect();
-            let state = LaneState { next: known.next, open, seals: known.seals };
+            let KnownLane { began, next, seals, errand, .. } = known;
+            let state = LaneState { began, next, open, seals, errand };
             let dead = known.dead.into_iter().map(|p| (p, Reason::Unknown)).collect();
             self.lanes.insert(known.name, Lane { number: known.lane, state, dead });
         }
@@ -428,7 +478,7 @@ impl State {
             && self
                 .lanes
                 .values()
-                .any(|l| l.state.next < until || l.state.open.range(first..until).next().is_some())
+                .any(|l| l.has_unread(first, until) || l.state.open.range(first..until).next().is_some())
     }
 
     /// Adds positions that damage took, as far as some lane waits for them.

@@ -160,7 +160,7 @@ fn holder(name: &str, lane: &Lane, segments: &[Segment], carried: &BTreeMap<u64,
     let (mut waiting_bytes, mut dead_bytes) = (0, 0);
     for segment in segments {
         let guests = carried.get(&segment.number()).map_or(&[][..], Vec::as_slice);
-        let is_waiting = |p: &&Position| **p >= lane.state.next || lane.state.open.contains_key(p);
+        let is_waiting = |p: &&Position| lane.has_unread(**p, p.next()) || lane.state.open.contains_key(p);
         let waiting_guests = guests.iter().filter(is_waiting).count() as u64;
         let dead_guests = guests.iter().filter(|p| lane.dead.contains_key(p)).count() as u64;
         let pushes = segment.until.0 - segment.first.0 + guests.len() as u64;
@@ -179,7 +179,8 @@ fn owed(segment: &Segment, lane: &Lane) -> u64 {
 
 /// How many pushes of a segment a lane has not closed.
 fn waiting(segment: &Segment, lane: &Lane) -> u64 {
-    let unread = segment.until.0.saturating_sub(lane.state.next.max(segment.first).0);
+    let until = lane.state.ends().min(segment.until);
+    let unread = until.0.saturating_sub(lane.state.next.max(segment.first).0);
     if unread == segment.until.0 - segment.first.0 {
         return unread;
     }

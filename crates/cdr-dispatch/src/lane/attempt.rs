@@ -2,7 +2,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use cdr_core::{Batch, Failure, Outcome, Partition, Position, Report, Seal, SinkName, registry::AnySink};
+use cdr_core::{Batch, Failure, Outcome, Partition, Position, Report, Seal, Unavailable, registry::AnySink};
 use cdr_spool::ControlError;
 use futures_util::FutureExt;
 
@@ -11,6 +11,10 @@ use crate::store::Store;
 
 /// The outer deadline of an attempt; sinks have shorter ones of their own.
 pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Why a sink that seals takes no replay: which pushes share an object follows from when they came, so a replay would
+/// make other objects, and each push would be there a second time.
+pub const NO_REPLAY_INTO_SEALS: &str = "this sink puts many pushes into one object, sealed so that each is there exactly once; a replay would put them there a second time, in other objects. Replay into a sink that keeps each push by itself, such as file with layout: raw in another folder";
 
 /// An attempt that is over.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ pub struct Attempted {
 pub async fn attempt(
     sink: Arc<dyn AnySink>,
     store: Arc<Store>,
-    lane: SinkName,
+    lane: Arc<str>,
     partition: Option<Partition>,
     began: Epoch,
     batch: Batch,
@@ -39,6 +43,10 @@ pub async fn attempt(
     let positions: Vec<Position> = batch.pushes().map(|push| push.position()).collect();
     let (batch, over) = match wanted_seal(sink.as_ref(), &batch) {
         Ok(None) => (batch, None),
+        Ok(Some(_)) if batch.first().replay => {
+            let report = Report::unavailable(&batch, Unavailable::new(NO_REPLAY_INTO_SEALS));
+            (batch, Some(Ok(report)))
+        }
         Ok(Some(seal)) => match store.seal(&lane, &positions, &seal).await {
             Ok(()) => (batch.sealed(seal), None),
             Err(error) => (batch, Some(Err(error))),
@@ -53,7 +61,7 @@ pub async fn attempt(
 }
 
 /// The seal that a batch shall get, if it has none and the sink wants one; a report if the sink panicked.
-fn wanted_seal(sink: &dyn AnySink, batch: &Batch) -> Result<Option<Seal>, Report> {
+pub fn wanted_seal(sink: &dyn AnySink, batch: &Batch) -> Result<Option<Seal>, Report> {
     if batch.seal().is_some() {
         return Ok(None);
     }

@@ -37,7 +37,6 @@ use futures_util::{
 };
 use jiff::Timestamp;
 use tokio::{
-    runtime::Handle,
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::Instant,
@@ -54,11 +53,13 @@ use self::{
     unreadable::Unreadable,
 };
 pub use self::{
+    attempt::{NO_REPLAY_INTO_SEALS, wanted_seal},
     pace::HeldBack,
     sealed::SealedBatch,
     status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow, UnreadableNow},
+    thread::Place,
 };
-use crate::{event::Event, rate::Rate, retry::RetryPolicy, store::Store};
+use crate::{errand::Errand, event::Event, rate::Rate, retry::RetryPolicy, store::Store};
 
 /// A lane whose own task panicked begins again after this, where the spool knows it to be.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
@@ -99,6 +100,12 @@ type Recording = Pin<Box<dyn Future<Output = Vec<Position>> + Send>>;
 /// The task of one lane.
 pub struct Lane {
     plan: LanePlan,
+    /// Its name in the spool: that of its sink, but for errands.
+    lane: Arc<str>,
+    /// What it is for, if it is temporary.
+    errand: Option<Arc<Errand>>,
+    /// The first position that it never reads.
+    until: Position,
     store: Arc<Store>,
     committed: watch::Receiver<Position>,
     events: mpsc::UnboundedSender<Event>,
@@ -124,6 +131,8 @@ pub struct Lane {
     passed: u64,
     /// The sink reported different outcomes within a sealed batch, and the log says so.
     said_mixed: bool,
+    /// Everything is read and tried, and dead letters wait.
+    rests: bool,
 }
 
 /// What the dispatcher holds of a running lane.
@@ -133,29 +142,50 @@ pub struct LaneHandle {
     /// What it can be told.
     pub control: mpsc::Sender<Control>,
     /// Where its sink is called, and nowhere else: its connections live there.
-    pub runtime: Handle,
+    pub place: Place,
     /// Ends when the lane has stopped.
     pub task: JoinHandle<()>,
 }
 
-/// Starts a lane where the spool knows it to be.
-pub fn start(plan: LanePlan, store: Arc<Store>, events: mpsc::UnboundedSender<Event>) -> LaneHandle {
+/// What a lane is to the spool.
+#[derive(Clone)]
+pub struct Identity {
+    /// Its name there.
+    pub lane: Arc<str>,
+    /// What it is for, if it is temporary.
+    pub errand: Option<Arc<Errand>>,
+}
+
+/// Starts a lane where the spool knows it to be: on a thread of its own, or `beside` another of the same sink. One with an
+/// errand ends when that is done.
+pub fn start(
+    identity: Identity,
+    plan: LanePlan,
+    store: Arc<Store>,
+    events: mpsc::UnboundedSender<Event>,
+    beside: Option<&Place>,
+) -> LaneHandle {
     let (control, orders) = mpsc::channel(16);
     let status = Arc::new(LaneStatus::default());
     let name = plan.name.clone();
-    let (runtime, task) = thread::run(&name, supervise(plan, store, events, Arc::clone(&status), orders));
-    LaneHandle { status, control, runtime, task }
+    let lane = supervise(identity, plan, store, events, Arc::clone(&status), orders);
+    let (place, task) = match beside {
+        Some(place) => (place.clone(), place.run_beside(lane)),
+        None => thread::run(name.as_str(), lane),
+    };
+    LaneHandle { status, control, place, task }
 }
 
 /// Runs a lane to its stop. A panic in it, as of a sink's `partition`, ends neither the lane nor the process.
 async fn supervise(
+    identity: Identity,
     plan: LanePlan,
     store: Arc<Store>,
     events: mpsc::UnboundedSender<Event>,
     status: Arc<LaneStatus>,
     mut orders: mpsc::Receiver<Control>,
 ) {
-    let mut lane = Lane::new(plan, store, events, status);
+    let mut lane = Lane::new(identity.clone(), plan, store, events, status);
     while let Err(panic) = AssertUnwindSafe(lane.run(&mut orders)).catch_unwind().await {
         let reason = attempt::message(panic.as_ref());
         error!(sink = %lane.plan.name, reason, "the lane panicked; it begins again where the spool knows it to be");
@@ -164,19 +194,23 @@ async fn supervise(
         lane.hand_over();
         tokio::time::sleep(BEGIN_AGAIN).await;
         let Lane { plan, store, events, status, .. } = lane;
-        lane = Lane::new(plan, store, events, status);
+        lane = Lane::new(identity.clone(), plan, store, events, status);
     }
 }
 
 impl Lane {
     fn new(
+        Identity { lane, errand }: Identity,
         plan: LanePlan,
         store: Arc<Store>,
         events: mpsc::UnboundedSender<Event>,
         status: Arc<LaneStatus>,
     ) -> Self {
-        let state = store.lane(&plan.name);
+        let state = store.lane(&lane);
         let mut lane = Self {
+            lane,
+            errand,
+            until: Position(state.ends().0),
             committed: store.committed(),
             events,
             status,
@@ -194,6 +228,7 @@ impl Lane {
             look_at: None,
             passed: 0,
             said_mixed: false,
+            rests: false,
             plan,
             store,
         };
@@ -227,6 +262,9 @@ impl Lane {
             self.hand_over();
             self.learn_age().await;
             self.tell();
+            if self.is_done() {
+                return;
+            }
             if let Some(delivered) = self.summary.take_due() {
                 self.say_delivered(delivered);
             }
@@ -255,10 +293,11 @@ impl Lane {
         }
     }
 
-    /// Whether a commit may wake the lane: not one that has enough to do, nor one that has just looked in vain.
+    /// Whether a commit may wake the lane: not one that has enough to do, has just looked in vain, or is at
+    /// its end.
     fn is_curious(&mut self) -> bool {
         self.look_at = self.look_at.filter(|&at| at > Instant::now());
-        self.look_at.is_none() && !self.is_crowded()
+        self.look_at.is_none() && !self.is_crowded() && self.next < self.until
     }
 
     // === attempts ===
@@ -293,7 +332,7 @@ impl Lane {
         self.status.count_attempt();
         self.pace.began(batch.deliveries().len());
         let (sink, store, lane) =
-            (Arc::clone(&self.plan.sink), Arc::clone(&self.store), self.plan.name.clone());
+            (Arc::clone(&self.plan.sink), Arc::clone(&self.store), Arc::clone(&self.lane));
         self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch));
     }
 
@@ -305,8 +344,35 @@ impl Lane {
             push: Arc::clone(open.push.as_ref()?),
             routes: Arc::clone(&open.routes),
             attempt: open.attempts.saturating_add(1),
-            replay: false,
+            replay: matches!(self.errand.as_deref(), Some(Errand::Replay(_))),
         })
+    }
+
+    // === errands ===
+
+    /// The lane's name in the spool, if it is temporary.
+    fn errand_lane(&self) -> Option<&str> {
+        self.errand.is_some().then_some(&*self.lane)
+    }
+
+    /// Whether it has nothing left to do. With dead letters it waits for what a person decides.
+    fn is_done(&mut self) -> bool {
+        let is_idle = self.ledger.len() == 0
+            && self.attempts.is_empty()
+            && self.finals.is_empty()
+            && self.recordings.is_empty();
+        if self.errand.is_none() || self.next < self.until || !is_idle {
+            return false;
+        }
+        if self.store.spool().count_dead_letters(&self.lane) == 0 {
+            return true;
+        }
+        if !std::mem::replace(&mut self.rests, true) {
+            // Behind its last push may lie positions that are none. Else the spool would keep a segment for them.
+            let end = Position(self.until.0.saturating_sub(1));
+            drop(self.store.record(&self.lane, vec![(end, Recorded::Passed)]));
+        }
+        false
     }
 
     // === orders ===
@@ -395,7 +461,7 @@ impl Lane {
     }
 
     fn say_delivered(&self, delivered: u64) {
-        let owed = self.ledger.len() as u64 + self.store.end().0.saturating_sub(self.next.0);
+        let owed = self.ledger.len() as u64 + self.store.end().min(self.until).0.saturating_sub(self.next.0);
         info!(sink = %self.plan.name, delivered, owed, "delivered since the last such line");
     }
 }

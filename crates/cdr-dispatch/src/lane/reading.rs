@@ -7,7 +7,7 @@ use cdr_spool::Outcome;
 use tokio::time::Instant;
 
 use super::{Lane, ledger::Ledger};
-use crate::{routing::Goes, window::Routed};
+use crate::{errand::Errand, routing::Goes, window::Routed};
 
 /// How many due deliveries are read back from the spool at a time.
 const READ_BACK: usize = 64;
@@ -58,8 +58,7 @@ impl Lane {
     fn read_back(&mut self, position: Position, push: Arc<Push>) {
         let Some(open) = self.ledger.get(position) else { return };
         let never_tried = open.attempts == 0 && !open.is_wanted;
-        let goes = self.store.decide(&push).to(&self.plan.name);
-        let routes = match goes {
+        let routes = match self.goes_today(&push) {
             Goes::By(routes) => Some(routes),
             // It was read before a crash and nothing came of it: the routes of today decide, as they would have.
             Goes::Elsewhere if never_tried => return self.record([(position, Outcome::Passed)]),
@@ -80,8 +79,9 @@ impl Lane {
 
     /// Reads pushes that the lane has not seen yet, one look at a time; true when it should look again at once.
     pub(super) async fn read_ahead(&mut self) -> bool {
-        let may_read =
-            |lane: &Self| !lane.is_full_up() && lane.ledger.has_room() && lane.next < lane.store.end();
+        let may_read = |lane: &Self| {
+            !lane.is_full_up() && lane.ledger.has_room() && lane.next < lane.store.end().min(lane.until)
+        };
         if self.must_not_read() || !may_read(self) {
             return false;
         }
@@ -89,8 +89,9 @@ impl Lane {
             Ok(read) => {
                 self.was_read_ahead();
                 if self.take_in(read.pushes) {
-                    self.next = read.next;
-                    read.lost.iter().for_each(|&position| self.lose(position));
+                    self.next = read.next.min(self.until);
+                    let lost = read.lost.into_iter().filter(|&position| position < self.next);
+                    lost.collect::<Vec<_>>().into_iter().for_each(|position| self.lose(position));
                 }
             }
             Err(error) => self.not_read_ahead(&error).await,
@@ -102,7 +103,8 @@ impl Lane {
     fn take_in(&mut self, pushes: Vec<Arc<Routed>>) -> bool {
         let mut passed = Vec::new();
         let mut undecided = None;
-        for routed in pushes {
+        let until = self.until;
+        for routed in pushes.into_iter().take_while(|routed| routed.push.position() < until) {
             let position = routed.push.position();
             match self.goes(&routed) {
                 Goes::By(routes) => {
@@ -131,8 +133,16 @@ impl Lane {
     /// edit never decides about data.
     fn goes(&self, routed: &Routed) -> Goes {
         match routed.destinations.to(&self.plan.name) {
-            Goes::Undecided => self.store.decide(&routed.push).to(&self.plan.name),
-            decided => decided,
+            decided if decided != Goes::Undecided && self.errand.is_none() => decided,
+            _ => self.goes_today(&routed.push),
+        }
+    }
+
+    /// What decides today: the routes, or the wish of the person who began a replay.
+    fn goes_today(&self, push: &Push) -> Goes {
+        match self.errand.as_deref() {
+            Some(Errand::Replay(replay)) => replay.goes(push),
+            Some(Errand::HandedOver { .. }) | None => self.store.decide(push).to(&self.plan.name),
         }
     }
 

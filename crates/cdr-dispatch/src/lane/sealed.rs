@@ -275,7 +275,7 @@ impl Lane {
         };
         let outcomes = tried.into_iter().map(retry).collect();
         // A retry stays open, so nothing waits for this to be durable.
-        drop(self.store.record(&self.plan.name, outcomes));
+        drop(self.store.record(&self.lane, outcomes));
         self.wait_sealed(batch, wait);
     }
 

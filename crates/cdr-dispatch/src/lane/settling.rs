@@ -96,7 +96,7 @@ impl Lane {
         self.status.count_delivered();
         self.summary.add();
         // Looked up only for whoever listens: to find the session means to read the body.
-        debug!(%position, session_id = self.session_id(position), sink = %self.plan.name, status = "delivered", attempts = self.attempts_on(position), receipt = receipt.0, "delivered");
+        debug!(%position, session_id = self.session_id(position), sink = %self.plan.name, status = "delivered", errand = self.errand_lane(), attempts = self.attempts_on(position), receipt = receipt.0, "delivered");
     }
 
     fn session_id(&self, position: Position) -> Option<&str> {
@@ -129,7 +129,7 @@ impl Lane {
         self.ledger.wait(position, wait);
         // A retry stays open, so nothing waits for this to be durable.
         let outcome = Recorded::Retry { attempts, spent, due_ms, answer: failure.reason };
-        drop(self.store.record(&self.plan.name, vec![(position, outcome)]));
+        drop(self.store.record(&self.lane, vec![(position, outcome)]));
     }
 
     fn reject(&mut self, position: Position, began: Epoch, failure: Failure, is_away: bool) {
@@ -168,7 +168,7 @@ impl Lane {
         let origin = push.map_or(Origin::Push, |push| push.facts().origin);
         let session_id = self.session_id(position).map(str::to_owned);
         self.status.count_died(&failure.reason);
-        warn!(%position, session_id, sink = %self.plan.name, status = "dead", attempts, reason = failure.reason,
+        warn!(%position, session_id, sink = %self.plan.name, status = "dead", errand = self.errand_lane(), attempts, reason = failure.reason,
             "dead letter: kept until someone retries or discards it");
         let Failure { reason, excerpt, .. } = failure;
         let (sink, told) = (self.plan.name.clone(), reason.clone());
@@ -188,7 +188,7 @@ impl Lane {
         }
         let outcomes = std::mem::take(&mut self.finals);
         let positions: Vec<Position> = outcomes.iter().map(|(position, _)| *position).collect();
-        let durable = self.store.record(&self.plan.name, outcomes);
+        let durable = self.store.record(&self.lane, outcomes);
         self.recordings.push(Box::pin(async move {
             durable.await;
             positions
@@ -202,6 +202,13 @@ impl Lane {
         }
     }
 
+    /// Tells how the sink is; an errand leaves that to the sink's own lane, or it would be told twice.
+    fn send(&self, event: Event) {
+        if self.errand.is_none() {
+            let _ = self.events.send(event);
+        }
+    }
+
     pub(super) fn turn(&mut self, turn: Turn, reason: &str) {
         let sink = &self.plan.name;
         match turn {
@@ -211,11 +218,11 @@ impl Lane {
                 let probe_at = self.pace.pause().map_or_else(Instant::now, |pause| pause.probe_at);
                 let probe_in_s = probe_at.duration_since(Instant::now()).as_secs_f64();
                 warn!(%sink, reason, probe_in_s, "sink is away: its lane pauses, pushes wait safely");
-                let _ = self.events.send(Event::Paused { sink: sink.clone(), reason: reason.to_owned() });
+                self.send(Event::Paused { sink: sink.clone(), reason: reason.to_owned() });
             }
             Turn::Resumed => {
                 info!(%sink, "sink is back: its lane runs again");
-                let _ = self.events.send(Event::Resumed { sink: sink.clone() });
+                self.send(Event::Resumed { sink: sink.clone() });
             }
         }
     }

@@ -2,11 +2,17 @@
 //!
 //! A sink that blocks where it should wait blocks its own lane and nobody else: not the door, not the other lanes. And
 //! what lane, attempts and connections tell each other stays on one thread, which is what a delivery mostly costs
-//! otherwise: waking another thread is dearer than the request that it is woken for.
+//! otherwise: waking another thread is dearer than the request that it is woken for. A sink's errands run there, too: its
+//! connections belong to the runtime that opened them.
 
-use std::{future::Future, io, thread, time::Duration};
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Weak},
+    thread,
+    time::Duration,
+};
 
-use cdr_core::SinkName;
 use tokio::{
     runtime::{Builder, Handle, Runtime, RuntimeFlavor},
     sync::oneshot,
@@ -24,33 +30,52 @@ const KEEP_READERS: Duration = Duration::from_secs(1);
 /// What still blocks when its lane has ended, such as a disk that hangs, gets so long.
 const STRAGGLERS: Duration = Duration::from_secs(1);
 
+/// Where a lane runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The lane's own, unless the system gave it none.
+    pub runtime: Handle,
+    /// Whoever holds it keeps the thread.
+    thread: Weak<oneshot::Sender<()>>,
+}
+
+impl Place {
+    /// Runs another lane of the same sink here. The thread then outlives both.
+    pub fn run_beside(&self, lane: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let until_here = self.thread.upgrade();
+        self.runtime.spawn(async move {
+            lane.await;
+            drop(until_here);
+        })
+    }
+}
+
 /// Runs a lane on a thread of its own. Tells where, and when it ends.
 ///
 /// It stays here where there is but one thread, as in tests that turn the clock, and should the system give no other.
-pub fn run(sink: &SinkName, lane: impl Future<Output = ()> + Send + 'static) -> (Handle, JoinHandle<()>) {
-    let here = Handle::current();
-    if here.runtime_flavor() == RuntimeFlavor::CurrentThread {
-        let task = here.spawn(lane);
+pub fn run(sink: &str, lane: impl Future<Output = ()> + Send + 'static) -> (Place, JoinHandle<()>) {
+    let here = Place { runtime: Handle::current(), thread: Weak::new() };
+    if here.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        let task = here.run_beside(lane);
         return (here, task);
     }
     match own_thread(sink) {
         Ok((runtime, until_here)) => {
-            let task = runtime.spawn(async move {
-                lane.await;
-                drop(until_here);
-            });
-            (runtime, task)
+            let until_here = Arc::new(until_here);
+            let place = Place { runtime, thread: Arc::downgrade(&until_here) };
+            let task = place.run_beside(lane);
+            (place, task)
         }
         Err(error) => {
             error!(%sink, %error, "there is no thread for the lane; it shares those of the door, and a sink that blocks holds up everything");
-            let task = here.spawn(lane);
+            let task = here.run_beside(lane);
             (here, task)
         }
     }
 }
 
 /// A thread that runs what is spawned there until the sender is dropped.
-fn own_thread(sink: &SinkName) -> io::Result<(Handle, oneshot::Sender<()>)> {
+fn own_thread(sink: &str) -> io::Result<(Handle, oneshot::Sender<()>)> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .thread_name(format!("disk {sink}"))

@@ -118,11 +118,12 @@ impl Lane {
             return;
         }
         let (positions, next) = self.store.step_over(self.next, room).await;
-        for position in positions {
+        let until = self.until;
+        for position in positions.into_iter().filter(|position| *position < until) {
             let wait = self.unreadable.failed(position);
             self.ledger.recovered(position, 0, Duration::ZERO, Instant::now() + wait);
         }
-        self.next = next;
+        self.next = next.min(until);
     }
 
     /// What lies ahead could be read.

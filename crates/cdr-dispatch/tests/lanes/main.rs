@@ -1,5 +1,6 @@
 //! What the lanes promise, on a real spool, with sinks that do as they are told.
 
+mod errands;
 mod quarantine;
 mod rate_limit;
 mod sealed;

@@ -254,7 +254,7 @@ async fn a_rejected_sealed_batch_is_dead_as_a_whole_and_can_be_woken() {
     until_idle(&dispatcher).await;
     let dead = dispatcher.dead_letters("archive", Position(0), 10).await.unwrap();
     assert_eq!(dead.iter().map(|letter| &*letter.reason).collect::<Vec<_>>(), ["the name is taken"; 5]);
-    assert!(dispatcher.pushes().lane(&name("archive")).seals.is_empty());
+    assert!(dispatcher.pushes().lane("archive").seals.is_empty());
     sink.answers(good);
     let positions: Vec<Position> = dead.iter().map(|letter| Position(letter.position.0)).collect();
     dispatcher.retry_dead("archive", &positions).await.unwrap();

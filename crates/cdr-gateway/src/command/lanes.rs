@@ -51,6 +51,12 @@ impl Lanes {
                     lane.name.clone_from(name);
                 }
             }
+            // What a renamed sink left goes on under another name; a replay is no lane of a sink.
+            Logged::LaneErrand { number, name, .. } => {
+                if let Some(lane) = self.known.get_mut(number) {
+                    lane.name.clone_from(name);
+                }
+            }
             Logged::LaneRetired { number } => drop(self.known.remove(number)),
             _ => {}
         }

@@ -19,6 +19,7 @@ mod lanes;
 mod logging;
 mod quarantine;
 mod reload;
+mod replay;
 mod running;
 mod schema;
 mod send;
@@ -27,6 +28,7 @@ mod sink;
 mod tail;
 mod told;
 mod trace;
+mod when;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -126,6 +128,13 @@ enum Command {
     /// Example: cdr-gateway schema > gateway.schema.json, and in the first line of gateway.yaml:
     /// `# yaml-language-server: $schema=gateway.schema.json`
     Schema,
+    /// Sends pushes that the spool keeps to a sink again, and follows how it goes; the gateway must run.
+    ///
+    /// Example: cdr-gateway replay --sink crm --from 2h --where 'EndStatusString == "busy"'
+    ///
+    /// All that are kept, arrived in the time and match are sent, not only those that a route sends there. The sink hears
+    /// that they are a replay. `--dry-run` counts them first.
+    Replay(replay::Replay),
     /// How the sinks' lanes are doing, and what becomes of a sink that left the configuration.
     ///
     /// Example: cdr-gateway sink list
@@ -194,6 +203,7 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Explain(explain) => explain.run(&common, &sinks),
         Command::Schema => schema::run(&sinks),
         Command::Sink(sink) => sink.run(&common).await,
+        Command::Replay(replay) => replay.run(&common).await,
     }
 }
 

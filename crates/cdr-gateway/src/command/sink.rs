@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use hyper::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Common, Ended, running};
 
@@ -13,6 +13,16 @@ pub enum Sink {
     ///
     /// Example: cdr-gateway sink list
     List,
+    /// Hands over to the sink NEW all that the parked sink OLD owes: its pushes, dead letters and replays. The gateway
+    /// must run.
+    ///
+    /// Write the new name into the configuration, reload, then: cdr-gateway sink rename old-crm crm
+    Rename {
+        /// The name that the configuration does not have any more.
+        old: String,
+        /// The name that the sink has now.
+        new: String,
+    },
     /// Forgets a parked sink and every push that still waits for it; the gateway must run.
     ///
     /// A sink that disappears from the configuration is parked: its pushes wait, and the spool keeps them. This
@@ -24,7 +34,7 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// Lists or retires.
+    /// Lists, renames or retires.
     pub async fn run(self, common: &Common) -> Ended {
         let admin = common.admin()?;
         match self {
@@ -36,6 +46,20 @@ impl Sink {
                 match common.wants_json() {
                     true => say!("{answer}"),
                     false => list(&answer),
+                }
+            }
+            Self::Rename { old, new } => {
+                let (path, body) = (format!("/api/v1/sinks/{old}/rename"), json!({ "to": new }));
+                let (status, answer) = running::ask(&admin, Method::POST, &path, Some(body)).await?;
+                match status {
+                    StatusCode::OK if common.wants_json() => say!("{answer}"),
+                    StatusCode::OK if answer["parked"] == true => say!(
+                        "{new} owes what {old} owed; it waits until the configuration has a sink of this name"
+                    ),
+                    StatusCode::OK => say!(
+                        "{new} owes what {old} owed; cdr-gateway sink list shows how it gets on, there and below {new}~"
+                    ),
+                    status => return Err(running::message(status, &answer)),
                 }
             }
             Self::Retire { name } => {
@@ -73,10 +97,7 @@ fn list(answer: &Value) {
     }
     for lane in all("parked") {
         let name = lane["name"].as_str().unwrap_or_default();
-        say!(
-            "{name:<16} {} unread, {} open; parked: the configuration names no such sink",
-            lane["unread"],
-            lane["open"]
-        );
+        let why = lane["why"].as_str().unwrap_or_default();
+        say!("{name:<16} {} unread, {} open; parked: {why}", lane["unread"], lane["open"]);
     }
 }

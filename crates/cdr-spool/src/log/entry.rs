@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::log::codec::{Put, Take};
 use crate::log::frame::FrameBuilder;
 use crate::log::outcomes::{self, Items, Run};
-use crate::{Key, Open, Position, Seal, StoredPush, StoredQuarantine};
+use crate::{Errand, Key, Open, Position, Seal, StoredPush, StoredQuarantine};
 
 const PUSH: u8 = 1;
 const QUARANTINE: u8 = 2;
@@ -21,6 +21,7 @@ const CONFIGURATION: u8 = 8;
 const LANE: u8 = 9;
 const DROPPED: u8 = 10;
 const QUARANTINE_DISCARDED: u8 = 11;
+const ERRAND: u8 = 12;
 
 /// An entry, borrowing its bodies from the frame.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,9 +84,25 @@ pub(crate) struct QuarantineEntry<'a> {
 /// What happened to the set of lanes. Lanes have numbers, so that a new name needs no rewriting of what lies on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LaneChange {
-    Registered { lane: u32, name: String, next: Position },
-    Renamed { lane: u32, name: String },
-    Retired { lane: u32 },
+    Registered {
+        lane: u32,
+        name: String,
+        next: Position,
+    },
+    Renamed {
+        lane: u32,
+        name: String,
+    },
+    Retired {
+        lane: u32,
+    },
+    /// The lane is temporary from here on, under this name. If there is none of this number it begins at `next`.
+    Errand {
+        lane: u32,
+        name: String,
+        next: Position,
+        errand: Errand,
+    },
 }
 
 /// Everything that recovery needs to know about what came before.
@@ -120,6 +137,8 @@ pub(crate) struct KnownLane {
     pub(crate) open: Vec<(Position, Open)>,
     pub(crate) dead: Vec<Position>,
     pub(crate) seals: Vec<Seal>,
+    pub(crate) began: Position,
+    pub(crate) errand: Option<Errand>,
 }
 
 impl PushEntry<'_> {
@@ -230,7 +249,8 @@ impl FrameBuilder {
     }
 
     pub(crate) fn lane(&mut self, change: &LaneChange) {
-        self.entry(LANE, 0, |out| match change {
+        let kind = if matches!(change, LaneChange::Errand { .. }) { ERRAND } else { LANE };
+        self.entry(kind, 0, |out| match change {
             LaneChange::Registered { lane, name, next } => {
                 out.push(0);
                 out.put_varint((*lane).into());
@@ -245,6 +265,12 @@ impl FrameBuilder {
             LaneChange::Retired { lane } => {
                 out.push(2);
                 out.put_varint((*lane).into());
+            }
+            LaneChange::Errand { lane, name, next, errand } => {
+                out.put_varint((*lane).into());
+                out.put_bytes(name.as_bytes());
+                out.put_varint(next.0);
+                put_errand(out, errand);
             }
         });
     }
@@ -280,6 +306,11 @@ impl FrameBuilder {
             for lane in &checkpoint.lanes {
                 put_list(out, &lane.seals, put_seal);
             }
+            // Behind that, for the same reason.
+            for lane in &checkpoint.lanes {
+                out.put_varint(lane.began.0);
+                put_list(out, lane.errand.as_slice(), put_errand);
+            }
         });
     }
 }
@@ -294,6 +325,20 @@ fn take_seal(take: &mut Take) -> Option<Seal> {
     Some(Seal {
         positions: take_positions(take)?,
         key: take.text()?.to_owned(),
+        facts: Bytes::copy_from_slice(take.bytes()?),
+    })
+}
+
+fn put_errand(out: &mut Vec<u8>, errand: &Errand) {
+    out.put_bytes(errand.sink.as_bytes());
+    out.put_varint(errand.until.0);
+    out.put_bytes(&errand.facts);
+}
+
+fn take_errand(take: &mut Take) -> Option<Errand> {
+    Some(Errand {
+        sink: take.text()?.to_owned(),
+        until: Position(take.varint()?),
         facts: Bytes::copy_from_slice(take.bytes()?),
     })
 }
@@ -346,6 +391,12 @@ impl<'a> Entry<'a> {
             CHECKPOINT => Entry::Checkpoint(decode_checkpoint(take)?),
             SEAL => Entry::Seal { lane: take.varint32()?, name: take.text()?, seal: take_seal(take)? },
             LANE => Entry::Lane(decode_lane(take)?),
+            ERRAND => Entry::Lane(LaneChange::Errand {
+                lane: take.varint32()?,
+                name: take.text()?.to_owned(),
+                next: Position(take.varint()?),
+                errand: take_errand(take)?,
+            }),
             CONFIGURATION => Entry::Configuration { generation: take.varint()?, hash: take.array()? },
             DROPPED => Entry::Dropped { segment: take.varint()? },
             QUARANTINE_DISCARDED => Entry::QuarantineDiscarded(take_positions(take)?),
@@ -414,20 +465,24 @@ fn decode_checkpoint(take: &mut Take) -> Option<Checkpoint> {
         lost: take_list(take, |take| Some((position(take)?, position(take)?)))?,
         discarded_quarantine: take_positions(take)?,
         lanes: take_list(take, |take| {
-            Some(KnownLane {
-                lane: take.varint32()?,
-                name: take.text()?.to_owned(),
-                next: position(take)?,
-                open: take_list(take, |take| Some((position(take)?, outcomes::decode_open(take)?)))?,
-                dead: take_positions(take)?,
-                seals: Vec::new(),
-            })
+            let (lane, name, next) = (take.varint32()?, take.text()?.to_owned(), position(take)?);
+            let open = take_list(take, |take| Some((position(take)?, outcomes::decode_open(take)?)))?;
+            let dead = take_positions(take)?;
+            // Who does not know where it began must not say that it is done with what came before `next`.
+            Some(KnownLane { lane, name, next, open, dead, seals: Vec::new(), began: next, errand: None })
         })?,
     };
     // A log of minor version 0 ends here.
     if !take.is_empty() {
         for lane in &mut checkpoint.lanes {
             lane.seals = take_list(take, take_seal)?;
+        }
+    }
+    // And one of minor version 1 here.
+    if !take.is_empty() {
+        for lane in &mut checkpoint.lanes {
+            lane.began = position(take)?;
+            lane.errand = take_list(take, take_errand)?.pop();
         }
     }
     Some(checkpoint)
@@ -478,6 +533,8 @@ mod tests {
             key: "cdr/1".into(),
             facts: Bytes::from_static(b"{}"),
         };
+        let errand =
+            Errand { sink: "crm".into(), until: Position(5), facts: Bytes::from_static(b"{\"rate\":1}") };
         let checkpoint = Checkpoint {
             end: Position(6),
             generation: 3,
@@ -493,15 +550,19 @@ mod tests {
                 open: vec![(Position(4), open)],
                 dead: vec![Position(1), Position(3)],
                 seals: vec![seal.clone()],
+                began: Position(2),
+                errand: Some(errand.clone()),
             }],
         };
         let change = LaneChange::Registered { lane: 1, name: "crm".into(), next: Position(1) };
+        let temporary = LaneChange::Errand { lane: 2, name: "crm~2".into(), next: Position(1), errand };
         let mut frame = FrameBuilder::new();
         frame.push(&push, false);
         frame.push(&PushEntry { uuid: None, ..push }, true);
         frame.quarantine(&quarantine, true);
         frame.checkpoint(&checkpoint);
         frame.lane(&change);
+        frame.lane(&temporary);
         frame.lane_seal(1, "crm", &seal);
         frame.dropped(9);
         frame.configuration(3, &[1; 32]);
@@ -515,6 +576,7 @@ mod tests {
                 Entry::Quarantine { quarantine, carried: true },
                 Entry::Checkpoint(checkpoint),
                 Entry::Lane(change),
+                Entry::Lane(temporary),
                 Entry::Seal { lane: 1, name: "crm", seal },
                 Entry::Dropped { segment: 9 },
                 Entry::Configuration { generation: 3, hash: [1; 32] },
@@ -524,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_from_before_there_were_seals_is_read() {
+    fn a_checkpoint_from_before_there_were_seals_or_errands_is_read() {
         let lane = KnownLane {
             lane: 1,
             name: "crm".into(),
@@ -532,14 +594,18 @@ mod tests {
             open: Vec::new(),
             dead: Vec::new(),
             seals: Vec::new(),
+            began: Position(6),
+            errand: None,
         };
         let checkpoint = Checkpoint { lanes: vec![lane], ..Checkpoint::default() };
         let mut frame = FrameBuilder::new();
         frame.checkpoint(&checkpoint);
         let (_, _, payload) = crate::log::frame::entries(finished(&mut frame)).next().unwrap();
-        // One lane without seals is one byte.
-        let old = &payload[..payload.len() - 1];
-        assert_eq!(Entry::decode(CHECKPOINT, old), Some(Entry::Checkpoint(checkpoint)));
+        // One lane without seals is one byte, and one that began at 6 without an errand two.
+        for newer in [2, 3] {
+            let old = &payload[..payload.len() - newer];
+            assert_eq!(Entry::decode(CHECKPOINT, old), Some(Entry::Checkpoint(checkpoint.clone())));
+        }
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! Decisions about lanes, seals, dead letters, quarantine and the configuration. Each is a commit of its own: durable before the
 //! state changes, and before whoever decided is told.
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Writer;
@@ -8,8 +9,8 @@ use crate::inbox::{Change, Changed};
 use crate::log::entry::LaneChange;
 use crate::log::frame::FrameBuilder;
 use crate::log::outcomes::{Item, Items};
-use crate::state::State;
-use crate::{ControlError, NewLane, Position, Seal, Start};
+use crate::state::{Lane, State};
+use crate::{ControlError, Errand, NewLane, Position, Seal, Start};
 
 /// How many pushes a search by time reads at once.
 const SEARCH: usize = 256;
@@ -29,16 +30,17 @@ impl<T> Writer<T> {
                 let changes = self.registrations(&lanes);
                 self.change_lanes(changes)
             }
-            Change::Rename { old, new } => {
-                let lane = known(&self.shared.store.state(), &old)?;
-                if self.shared.store.state().lanes.contains_key(&new) {
-                    return Err(ControlError::LaneExists { lane: new });
-                }
-                self.change_lanes(vec![LaneChange::Renamed { lane, name: new }])
+            Change::Begin { sink, from_ms, to_ms, facts } => {
+                let change = beginning(&self.shared.store.state(), sink, (from_ms, to_ms), facts);
+                self.change_lanes(vec![change])
+            }
+            Change::HandOver { old, new, facts } => {
+                let changes = handing_over(&self.shared.store.state(), &old, &new, &facts)?;
+                self.change_lanes(changes)
             }
             Change::Retire(name) => {
-                let lane = known(&self.shared.store.state(), &name)?;
-                self.change_lanes(vec![LaneChange::Retired { lane }])
+                let changes = retiring(&self.shared.store.state(), &name)?;
+                self.change_lanes(changes)
             }
             Change::Reopen { lane, positions } => self.close_dead_letters(&lane, &positions, &Item::Reopened),
             Change::Discard { lane, positions } => {
@@ -60,7 +62,9 @@ impl<T> Writer<T> {
         let mut state = self.shared.store.state_mut();
         changes.iter().for_each(|change| state.change_lane(change));
         let names = changes.into_iter().filter_map(|change| match change {
-            LaneChange::Registered { name, .. } | LaneChange::Renamed { name, .. } => Some(name),
+            LaneChange::Registered { name, .. }
+            | LaneChange::Renamed { name, .. }
+            | LaneChange::Errand { name, .. } => Some(name),
             LaneChange::Retired { .. } => None,
         });
         Ok(Changed { names: names.collect(), ..Changed::default() })
@@ -199,9 +203,7 @@ impl<T> Writer<T> {
     fn starting(&self, start: Start) -> Position {
         let (end, beginning) = {
             let state = self.shared.store.state();
-            let first = state.segments.first().map_or(state.end, |s| s.first);
-            let carried = state.carried.keys().next().copied().unwrap_or(first);
-            (state.end, first.min(carried))
+            (state.end, state.beginning())
         };
         match start {
             Start::Now => end,
@@ -237,9 +239,61 @@ impl<T> Writer<T> {
 }
 
 fn known(state: &State, lane: &str) -> Result<u32, ControlError> {
-    let unknown = || ControlError::UnknownLane {
-        lane: lane.to_owned(),
-        known: state.lanes.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+    state.lanes.get(lane).map(|l| l.number).ok_or_else(|| unknown(state, lane))
+}
+
+fn unknown(state: &State, lane: &str) -> ControlError {
+    let known = state.lanes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    ControlError::UnknownLane { lane: lane.to_owned(), known }
+}
+
+/// The name of a temporary lane. A number is given once, so the name is, too.
+fn errand_name(sink: &str, number: u32) -> String {
+    format!("{sink}~{number}")
+}
+
+fn beginning(
+    state: &State,
+    sink: String,
+    (from_ms, to_ms): (Option<i64>, Option<i64>),
+    facts: Bytes,
+) -> LaneChange {
+    let (next, until) = state.arrived_between(from_ms, to_ms);
+    let (lane, name) = (state.next_lane, errand_name(&sink, state.next_lane));
+    LaneChange::Errand { lane, name, next, errand: Errand { sink, until, facts } }
+}
+
+/// A lane and the errands of its sink.
+fn with_errands<'a>(state: &'a State, sink: &'a str) -> impl Iterator<Item = (&'a String, &'a Lane)> {
+    let is_of = move |name: &str, lane: &Lane| {
+        name == sink || lane.state.errand.as_ref().is_some_and(|errand| errand.sink == sink)
     };
-    state.lanes.get(lane).map(|l| l.number).ok_or_else(unknown)
+    state.lanes.iter().filter(move |(name, lane)| is_of(name, lane))
+}
+
+/// What the new name has of its own stays as it is; the old lane becomes an errand of it that ends where the new one
+/// began. So nothing is owed twice, however many pushes it is, and numbers stay, by which reasons and seals are found.
+fn handing_over(state: &State, old: &str, new: &str, facts: &Bytes) -> Result<Vec<LaneChange>, ControlError> {
+    if old == new {
+        return Err(ControlError::LaneExists { lane: new.to_owned() });
+    }
+    let there = state.lanes.get(new);
+    let change = |(_, Lane { number, state, .. }): (&String, &Lane)| {
+        let errand = match (&state.errand, there) {
+            (Some(errand), _) => Errand { sink: new.to_owned(), ..errand.clone() },
+            (None, Some(there)) => {
+                Errand { sink: new.to_owned(), until: there.state.began, facts: facts.clone() }
+            }
+            (None, None) => return LaneChange::Renamed { lane: *number, name: new.to_owned() },
+        };
+        LaneChange::Errand { lane: *number, name: errand_name(new, *number), next: state.next, errand }
+    };
+    let changes: Vec<LaneChange> = with_errands(state, old).map(change).collect();
+    if changes.is_empty() { Err(unknown(state, old)) } else { Ok(changes) }
+}
+
+fn retiring(state: &State, name: &str) -> Result<Vec<LaneChange>, ControlError> {
+    let changes: Vec<LaneChange> =
+        with_errands(state, name).map(|(_, lane)| LaneChange::Retired { lane: lane.number }).collect();
+    if changes.is_empty() { Err(unknown(state, name)) } else { Ok(changes) }
 }

@@ -311,7 +311,8 @@ impl<T> Writer<T> {
 
 /// Whether some lane has yet to read something in a segment.
 fn is_unread(state: &State, segment: &Segment) -> bool {
-    segment.first < segment.until && state.lanes.values().any(|lane| lane.state.next < segment.until)
+    segment.first < segment.until
+        && state.lanes.values().any(|lane| lane.has_unread(segment.first, segment.until))
 }
 
 /// Carrying must free more than it writes: at most half of a segment's positions may be needed.
@@ -338,12 +339,8 @@ fn needed(state: &State, segment: &Segment) -> BTreeSet<Position> {
 
 /// A carried push is needed as long as some lane may want it.
 fn is_needed(state: &State, position: Position) -> bool {
-    let wanted = |lane: &crate::state::Lane| {
-        lane.state.next <= position
-            || lane.state.open.contains_key(&position)
-            || lane.dead.contains_key(&position)
-    };
-    state.lanes.values().any(wanted) || state.quarantine.get(&position).is_some_and(|held| !held.discarded)
+    state.lanes.values().any(|lane| lane.wants(position))
+        || state.quarantine.get(&position).is_some_and(|held| !held.discarded)
 }
 
 impl FrameBuilder {

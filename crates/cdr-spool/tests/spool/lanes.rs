@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use cdr_spool::{ControlError, LaneState, NewLane, Open, Outcome, Position, Spool, Start};
 
 use crate::harness::*;
@@ -47,7 +48,10 @@ fn a_lane_goes_on_where_it_was_after_a_restart() {
     let (spool, _) = world.open(&["crm", "archive"]);
     let after = lane(&spool, "crm");
     assert_eq!((after.next, after.open.len(), &after.open[&Position(2)]), (Position(5), 2, &open));
-    assert_eq!(lane(&spool, "archive"), LaneState { next: Position(1), ..LaneState::default() });
+    assert_eq!(
+        lane(&spool, "archive"),
+        LaneState { began: Position(1), next: Position(1), ..LaneState::default() }
+    );
 }
 
 #[test]
@@ -143,7 +147,7 @@ fn a_renamed_lane_keeps_its_dead_letters_and_a_retired_one_is_gone() {
     let (spool, _) = world.open(&["old", "gone"]);
     append(&spool, 0..3);
     record(&spool, "old", vec![(Position(1), dead("why"))]);
-    wait(spool.rename_lane("old", "new")).unwrap();
+    assert_eq!(wait(spool.hand_over_lane("old", "new", Bytes::new())).unwrap(), ["new"]);
     wait(spool.retire_lane("gone")).unwrap();
     let unknown = wait(spool.retire_lane("gone")).unwrap_err();
     assert_eq!(unknown, ControlError::UnknownLane { lane: "gone".into(), known: "new".into() });

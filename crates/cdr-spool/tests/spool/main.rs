@@ -4,6 +4,7 @@ mod disk;
 mod harness;
 
 mod appending;
+mod errands;
 mod failing;
 mod following;
 mod gone;

@@ -4,13 +4,18 @@
 //! - What was refused does not come back; what was neither (the power went) may, and then counts.
 //! - No position is given twice.
 //! - What is closed stays closed, what is dead waits, what is owed is offered to its lane again.
+//! - A lane may be handed over to another one: together they owe what they owed, and what either closed stays closed.
 //! - What was sealed stays sealed, the same positions under the same key, until all of them are closed.
 //! - The counters, the reader beside it and a second start agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cdr_spool::{AppendError, Appended, ControlError, Health, Outcome, Position, Seal, Spool};
+use bytes::Bytes;
+use cdr_spool::{
+    AppendError, Appended, ControlError, DeadLetter, Health, LaneState, NewLane, Outcome, Position, Seal,
+    Spool, Start,
+};
 use proptest::prelude::*;
 
 use crate::disk::Chance;
@@ -59,6 +64,11 @@ enum Action {
         lane: usize,
         rank: u8,
     },
+    /// A lane gets a new name that has a lane of its own by then, and has closed so many pushes.
+    HandOver {
+        lane: usize,
+        closed: u8,
+    },
     Quarantine(u8),
     /// The power goes while pushes and outcomes are being written.
     CrashDuring {
@@ -90,7 +100,8 @@ fn action() -> impl Strategy<Value = Action> {
         5 => (lane.clone(), 0u8..6, 1u8..9).prop_map(|(lane, rank, count)| Action::Seal { lane, rank, count }),
         4 => (lane.clone(), any::<u8>(), 0u8..6).prop_map(|(lane, rank, kind)| Action::CloseSeal { lane, rank, kind }),
         2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Reopen { lane, rank }),
-        2 => (lane, any::<u8>()).prop_map(|(lane, rank)| Action::Discard { lane, rank }),
+        2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Discard { lane, rank }),
+        2 => (lane, 0u8..6).prop_map(|(lane, closed)| Action::HandOver { lane, closed }),
         1 => (0u8..8).prop_map(Action::Quarantine),
         3 => (0u8..14, any::<u64>(), 1u8..6).prop_map(|(changes, seed, pushes)| Action::CrashDuring { changes, seed, pushes }),
         1 => any::<u64>().prop_map(Action::Crash),
@@ -116,9 +127,24 @@ struct LaneModel {
     seals: Vec<Seal>,
     /// There or not: perhaps over; or refused while the disk failed, and the power may go next.
     unsure_seals: Vec<Seal>,
+    /// The spool's lanes that it consists of, each up to a position; the last is the one that goes on.
+    parts: Vec<(String, Position)>,
 }
 
 impl LaneModel {
+    fn of(name: &str) -> LaneModel {
+        LaneModel { parts: vec![(name.to_owned(), Position(u64::MAX))], ..LaneModel::default() }
+    }
+
+    fn name(&self) -> &str {
+        &self.parts.last().unwrap().0
+    }
+
+    /// The spool's lane that answers for a push.
+    fn part_of(&self, position: &Position) -> &str {
+        &self.parts.iter().find(|(_, until)| position < until).unwrap().0
+    }
+
     fn may_be_closed(&self, position: &Position) -> bool {
         self.closed.contains(position) || self.dead.contains(position) || self.unsure.contains(position)
     }
@@ -156,7 +182,7 @@ impl Model {
             refused_again: BTreeSet::new(),
             maybe: BTreeSet::new(),
             refused: BTreeSet::new(),
-            lanes: Default::default(),
+            lanes: LANES.map(LaneModel::of),
             quarantined: BTreeMap::new(),
             highest: Position(0),
         }
@@ -169,7 +195,10 @@ impl Model {
             Action::Record { lane, rank, count, kind } => self.record(lane, rank, count, kind),
             Action::RecordUnawaited { lane, rank, count } => {
                 let owed = self.owed(lane, rank, count);
-                drop(self.spool.record(LANES[lane], owed.iter().map(|p| (*p, DELIVERED)).collect()));
+                for position in &owed {
+                    let part = self.lanes[lane].part_of(position);
+                    drop(self.spool.record(part, vec![(*position, DELIVERED)]));
+                }
                 // In the same process it happened; whether a crash forgets it is open.
                 self.lanes[lane].unsure.extend(owed);
             }
@@ -183,6 +212,7 @@ impl Model {
             }
             Action::Reopen { lane, rank } => self.decide(lane, rank, true),
             Action::Discard { lane, rank } => self.decide(lane, rank, false),
+            Action::HandOver { lane, closed } => self.hand_over(lane, closed),
             Action::Quarantine(n) => self.quarantine(1_000_000 + u64::from(n)),
             Action::CrashDuring { changes, seed, pushes } => {
                 self.world.disk.cut_power_after(changes.into());
@@ -306,12 +336,13 @@ impl Model {
     }
 
     fn seal(&mut self, at: usize, rank: u8, count: u8) {
-        let positions = self.owed(at, rank, count);
-        if positions.is_empty() {
+        let mut positions = self.owed(at, rank, count);
+        let Some(part) = positions.first().map(|first| self.lanes[at].part_of(first).to_owned()) else {
             return;
-        }
+        };
+        positions.retain(|p| self.lanes[at].part_of(p) == part);
         let seal = seal_of(positions.iter().map(|p| p.0));
-        match wait(self.spool.seal(LANES[at], seal.clone())) {
+        match wait(self.spool.seal(&part, seal.clone())) {
             Ok(()) => {
                 let shares = |other: &Seal| other.positions.iter().any(|p| positions.contains(p));
                 self.lanes[at].seals.retain(|other| !shares(other));
@@ -337,7 +368,13 @@ impl Model {
                 Outcome::Retry { attempts: 1, spent: Duration::from_secs(1), due_ms: 7, answer: "503".into() }
             }
         };
-        let recorded = self.spool.record(LANES[lane], owed.iter().map(|p| (*p, outcome(p))).collect());
+        let mut of_parts: BTreeMap<&str, Vec<(Position, Outcome)>> = BTreeMap::new();
+        for position in &owed {
+            let part = self.lanes[lane].part_of(position);
+            of_parts.entry(part).or_default().push((*position, outcome(position)));
+        }
+        let recorded: Vec<_> =
+            of_parts.into_iter().map(|(part, outcomes)| self.spool.record(part, outcomes)).collect();
         // A decision of its own syncs what waits before it; a failing disk refuses it, and the outcomes wait on.
         let durable = match wait(self.spool.discard_quarantine(&[Position(u64::MAX)])) {
             Ok(_) => self.spool.health() == Health::Ok,
@@ -353,7 +390,7 @@ impl Model {
         };
         into.extend(owed);
         if durable {
-            wait(recorded);
+            recorded.into_iter().for_each(wait);
         }
     }
 
@@ -363,9 +400,10 @@ impl Model {
         else {
             return;
         };
+        let part = model.part_of(&position).to_owned();
         let decided = match wake {
-            true => wait(self.spool.reopen(LANES[at], &[position])),
-            false => wait(self.spool.discard(LANES[at], &[position])),
+            true => wait(self.spool.reopen(&part, &[position])),
+            false => wait(self.spool.discard(&part, &[position])),
         };
         match decided {
             Ok(changed) => {
@@ -381,6 +419,36 @@ impl Model {
                 model.unsure.insert(position);
             }
         }
+    }
+
+    /// On a disk that works: a decision that fails is tested elsewhere.
+    fn hand_over(&mut self, at: usize, closed: u8) {
+        self.repair();
+        let old = self.lanes[at].name().to_owned();
+        let new = format!("{}-{}", LANES[at], self.lanes[at].parts.len());
+        let lane = NewLane { name: new.clone(), start: Start::Now };
+        assert_eq!(wait(self.spool.register_lanes(&[lane])).unwrap(), [new.as_str()]);
+        let began = self.spool.end();
+        self.append(closed.into());
+        let fresh: Vec<Position> = self.stored.range(began..).map(|(position, _)| *position).collect();
+        wait(async {
+            let recorded = self.spool.record(&new, fresh.iter().map(|p| (*p, DELIVERED)).collect());
+            self.spool.configured([closed; 32]).await.unwrap();
+            recorded.await;
+        });
+        self.lanes[at].closed.extend(fresh);
+        wait(self.spool.hand_over_lane(&old, &new, Bytes::new())).unwrap();
+        let errand = |(name, state): (String, LaneState)| {
+            let number: u64 = name.split_once('~')?.1.parse().unwrap();
+            let errand = state.errand.filter(|errand| errand.sink == new)?;
+            Some((errand.until, number, name))
+        };
+        let mut errands: Vec<_> = self.spool.lanes().into_iter().filter_map(errand).collect();
+        errands.sort();
+        assert_eq!(errands.len(), self.lanes[at].parts.len(), "{errands:?}");
+        let model = &mut self.lanes[at];
+        model.parts = errands.into_iter().map(|(until, _, name)| (name, until)).collect();
+        model.parts.push((new, Position(u64::MAX)));
     }
 
     fn quarantine(&mut self, n: u64) {
@@ -422,7 +490,7 @@ impl Model {
         self.world.disk.fail_writes(0);
         self.world.disk.set_capacity(None);
         self.maybe.append(&mut self.refused_just_now);
-        let (spool, recovery) = self.world.open(&LANES);
+        let (spool, recovery) = self.world.open(&self.lanes.each_ref().map(LaneModel::name));
         self.spool = spool;
         assert!(recovery.damage.is_empty(), "{:?}", recovery.damage);
         assert!(recovery.registered.is_empty(), "a lane was forgotten");
@@ -442,20 +510,19 @@ impl Model {
 
     /// What nobody could know is what the spool says; from here on it must stay so.
     fn learn_unsure(&mut self) {
-        for (model, name) in self.lanes.iter_mut().zip(LANES) {
-            let state = lane(&self.spool, name);
-            let came_true = |seal: &Seal| state.seals.contains(seal);
+        for model in &mut self.lanes {
+            let states = states(&self.spool, model);
+            let came_true = |seal: &Seal| states.values().any(|state| state.seals.contains(seal));
             for seal in std::mem::take(&mut model.unsure_seals).into_iter().filter(came_true) {
                 let shares = |other: &Seal| other.positions.iter().any(|p| seal.positions.contains(p));
                 model.seals.retain(|other| !shares(other));
                 model.seals.push(seal);
             }
-            let dead = self.spool.dead_letters(name, Position(0), usize::MAX).unwrap();
-            let dead: BTreeSet<Position> = dead.into_iter().map(|l| l.position).collect();
+            let dead: BTreeSet<Position> = letters(&self.spool, model).map(|l| l.position).collect();
             for position in std::mem::take(&mut model.unsure) {
                 if dead.contains(&position) {
                     model.dead.insert(position);
-                } else if position < state.next && !state.open.contains_key(&position) {
+                } else if is_closed(&states[model.part_of(&position)], position) {
                     model.closed.insert(position);
                 }
             }
@@ -498,8 +565,8 @@ impl Model {
         for (position, n) in self.stored.iter().filter(|(p, _)| self.is_owed(**p)) {
             assert_eq!(all.get(position), Some(n), "push {n} is owed and gone");
         }
-        for (model, name) in self.lanes.iter().zip(LANES) {
-            self.check_lane(model, name, &all);
+        for model in &self.lanes {
+            self.check_lane(model, &all);
         }
         let held = self.spool.quarantined(Position(0), usize::MAX).unwrap();
         for (position, n) in &self.quarantined {
@@ -511,9 +578,11 @@ impl Model {
         assert!(self.spool.end() > self.highest);
     }
 
-    fn check_lane(&self, model: &LaneModel, name: &str, all: &BTreeMap<Position, u64>) {
-        let state = lane(&self.spool, name);
-        let letters = self.spool.dead_letters(name, Position(0), usize::MAX).unwrap();
+    fn check_lane(&self, model: &LaneModel, all: &BTreeMap<Position, u64>) {
+        let name = model.name();
+        let states = states(&self.spool, model);
+        let state_of = |position: &Position| &states[model.part_of(position)];
+        let letters: Vec<DeadLetter> = letters(&self.spool, model).collect();
         for letter in &letters {
             assert_eq!(letter.reason, format!("reason {}", letter.position), "{letter:?}");
             assert!(model.dead.contains(&letter.position) || model.unsure.contains(&letter.position));
@@ -525,35 +594,44 @@ impl Model {
             );
         }
         for position in model.closed.iter() {
-            assert!(
-                *position < state.next && !state.open.contains_key(position),
-                "{name}: {position} was closed"
-            );
+            assert!(is_closed(state_of(position), *position), "{name}: {position} was closed");
         }
         for position in all
             .keys()
             .filter(|p| !model.closed.contains(p) && !model.dead.contains(p) && !model.unsure.contains(p))
         {
-            assert!(
-                *position >= state.next || state.open.contains_key(position),
-                "{name}: {position} is owed and forgotten"
-            );
+            assert!(!is_closed(state_of(position), *position), "{name}: {position} is owed and forgotten");
         }
         for seal in model.seals.iter().filter(|s| s.positions.iter().any(|p| !model.may_be_closed(p))) {
-            assert!(state.seals.contains(seal), "{name}: the seal {} is gone", seal.key);
+            let is_there = states.values().any(|state| state.seals.contains(seal));
+            assert!(is_there, "{name}: the seal {} is gone", seal.key);
         }
-        for seal in &state.seals {
+        for seal in states.values().flat_map(|state| &state.seals) {
             let known = model.seals.contains(seal) || model.unsure_seals.contains(seal);
             assert!(known, "{name}: the seal {} came from nowhere", seal.key);
             let is_open = |p: &Position| {
-                state.open.contains_key(p) || letters.iter().any(|letter| letter.position == *p)
+                state_of(p).open.contains_key(p) || letters.iter().any(|letter| letter.position == *p)
             };
             assert!(seal.positions.iter().any(is_open), "{name}: the seal {} is over", seal.key);
         }
-        for position in state.open.keys() {
+        for position in states.values().flat_map(|state| state.open.keys()) {
             assert!(all.contains_key(position), "{name}: {position} is open and is no push");
         }
     }
+}
+
+/// The states of the spool's lanes that make up one of ours, by their names.
+fn states(spool: &Spool<u64>, model: &LaneModel) -> BTreeMap<String, LaneState> {
+    model.parts.iter().map(|(name, _)| (name.clone(), lane(spool, name))).collect()
+}
+
+fn letters(spool: &Spool<u64>, model: &LaneModel) -> impl Iterator<Item = DeadLetter> {
+    let letters = |(name, _): &(String, Position)| spool.dead_letters(name, Position(0), usize::MAX).unwrap();
+    model.parts.iter().flat_map(letters).collect::<Vec<_>>().into_iter()
+}
+
+fn is_closed(state: &LaneState, position: Position) -> bool {
+    position < state.next && !state.open.contains_key(&position)
 }
 
 fn nth(stored: &BTreeMap<Position, u64>, rank: u8) -> Option<(Position, u64)> {

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    lane::{Control, LanePlan, LaneSnapshot, LaneStatus, supervise},
+    lane::{Control, Identity, LanePlan, LaneSnapshot, LaneStatus, supervise},
     retry::RetryPolicy,
     route::{RouteSettings, Routes},
     routing::Routing,
@@ -99,12 +99,14 @@ impl World {
             sink: Arc::new(takes.clone()),
             retry,
             concurrency: 4,
+            rate_limit: None,
             start: Start::Beginning,
         };
+        let identity = Identity { lane: Arc::from("sink"), errand: None };
         let (events, _) = mpsc::unbounded_channel();
         let (control, orders) = mpsc::channel(16);
         let status = Arc::new(LaneStatus::default());
-        tokio::spawn(supervise(plan, Arc::clone(&store), events, Arc::clone(&status), orders));
+        tokio::spawn(supervise(identity, plan, Arc::clone(&store), events, Arc::clone(&status), orders));
         Self { folder, store, status, control, takes, _outer: outer }
     }
 

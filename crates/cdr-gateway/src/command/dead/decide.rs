@@ -84,7 +84,8 @@ async fn has_room(admin: &Admin, sink: &str) -> anyhow::Result<bool> {
         let find = |list: &str, name: &str| -> Option<Value> {
             lanes[list].as_array()?.iter().find(|lane| lane[name] == sink).cloned()
         };
-        let (lane, is_parked) = match (find("lanes", "sink"), find("parked", "name")) {
+        let runs = find("lanes", "sink").or_else(|| find("replays", "sink"));
+        let (lane, is_parked) = match (runs, find("parked", "name")) {
             (Some(lane), _) => (lane, false),
             (None, Some(lane)) => (lane, true),
             (None, None) => bail!("{sink} is no sink any more"),

@@ -49,7 +49,7 @@ impl Letters {
             let lanes = lanes[list].as_array().into_iter().flatten();
             lanes.filter_map(|lane| lane[name].as_str().map(str::to_owned)).collect()
         };
-        let known = [names("lanes", "sink"), names("parked", "name")].concat();
+        let known = [names("lanes", "sink"), names("replays", "sink"), names("parked", "name")].concat();
         let sinks: VecDeque<String> = match &filter.sink {
             Some(sink) if !known.contains(sink) => {
                 anyhow::bail!(setting::unknown("sink", sink, known.iter().map(String::as_str)))

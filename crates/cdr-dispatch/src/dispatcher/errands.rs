@@ -1,0 +1,390 @@
+//! Temporary lanes: begun, taken up after a start or a reload, retired when they are done.
+//!
+//! What an errand is lies in the spool; here is who runs it. One whose sink is not configured, or that nobody can read,
+//! is parked: it waits like any lane, and its pushes with it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use cdr_core::{Batch, Delivery, Origin, SinkName, registry::AnySink};
+use cdr_spool::{ControlError, LaneState};
+use jiff::Timestamp;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tracing::{error, info, warn};
+
+use super::{
+    Dispatcher,
+    errand_now::{ErrandNow, ErrandState, now, number_of, sink_of},
+};
+use crate::{
+    errand::{Errand, Replay, Wish, replay_facts},
+    expression::ExpressionFault,
+    lane::{self, Control, Identity, LaneHandle, LanePlan, LaneStatus, NO_REPLAY_INTO_SEALS, Place},
+    store::{Store, blocking},
+    stored,
+};
+
+/// Most replays at once: each is a lane, and a sink that gets this many things at once is better helped by one.
+const MOST_REPLAYS: usize = 16;
+
+/// So many replays that are over are remembered until the process ends, for who asks how it went.
+const REMEMBERED: usize = 32;
+
+/// The errands that somebody runs, or ran.
+#[derive(Default)]
+pub(super) struct Errands(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    running: BTreeMap<String, Running>,
+    /// Why nobody can run them, by the names of their lanes.
+    stuck: BTreeMap<String, String>,
+    ended: VecDeque<ErrandNow>,
+}
+
+struct Running {
+    sink: SinkName,
+    errand: Arc<Errand>,
+    handle: LaneHandle,
+}
+
+/// Why no replay was begun.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The sink is none of the configuration.
+    #[error("there is no sink {sink:?}; there are: {known}")]
+    UnknownSink {
+        /// What was asked for.
+        sink: String,
+        /// Those there are.
+        known: String,
+    },
+    /// The condition is none.
+    #[error("--where: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Condition(Vec<ExpressionFault>),
+    /// Nothing arrives in this time.
+    #[error("no time lies between {from} and {to}")]
+    NoTime {
+        /// Its beginning.
+        from: Timestamp,
+        /// Its end.
+        to: Timestamp,
+    },
+    /// It would put pushes into an archive twice.
+    #[error("{NO_REPLAY_INTO_SEALS}")]
+    Seals,
+    /// Enough is enough.
+    #[error(
+        "{MOST_REPLAYS} replays are under way already; wait for one, or cancel it with cdr-gateway replay cancel"
+    )]
+    Many,
+    /// There is no such replay.
+    #[error("there is no replay {0}; cdr-gateway replay list tells which there are")]
+    Unknown(u32),
+    /// The spool did not do it.
+    #[error(transparent)]
+    Spool(#[from] ControlError),
+}
+
+impl Errands {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Inserting and looking up: nothing in here panics half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn control_of(&self, lane: &str) -> Option<mpsc::Sender<Control>> {
+        self.lock().running.get(lane).map(|running| running.handle.control.clone())
+    }
+
+    pub(super) fn why_parked(&self, lane: &str) -> Option<String> {
+        self.lock().stuck.get(lane).cloned()
+    }
+
+    /// Takes out the errands of which the sink is gone, to be stopped.
+    pub(super) fn without_sink(&self, stays: impl Fn(&SinkName) -> bool) -> Vec<(String, LaneHandle)> {
+        let mut known = self.lock();
+        let gone = known.running.extract_if(.., |_, running| !stays(&running.sink));
+        gone.map(|(lane, running)| (lane, running.handle)).collect()
+    }
+
+    /// Remembers how it ended before its lane goes, so that it is always to be seen.
+    async fn end(&self, store: &Store, ended: ErrandNow) -> Result<(), ControlError> {
+        let lane = ended.lane.clone();
+        {
+            let mut known = self.lock();
+            known.ended.push_front(ended);
+            known.ended.truncate(REMEMBERED);
+        }
+        let retired = store.spool().retire_lane(&lane).await;
+        let mut known = self.lock();
+        match &retired {
+            Ok(()) => drop(known.stuck.remove(&lane)),
+            Err(_) => {
+                drop(known.ended.iter().position(|ended| ended.lane == lane).map(|at| known.ended.remove(at)))
+            }
+        }
+        retired
+    }
+
+    /// An errand's lane came to its end by itself: nothing is left of it.
+    async fn done(&self, store: &Store, lane: &str, status: &LaneStatus) {
+        let Some(state) = store.spool().lanes().into_iter().find(|(name, _)| name == lane) else { return };
+        // Whoever took it out stopped it, and decides.
+        let Some(errand) = self.lock().running.get(lane).map(|running| Arc::clone(&running.errand)) else {
+            return;
+        };
+        let did = status.snapshot();
+        let ended = ErrandNow {
+            state: ErrandState::Ended,
+            ..now(state, Some((Arc::clone(&errand), did.clone())), 0)
+        };
+        let sink = ended.sink.clone();
+        if let Err(error) = self.end(store, ended).await {
+            return warn!(lane, %error, "an errand is done and cannot be forgotten; the next start tries again");
+        }
+        self.lock().running.remove(lane);
+        match &*errand {
+            Errand::Replay(_) => {
+                info!(replay = number_of(lane), sink, delivered = did.delivered, "a replay is over")
+            }
+            Errand::HandedOver { by } => {
+                info!(sink, by, delivered = did.delivered, "everything that a renamed sink left is delivered")
+            }
+        }
+    }
+}
+
+impl Dispatcher {
+    /// Sends what is kept of this wish to a sink again: durably, so that it goes on after a restart. Gives its number.
+    ///
+    /// # Errors
+    /// The sink, the condition or the time is none; or the sink seals; or it could not be made durable.
+    pub async fn begin_replay(&self, sink: &str, wish: Wish) -> Result<u32, ReplayError> {
+        let _changing = self.ending.lock().await;
+        let (plan, _) = self.plan_of(sink).ok_or_else(|| self.no_such_sink(sink))?;
+        if let (Some(from), Some(to)) = (wish.from, wish.to)
+            && from >= to
+        {
+            return Err(ReplayError::NoTime { from, to });
+        }
+        let checked = wish.clone();
+        blocking(move || Replay::of(checked, "").map(drop)).await.map_err(ReplayError::Condition)?;
+        if self.errands().iter().filter(|errand| errand.replay().is_some() && errand.is_under_way()).count()
+            >= MOST_REPLAYS
+        {
+            return Err(ReplayError::Many);
+        }
+        if self.seals(plan.sink).await {
+            return Err(ReplayError::Seals);
+        }
+        let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
+        // An end within a millisecond takes in the whole of it; the replay itself looks at each push.
+        let time = (ms(wish.from), ms(wish.to).map(|ms| ms.saturating_add(1)));
+        let lane = self.store.spool().begin_errand(sink, time, replay_facts(wish)).await?;
+        self.start_errands();
+        let number = number_of(&lane).unwrap_or_default();
+        info!(replay = number, sink, "a replay begins");
+        Ok(number)
+    }
+
+    /// Ends a replay where it is, and forgets its dead letters.
+    ///
+    /// # Errors
+    /// There is no such replay, or it could not be made durable: then it goes on at the next start.
+    pub async fn cancel_replay(&self, number: u32) -> Result<ErrandNow, ReplayError> {
+        let mut ending = self.ending.lock().await;
+        let is_it = |errand: &ErrandNow| errand.id() == Some(number) && errand.is_under_way();
+        let is_replay =
+            |errand: &ErrandNow| !matches!(errand.errand.as_deref(), Some(Errand::HandedOver { .. }));
+        let found = self.errands().into_iter().find(|errand| is_it(errand) && is_replay(errand));
+        let mut found = found.ok_or(ReplayError::Unknown(number))?;
+        let running = self.errands.lock().running.remove(&found.lane);
+        if let Some(Running { handle: LaneHandle { status, control, task, .. }, .. }) = running {
+            // One that does not hear it is over at this moment.
+            let _ = control.send(Control::Stop(super::CLOSE_DEADLINE)).await;
+            let _ = task.await;
+            found.did = Some(status.snapshot());
+        }
+        if let Some(task) = ending.remove(&found.lane) {
+            let _ = task.await;
+        }
+        let cancelled = ErrandNow { state: ErrandState::Cancelled, ..found };
+        if let Err(error) = self.errands.end(&self.store, cancelled.clone()).await {
+            self.start_errands();
+            return Err(error.into());
+        }
+        info!(replay = number, sink = cancelled.sink, "a replay was cancelled");
+        Ok(cancelled)
+    }
+
+    /// The errands that there are, then those that were over since this process began, the last one first.
+    pub fn errands(&self) -> Vec<ErrandNow> {
+        let spool = self.store.spool();
+        // The lanes first: one that ends meanwhile is then among those that are over.
+        let lanes = spool.lanes();
+        let ended: Vec<ErrandNow> = self.errands.lock().ended.iter().cloned().collect();
+        let is_there = |(lane, state): &(String, LaneState)| {
+            state.errand.is_some() && !ended.iter().any(|ended| ended.lane == *lane)
+        };
+        let there = lanes.into_iter().filter(is_there);
+        let mut errands: Vec<ErrandNow> = there.map(|lane| self.errand_now(lane)).collect();
+        errands.sort_by_key(ErrandNow::id);
+        errands.extend(ended);
+        errands
+    }
+
+    fn errand_now(&self, (lane, state): (String, LaneState)) -> ErrandNow {
+        let parked = self.why_parked(&lane, &state);
+        let dead = self.store.spool().count_dead_letters(&lane);
+        let run = self
+            .errands
+            .lock()
+            .running
+            .get(&lane)
+            .map(|running| (Arc::clone(&running.errand), running.handle.status.snapshot()));
+        let readable =
+            || state.errand.as_ref().and_then(|errand| Errand::from_spool(&lane, errand).ok()).map(Arc::new);
+        let errand = run.as_ref().map(|(errand, _)| Arc::clone(errand)).or_else(readable);
+        let now = ErrandNow { errand, ..now((lane, state), run, dead) };
+        match parked {
+            Some(why) => ErrandNow { state: ErrandState::Parked(why), ..now },
+            None => now,
+        }
+    }
+
+    /// Runs the errands of which the sink is there and that nobody runs yet.
+    pub(super) fn start_errands(&self) {
+        let mut stuck = BTreeMap::new();
+        for (lane, state) in self.store.spool().lanes() {
+            let Some(kept) = state.errand else { continue };
+            let Some((plan, place)) = self.plan_of(&kept.sink) else { continue };
+            if self.errands.control_of(&lane).is_some() {
+                continue;
+            }
+            match Errand::from_spool(&lane, &kept) {
+                Ok(errand) => self.start_errand(lane, plan, &place, Arc::new(errand)),
+                Err(why) => {
+                    error!(
+                        lane,
+                        sink = kept.sink,
+                        why,
+                        "an errand cannot be run: it is parked, its pushes wait"
+                    );
+                    stuck.insert(lane, why);
+                }
+            }
+        }
+        self.errands.lock().stuck = stuck;
+    }
+
+    fn start_errand(&self, lane: String, plan: LanePlan, place: &Place, errand: Arc<Errand>) {
+        // Held until it is known, so that it cannot be done before.
+        let mut known = self.errands.lock();
+        let sink = plan.name.clone();
+        let identity = Identity { lane: lane.as_str().into(), errand: Some(Arc::clone(&errand)) };
+        let plan = plan_for(plan, &errand);
+        let LaneHandle { status, control, place, task } =
+            lane::start(identity, plan, Arc::clone(&self.store), self.events.clone(), Some(place));
+        let watched = watch(
+            task,
+            Arc::downgrade(&self.errands),
+            Arc::clone(&self.store),
+            lane.clone(),
+            Arc::clone(&status),
+        );
+        let handle = LaneHandle { status, control, place, task: watched };
+        known.running.insert(lane, Running { sink, errand, handle });
+    }
+
+    /// Runs the errands of sinks that have come back, when those who ran them before have ended.
+    pub(super) async fn take_up_errands(&self, ending: &mut BTreeMap<String, JoinHandle<()>>) {
+        let is_back = |lane: &String| lane.contains('~') && self.plan_of(sink_of(lane)).is_some();
+        for (_, task) in ending.extract_if(.., |lane, _| is_back(lane)) {
+            let _ = task.await;
+        }
+        self.start_errands();
+    }
+
+    /// Hands the errands of a sink over to the sink as it is configured now.
+    pub(super) async fn reconfigure_errands(&self, plan: &LanePlan) {
+        let told: Vec<_> = {
+            let known = self.errands.lock();
+            let of_sink = known.running.values().filter(|running| running.sink == plan.name);
+            of_sink
+                .map(|running| (running.handle.control.clone(), plan_for(plan.clone(), &running.errand)))
+                .collect()
+        };
+        for (control, plan) in told {
+            // One that does not hear it is over.
+            let _ = control.send(Control::Reconfigure(plan)).await;
+        }
+    }
+
+    /// How a sink is driven, and where.
+    fn plan_of(&self, sink: &str) -> Option<(LanePlan, Place)> {
+        let lanes = self.lock();
+        let running = lanes.iter().find(|(name, _)| name.as_str() == sink).map(|(_, running)| running)?;
+        Some((running.plan.clone(), running.handle.place.clone()))
+    }
+
+    fn no_such_sink(&self, sink: &str) -> ReplayError {
+        let known: Vec<String> = self.lock().keys().map(ToString::to_string).collect();
+        ReplayError::UnknownSink { sink: sink.to_owned(), known: known.join(", ") }
+    }
+
+    /// Whether the sink puts pushes into sealed batches, asked with one that is kept.
+    async fn seals(&self, sink: Arc<dyn AnySink>) -> bool {
+        let (spool, id) = (self.store.spool().clone(), self.store.id());
+        blocking(move || {
+            let mut from = cdr_spool::Position(0);
+            // Quarantine, alerts and damage may come first.
+            while let Ok(read) = spool.read(from, 64, 1 << 20) {
+                let pushes = read.pushes.into_iter().map(|push| stored::from_spool(id, push));
+                if let Some(push) = pushes.into_iter().find(|push| push.facts().origin == Origin::Push) {
+                    let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: true };
+                    let batch = Batch::new(vec![delivery]);
+                    return batch.is_some_and(|batch| {
+                        lane::wanted_seal(sink.as_ref(), &batch).is_ok_and(|seal| seal.is_some())
+                    });
+                }
+                if read.next <= from {
+                    break;
+                }
+                from = read.next;
+            }
+            false
+        })
+        .await
+    }
+}
+
+/// A replay goes one push at a time, so that the sink's own lane does not feel it, and no faster than it may.
+fn plan_for(plan: LanePlan, errand: &Errand) -> LanePlan {
+    match errand {
+        Errand::HandedOver { .. } => plan,
+        Errand::Replay(replay) => {
+            let rates = [plan.rate_limit, replay.wish().rate];
+            let rate_limit = rates.into_iter().flatten().max_by_key(|rate| rate.spacing());
+            LanePlan { concurrency: 1, rate_limit, ..plan }
+        }
+    }
+}
+
+/// Sees to the end of an errand's lane.
+fn watch(
+    task: JoinHandle<()>,
+    errands: Weak<Errands>,
+    store: Arc<Store>,
+    lane: String,
+    status: Arc<LaneStatus>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let _ = task.await;
+        // Gone with the dispatcher: then it was stopped.
+        if let Some(errands) = errands.upgrade() {
+            errands.done(&store, &lane, &status).await;
+        }
+    })
+}

@@ -1,0 +1,119 @@
+//! Lanes that nobody drives, and what a person decides about them.
+//!
+//! A sink that disappears from the configuration leaves its lane behind: a configuration edit never decides about data.
+
+use std::collections::BTreeMap;
+
+use cdr_core::{SinkName, sink::InvalidSinkName};
+use cdr_spool::{ControlError, LaneState};
+use tokio::task::JoinHandle;
+use tracing::info;
+
+use super::{Dispatcher, errand_now::sink_of};
+use crate::errand::handed_over_facts;
+
+/// Why a lane was not retired.
+#[derive(Debug, thiserror::Error)]
+pub enum RetireError {
+    /// Its sink is configured.
+    #[error("the configuration names this sink; take it out and reload first")]
+    Configured,
+    /// The spool did not do it.
+    #[error(transparent)]
+    Spool(#[from] ControlError),
+}
+
+/// Why a lane got no other name.
+#[derive(Debug, thiserror::Error)]
+pub enum RenameError {
+    /// The old name is configured.
+    #[error("the configuration names the sink {0}; give it its new name there and reload first")]
+    Configured(String),
+    /// The new name is none.
+    #[error("{name:?} is no name: {why}")]
+    NoName {
+        /// What was asked for.
+        name: String,
+        /// What is wrong with it.
+        why: InvalidSinkName,
+    },
+    /// The spool did not do it.
+    #[error(transparent)]
+    Spool(#[from] ControlError),
+}
+
+/// A lane that the spool knows and nobody drives: its pushes wait until a person decides.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    /// Its name: that of the sink that disappeared, or of an errand.
+    pub name: String,
+    /// Positions that it has not read.
+    pub unread: u64,
+    /// Deliveries that it had read and not closed.
+    pub open: usize,
+    /// Why nobody drives it.
+    pub why: String,
+}
+
+impl Dispatcher {
+    /// Lanes that nobody drives.
+    pub fn parked(&self) -> Vec<Parked> {
+        let end = self.store.spool().end();
+        let parked = |(name, state): (String, LaneState)| {
+            let why = self.why_parked(&name, &state)?;
+            let unread = state.ends().min(end).0.saturating_sub(state.next.0);
+            Some(Parked { name, unread, open: state.open.len(), why })
+        };
+        self.store.spool().lanes().into_iter().filter_map(parked).collect()
+    }
+
+    /// None if somebody drives it.
+    pub(super) fn why_parked(&self, lane: &str, state: &LaneState) -> Option<String> {
+        let sink = state.errand.as_ref().map_or(lane, |errand| &errand.sink);
+        if !self.lock().keys().any(|name| name.as_str() == sink) {
+            return Some(format!("the configuration names no sink {sink}"));
+        }
+        state.errand.as_ref().and_then(|_| self.errands.why_parked(lane))
+    }
+
+    /// Forgets a parked lane and all that it owes: a person decided that its sink does not come back.
+    ///
+    /// # Errors
+    /// There is no such lane, or it is no parked one, or it could not be made durable.
+    pub async fn retire(&self, lane: &str) -> Result<(), RetireError> {
+        let mut ending = self.ending.lock().await;
+        if self.control_of(lane).is_some() {
+            return Err(RetireError::Configured);
+        }
+        until_ended(&mut ending, lane).await;
+        Ok(self.store.spool().retire_lane(lane).await?)
+    }
+
+    /// Hands over to the sink `new` all that the parked lane `old` owes: what is open or not read, dead letters, seals and
+    /// replays. When `new` has a lane of its own, it is an errand of that one, and the names under which it now lies are
+    /// the answer.
+    ///
+    /// # Errors
+    /// There is no such lane, its sink is configured, or it could not be made durable.
+    pub async fn rename(&self, old: &str, new: &str) -> Result<Vec<String>, RenameError> {
+        let no_name = |why| RenameError::NoName { name: new.to_owned(), why };
+        let new: SinkName = new.parse().map_err(no_name)?;
+        let mut ending = self.ending.lock().await;
+        if self.control_of(old).is_some() {
+            return Err(RenameError::Configured(old.to_owned()));
+        }
+        until_ended(&mut ending, old).await;
+        let names = self.store.spool().hand_over_lane(old, new.as_str(), handed_over_facts(old)).await?;
+        info!(old, %new, "a parked sink was handed over to another name");
+        self.start_errands();
+        Ok(names)
+    }
+}
+
+/// Waits for a lane that has just left the configuration, and for its errands: they may be finishing their attempts.
+async fn until_ended(ending: &mut BTreeMap<String, JoinHandle<()>>, lane: &str) {
+    let is_of = |name: &String| name == lane || sink_of(name) == lane;
+    for (_, task) in ending.extract_if(.., |name, _| is_of(name)) {
+        let _ = task.await;
+    }
+}
