@@ -35,6 +35,7 @@
 //! Every access to the disk goes through [`disk`], every look at the time through [`clock`]: the tests put others below,
 //! that lose, tear, fail and jump, and hold the whole against a model (`tests/spool/model.rs`).
 
+mod catalog;
 pub mod clock;
 mod dedupe;
 pub mod disk;
@@ -53,6 +54,7 @@ mod stats;
 mod store;
 mod writer;
 
+pub use catalog::{DeadListed, HeldListed, LaneLife, Life, Query, Search, Terms, TermsOf, Told};
 pub use error::{AppendError, ControlError, OpenError, ReadError};
 pub use lane::{DeadLetter, LaneState, NewLane, Open, Outcome, Seal, Start};
 pub use position::{Position, SpoolId};

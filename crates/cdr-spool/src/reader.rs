@@ -8,6 +8,7 @@ use crate::disk::{Directory, File, RealDirectory};
 use crate::log::entry::{self, Entry, LaneChange};
 use crate::log::outcomes::{Item, Run};
 use crate::log::segment::{self, SegmentHeader};
+use crate::log::view;
 use crate::log::walk::{Here, Walk};
 use crate::{Outcome, Position, ReadError, Seal, SpoolId, StoredPush, StoredQuarantine};
 
@@ -199,26 +200,9 @@ impl LogReader {
         let directory = RealDirectory::at(path);
         let shown = path.display().to_string();
         let failed = |source| ReadError::Io { file: shown.clone(), source };
-        let mut numbers: Vec<u64> = directory
-            .list()
-            .map_err(failed)?
-            .iter()
-            .filter_map(|(name, _)| segment::number_of(name, "log"))
-            .collect();
-        numbers.sort_unstable();
-        let mut ahead: VecDeque<(u64, SegmentHeader, Option<u64>)> = VecDeque::new();
-        for number in numbers {
-            // Gone meanwhile, or not begun: no part of the log.
-            let Ok(file) = directory.open(&segment::file_name(number)) else { continue };
-            let Ok(header) = SegmentHeader::read(&*file).map_err(failed)? else { continue };
-            while ahead.back().is_some_and(|(n, ..)| *n > header.previous.0 && header.previous.0 > 0) {
-                ahead.pop_back();
-            }
-            if let Some(last) = ahead.back_mut().filter(|(n, ..)| *n == header.previous.0) {
-                last.2 = Some(header.previous.1);
-            }
-            ahead.push_back((number, header, None));
-        }
+        let found = view::segments_of(&directory).map_err(failed)?;
+        let ahead: VecDeque<(u64, SegmentHeader, Option<u64>)> =
+            found.into_iter().map(|(header, end)| (header.stamp.segment, header, end)).collect();
         let Some((_, header, _)) = ahead.back() else {
             return Err(ReadError::NoSpool(format!("there is no spool at {shown}")));
         };
@@ -335,24 +319,9 @@ fn logged(entry: Entry, sealed: &mut SealedKeys, mut tell: impl FnMut(Logged)) {
 fn logged_run(number: u32, lane: &str, run: &Run, sealed: &mut SealedKeys, tell: &mut impl FnMut(Logged)) {
     for position in run.positions() {
         let lane = lane.to_owned();
-        let outcome = match sealed.whole(number, position, run.item.clone()) {
-            Item::Reopened => {
-                tell(Logged::Reopened { lane, position });
-                continue;
-            }
-            Item::Delivered(receipt) => Outcome::Delivered { receipt },
-            Item::Passed => Outcome::Passed,
-            Item::Discarded => Outcome::Discarded,
-            Item::Dead(dead) => {
-                Outcome::Dead { reason: dead.reason, excerpt: dead.excerpt, attempts: dead.attempts }
-            }
-            Item::Retry(open) => Outcome::Retry {
-                attempts: open.attempts,
-                spent: open.spent,
-                due_ms: open.due_ms,
-                answer: open.answer,
-            },
-        };
-        tell(Logged::Outcome { lane, position, outcome });
+        match sealed.whole(number, position, run.item.clone()).into_outcome() {
+            Some(outcome) => tell(Logged::Outcome { lane, position, outcome }),
+            None => tell(Logged::Reopened { lane, position }),
+        }
     }
 }

@@ -4,6 +4,7 @@ mod disk;
 mod harness;
 
 mod appending;
+mod catalog;
 mod failing;
 mod lanes;
 mod model;
