@@ -4,6 +4,7 @@ mod alerts;
 mod configuration;
 mod crash;
 mod disk;
+mod finding;
 mod looking;
 mod main_job;
 mod operating;

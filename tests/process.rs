@@ -219,9 +219,14 @@ impl Process {
 
     /// Waits until no lane owes anything.
     pub fn until_delivered(&self) {
+        self.until_delivered_but("");
+    }
+
+    /// Waits until no lane owes anything but this one, which has seen everything.
+    pub fn until_delivered_but(&self, sink: &str) {
         until("everything is delivered", || {
             let lanes = self.ask("GET", "/api/v1/lanes").json();
-            let idle = |lane: &Value| lane["open"] == 0 && lane["unread"] == 0;
+            let idle = |lane: &Value| (lane["open"] == 0 || lane["sink"] == sink) && lane["unread"] == 0;
             lanes["lanes"].as_array()?.iter().all(idle).then_some(())
         });
     }

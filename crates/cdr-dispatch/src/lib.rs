@@ -13,7 +13,8 @@
 //! * [`lane`]: what drives one sink: reads ahead, tries, settles, waits. The heart of this crate.
 //! * [`retry`]: the arithmetic of back-off.
 //! * [`routing`], [`route`] and [`expression`]: which push goes where.
-//! * [`window`], [`stored`], [`event`]: what is live, how facts lie in the spool, what operators are told.
+//! * [`window`], [`stored`], [`terms`], [`event`]: what is live, how facts lie in the spool, what a push is found by, what
+//!   operators are told.
 #![forbid(unsafe_code)]
 
 pub mod dispatcher;
@@ -25,6 +26,7 @@ pub mod route;
 pub mod routing;
 pub mod store;
 pub mod stored;
+pub mod terms;
 pub mod window;
 
 pub use dispatcher::{Dispatcher, Parked, Plan, RetireError};

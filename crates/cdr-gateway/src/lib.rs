@@ -23,7 +23,7 @@
 //! * [`config`]: the configuration as written → the plan as meant. `check` stops there.
 //! * [`gateway`]: the plan → a running gateway: spool, lanes, door, admin listener; and the stop.
 //! * [`engine`]: what runs, for those who look at it or change it; the reload. [`restart`]: what a reload cannot change.
-//! * [`admin`], [`metrics`], [`alerts`]: what operators see and hear.
+//! * [`admin`], [`metrics`], [`alerts`]: what operators see and hear. [`traced`]: the life of a push in their words.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -34,6 +34,7 @@ pub mod engine;
 pub mod gateway;
 pub mod metrics;
 pub mod restart;
+pub mod traced;
 
 use std::process::ExitCode;
 

@@ -4,10 +4,13 @@ use std::{cell::RefCell, collections::BTreeSet};
 
 use anyhow::Context as _;
 use cdr_spool::{LogReader, Logged, ReadError};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
 use super::Common;
-use crate::config::Whereabouts;
+use crate::{
+    config::Whereabouts,
+    traced::{self, moment},
+};
 
 /// The configuration's spool.
 pub struct Kept {
@@ -58,15 +61,6 @@ impl Kept {
 
     /// A moment in the configuration's time zone, for people.
     pub fn local(&self, at: Timestamp) -> String {
-        local(at, &self.at.timezone)
+        traced::local(at, &self.at.timezone)
     }
-}
-
-/// Milliseconds since 1970 as a moment; what no calendar holds is 1970.
-pub fn moment(ms: i64) -> Timestamp {
-    Timestamp::from_millisecond(ms).unwrap_or_default()
-}
-
-fn local(at: Timestamp, timezone: &TimeZone) -> String {
-    at.to_zoned(timezone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }

@@ -8,11 +8,8 @@ use clap::Subcommand;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::{
-    Common, Ended,
-    kept::{Kept, moment},
-    running,
-};
+use super::{Common, Ended, kept::Kept, running};
+use crate::traced::moment;
 
 /// Authentic requests that were no pushes.
 #[derive(Subcommand)]

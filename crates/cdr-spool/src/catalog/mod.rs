@@ -13,8 +13,9 @@
 //! - No number, name or session stands in it, only keyed digests. A hit is compared with the push itself.
 //!
 //! # Reading order
-//! `schema.sql` (the tables), [`terms`] (what a push is found by), [`rows`] (what a frame becomes), [`database`] (the file),
-//! [`keeper`] (the thread), [`search`] (asking), [`queries`] (in SQL).
+//! `schema.sql` (the tables), [`terms`] (what a push is found by), [`rows`] (what a frame becomes), [`database`] (the file) and
+//! [`writing`] (its rows), [`keeper`] (the thread), [`search`] (asking) with [`queries`] (in SQL) and [`telling`]
+//! (what became of a push), [`life`] (the answers).
 
 pub(crate) mod database;
 pub(crate) mod keeper;
@@ -22,7 +23,9 @@ mod life;
 mod queries;
 mod rows;
 mod search;
+mod telling;
 mod terms;
+mod writing;
 
 pub use life::{DeadListed, HeldListed, LaneLife, Life, Told};
 pub use search::{Query, Search};

@@ -3,7 +3,7 @@
 //! Two catalogs are asked and their answers put together: the one in the file, and one of our own that is made of what the log
 //! holds behind it. Without a usable file ours is made of the whole log; that takes longer and gives the same answers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -11,16 +11,15 @@ use std::sync::Arc;
 
 use super::database::{Database, Known, Trouble};
 use super::keeper::FILE;
-use super::life::{DeadListed, HeldListed, LaneLife, Life, Told};
+use super::life::{DeadListed, HeldListed, Life};
 use super::rows::Rows;
+use super::telling::Lanes;
 use super::terms::{self, TermsOf};
 use crate::disk::{Directory, RealDirectory};
 use crate::log::entry::{self, Entry};
-use crate::log::outcomes::Item;
 use crate::log::view::LogView;
-use crate::log::walk::Walk;
 use crate::state::Place;
-use crate::{Open, Position, ReadError, SpoolId, StoredPush};
+use crate::{Position, ReadError, SpoolId, StoredPush};
 
 /// Pushes that are put into our own catalog at once.
 const AT_ONCE: u64 = 4096;
@@ -36,16 +35,18 @@ pub struct Search {
     terms: TermsOf,
     catalog: Option<Database>,
     /// What the catalog does not know.
-    recent: Database,
+    pub(super) recent: Database,
     /// Why the catalog is not used.
     without: Option<String>,
-    lanes: Lanes,
+    pub(super) lanes: Lanes,
     frames: VecDeque<(Place, Arc<Frame>)>,
+    damaged: Vec<Position>,
 }
 
-struct Frame {
-    written_at_ms: i64,
-    bytes: Vec<u8>,
+/// A frame that was read.
+pub(super) struct Frame {
+    pub(super) written_at_ms: i64,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// What to look for. Everything given must hold.
@@ -61,28 +62,8 @@ pub struct Query<'a> {
     pub after: Position,
 }
 
-/// What checkpoints tell of lanes.
-#[derive(Default)]
-struct Lanes {
-    /// In the oldest checkpoint: what they did before it is told nowhere.
-    old: BTreeSet<u32>,
-    /// Where the newest checkpoint lies, and what each lane had open there.
-    newest: Option<Place>,
-    open: BTreeMap<u32, BTreeMap<Position, Open>>,
-    /// Today's: name, and the first position that it had not read at the newest checkpoint, or when it was registered.
-    today: BTreeMap<u32, (String, Position)>,
-}
-
-/// The last thing that the log says of a delivery.
-struct Word {
-    place: Place,
-    at_ms: i64,
-    name: String,
-    item: Item,
-}
-
 /// What went wrong: with a catalog, which can be done without, or with the log.
-enum Failed {
+pub(super) enum Failed {
     Catalog(Trouble),
     Log(ReadError),
 }
@@ -136,13 +117,18 @@ impl Search {
         // Only now: everything that the catalog does not know must be in it.
         let (_, log) = LogView::of(directory).map_err(failed)?.ok_or_else(no_spool)?;
         let recent = Database::for_a_moment(identity).map_err(unable)?;
-        let (lanes, frames) = (Lanes::default(), VecDeque::new());
-        let mut search = Search { log, identity, terms, catalog, recent, without, lanes, frames };
+        let (lanes, frames, damaged) = (Lanes::default(), VecDeque::new(), Vec::new());
+        let mut search = Search { log, identity, terms, catalog, recent, without, lanes, frames, damaged };
         match search.read_on(known) {
             Err(Failed::Catalog(trouble)) if search.catalog.is_some() => search.go_without(&trouble)?,
             read => read.map_err(Failed::told)?,
         }
         Ok(search)
+    }
+
+    /// Whose spool it is.
+    pub fn identity(&self) -> SpoolId {
+        self.identity
     }
 
     /// Why the catalog is not used, if it is not: the answers are the same and take longer.
@@ -163,6 +149,11 @@ impl Search {
             }
             found => found.map_err(Failed::told),
         }
+    }
+
+    /// Pushes that were passed over since the last call, because the disk does not give them as they were written.
+    pub fn take_damaged(&mut self) -> Vec<Position> {
+        std::mem::take(&mut self.damaged)
     }
 
     /// Dead letters, those of one lane or of all, by lane and position, behind `after`: at most `max`.
@@ -221,26 +212,8 @@ impl Search {
             }
             known = to;
         }
-        self.read_checkpoints()?;
+        self.lanes.read_checkpoints(&self.log)?;
         self.lanes.today = self.recent.lanes()?;
-        Ok(())
-    }
-
-    fn read_checkpoints(&mut self) -> Result<(), Failed> {
-        for extent in self.log.segments() {
-            if let Some(oldest) = self.log.checkpoint(extent)? {
-                self.lanes.old = oldest.lanes.iter().map(|lane| lane.lane).collect();
-                break;
-            }
-        }
-        for extent in self.log.segments().iter().rev() {
-            if let Some(newest) = self.log.checkpoint(extent)? {
-                self.lanes.newest = Some(Place { segment: extent.stamp.segment, offset: Walk::start() });
-                let lanes = newest.lanes.into_iter();
-                self.lanes.open = lanes.map(|lane| (lane.lane, lane.open.into_iter().collect())).collect();
-                break;
-            }
-        }
         Ok(())
     }
 
@@ -262,7 +235,7 @@ impl Search {
         Ok(lives)
     }
 
-    fn databases(&self) -> impl Iterator<Item = &Database> {
+    pub(super) fn databases(&self) -> impl Iterator<Item = &Database> {
         self.catalog.iter().chain([&self.recent])
     }
 
@@ -289,8 +262,12 @@ impl Search {
         for database in self.databases() {
             places.extend(database.places_of(position)?);
         }
+        let mut is_damaged = false;
         for place in places {
-            let Some(frame) = self.frame(place)? else { continue };
+            let Some(frame) = self.frame(place)? else {
+                is_damaged |= self.log.has_file(place.segment);
+                continue;
+            };
             let found = entry::entries(&frame.bytes).find_map(|entry| match entry {
                 Entry::Push { push, .. } if push.position == position => Some(push.to_stored()),
                 _ => None,
@@ -299,10 +276,11 @@ impl Search {
                 return Ok(found);
             }
         }
+        self.damaged.extend(is_damaged.then_some(position));
         Ok(None)
     }
 
-    fn frame(&mut self, place: Place) -> Result<Option<Arc<Frame>>, Failed> {
+    pub(super) fn frame(&mut self, place: Place) -> Result<Option<Arc<Frame>>, Failed> {
         if let Some((_, frame)) = self.frames.iter().find(|(known, _)| *known == place) {
             return Ok(Some(frame.clone()));
         }
@@ -314,116 +292,6 @@ impl Search {
             self.frames.push_front((place, frame.clone()));
         }
         Ok(read)
-    }
-
-    fn lanes_of(&mut self, position: Position) -> Result<Vec<LaneLife>, Failed> {
-        let mut words = self.words(position)?;
-        let mut lives = Vec::new();
-        for (number, (name, next)) in &self.lanes.today {
-            let told = self.told(*number, *next, position, words.remove(number))?;
-            lives.push(LaneLife { lane: name.clone(), told });
-        }
-        // What is left was said by lanes that were retired since.
-        let is_known = |name: &str| self.lanes.today.values().any(|(known, _)| known == name);
-        let retired = words.into_values().filter(|word| !is_known(&word.name));
-        lives.extend(retired.map(|word| LaneLife { lane: word.name.clone(), told: word.into_told() }));
-        lives.sort_by(|a, b| a.lane.cmp(&b.lane));
-        Ok(lives)
-    }
-
-    /// The last word of each lane on a position.
-    fn words(&mut self, position: Position) -> Result<BTreeMap<u32, Word>, Failed> {
-        let mut places = BTreeSet::new();
-        for database in self.databases() {
-            places.extend(database.frames_telling_of(position)?);
-        }
-        let mut words = BTreeMap::new();
-        let mut sealed: BTreeMap<u32, String> = BTreeMap::new();
-        for place in places {
-            let Some(frame) = self.frame(place)? else { continue };
-            for entry in entry::entries(&frame.bytes) {
-                follow_seals(&mut sealed, &entry, position);
-                let Entry::Outcomes { lane, name, runs } = entry else { continue };
-                let holds = |first: Position, count: u64| position >= first && position.0 - first.0 < count;
-                let Some(run) = runs.into_iter().find(|run| holds(run.first, run.count)) else { continue };
-                let item = with_seal(&mut sealed, lane, run.item);
-                words.insert(lane, Word { place, at_ms: frame.written_at_ms, name: name.to_owned(), item });
-            }
-        }
-        Ok(words)
-    }
-
-    /// What became of a delivery of a lane that there is today.
-    fn told(
-        &self,
-        lane: u32,
-        next: Position,
-        position: Position,
-        word: Option<Word>,
-    ) -> Result<Told, Failed> {
-        let open = self.lanes.open.get(&lane).and_then(|open| open.get(&position));
-        let waiting = match open {
-            Some(open) => Some(open.clone()),
-            None if position >= next => Some(Open::default()),
-            None => None,
-        };
-        let is_newer = |word: &Word| self.lanes.newest.is_none_or(|newest| word.place > newest);
-        let Some(word) = word else {
-            return Ok(match waiting {
-                Some(open) => Told::Waiting(open),
-                None if self.lanes.old.contains(&lane) => Told::Forgotten,
-                None => Told::Before,
-            });
-        };
-        // A segment between two others may be gone, and with it a later word.
-        let is_outdated = match word.item {
-            Item::Dead(_) => !self.recent.is_dead(lane, position)?,
-            Item::Retry(_) | Item::Reopened => waiting.is_none() && !is_newer(&word),
-            Item::Delivered(_) | Item::Passed | Item::Discarded => false,
-        };
-        Ok(match (is_outdated, waiting) {
-            (false, _) => word.into_told(),
-            (true, Some(open)) => Told::Waiting(open),
-            (true, None) => Told::Forgotten,
-        })
-    }
-}
-
-impl Word {
-    fn into_told(self) -> Told {
-        match self.item.into_outcome() {
-            Some(outcome) => Told::Outcome(self.at_ms, outcome),
-            None => Told::Reopened(self.at_ms),
-        }
-    }
-}
-
-/// Learns under which key a position was sealed, by lane.
-fn follow_seals(sealed: &mut BTreeMap<u32, String>, entry: &Entry, position: Position) {
-    let mut learn = |lane: u32, seal: &crate::Seal| {
-        if seal.positions.binary_search(&position).is_ok() {
-            sealed.insert(lane, seal.key.clone());
-        }
-    };
-    match entry {
-        Entry::Seal { lane, seal, .. } => learn(*lane, seal),
-        Entry::Checkpoint(checkpoint) => {
-            for lane in &checkpoint.lanes {
-                lane.seals.iter().for_each(|seal| learn(lane.lane, seal));
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The key of its seal is the receipt that is not stored.
-fn with_seal(sealed: &mut BTreeMap<u32, String>, lane: u32, item: Item) -> Item {
-    if matches!(item, Item::Retry(_) | Item::Reopened) {
-        return item;
-    }
-    match (sealed.remove(&lane), item) {
-        (Some(key), Item::Delivered(None)) => Item::Delivered(Some(key)),
-        (_, item) => item,
     }
 }
 

@@ -162,6 +162,11 @@ impl LogView {
         Ok(place)
     }
 
+    /// Whether the file of a segment is there.
+    pub(crate) fn has_file(&self, number: u64) -> bool {
+        self.directory.open(&segment::file_name(number)).is_ok()
+    }
+
     /// Lets `look` see one frame. None if its segment is gone, or there is no whole frame at that place.
     pub(crate) fn frame<R>(
         &self,
