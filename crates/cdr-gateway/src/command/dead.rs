@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use anyhow::bail;
 use cdr_core::cdr;
-use cdr_spool::{Logged, Outcome, Position, StoredPush};
+use cdr_spool::{DeadLetter, Position, StoredPush};
 use clap::{Args, Subcommand};
 use hyper::{Method, StatusCode};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Common, Ended, kept::Kept, running};
-use crate::{admin::BODY_LIMIT, config::Admin};
+use crate::{admin::BODY_LIMIT, config::Admin, traced::moment};
 
+/// So many are read at once.
+const PAGE: usize = 500;
 /// So many are decided at once: their numbers fit into one request, and a lane is not flooded.
 const AT_ONCE: usize = 10_000;
 const _: () = assert!(AT_ONCE * "18446744073709551615,".len() < BODY_LIMIT / 2);
@@ -49,105 +50,93 @@ pub struct Which {
 }
 
 impl Which {
-    fn takes(&self, letter: &Letter) -> bool {
-        let sink = self.sink.as_ref().is_none_or(|sink| *sink == letter.sink);
-        sink && (self.numbers.is_empty() || self.numbers.contains(&letter.position.0))
+    /// Shows them to `see`, by sink and number.
+    fn each(&self, kept: &mut Kept, mut see: impl FnMut(&mut Kept, DeadLetter) -> Ended) -> Ended {
+        let mut last: Option<(String, Position)> = None;
+        loop {
+            let after = last.as_ref().map(|(sink, position)| (sink.as_str(), *position));
+            let page = kept.search.dead_letters(self.sink.as_deref(), after, PAGE)?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last = Some((end.lane.clone(), end.position));
+            for letter in page {
+                if self.numbers.is_empty() || self.numbers.contains(&letter.position.0) {
+                    see(kept, letter)?;
+                }
+            }
+        }
     }
-}
-
-/// A dead letter.
-struct Letter {
-    sink: String,
-    position: Position,
-    died_at: Timestamp,
-    reason: String,
-    excerpt: String,
-    attempts: u32,
 }
 
 impl Dead {
     /// Lists, shows, retries or discards.
     pub async fn run(self, common: &Common) -> Ended {
-        let kept = Kept::find(common)?;
+        let mut kept = Kept::find(common)?;
         match self {
-            Self::List(which) => list(&kept, &letters(&kept, &which)?, common.wants_json()),
-            Self::Show(which) => show(&kept, &letters(&kept, &which)?, common.wants_json()),
-            Self::Retry(which) => decide(&kept, &common.admin()?, &which, "retry").await,
+            Self::List(which) => list(&mut kept, &which, common.wants_json()),
+            Self::Show(which) => show(&mut kept, &which, common.wants_json()),
+            Self::Retry(which) => decide(&mut kept, &common.admin()?, &which, "retry").await,
             Self::Discard(which) if which.numbers.is_empty() && which.sink.is_none() => {
                 bail!("name a sink with --sink, or numbers: this would discard every dead letter there is")
             }
-            Self::Discard(which) => decide(&kept, &common.admin()?, &which, "discard").await,
+            Self::Discard(which) => decide(&mut kept, &common.admin()?, &which, "discard").await,
         }
     }
 }
 
-fn letters(kept: &Kept, which: &Which) -> anyhow::Result<Vec<Letter>> {
-    let mut dead: BTreeMap<(String, Position), Letter> = BTreeMap::new();
-    kept.each(|at, entry| match entry {
-        Logged::Outcome { lane, position, outcome: Outcome::Dead { reason, excerpt, attempts } } => {
-            let letter = Letter { sink: lane.clone(), position, died_at: at, reason, excerpt, attempts };
-            dead.insert((lane, position), letter);
-        }
-        Logged::Outcome { lane, position, outcome } if outcome.is_final() => {
-            drop(dead.remove(&(lane, position)))
-        }
-        Logged::Reopened { lane, position } => drop(dead.remove(&(lane, position))),
-        _ => {}
-    })?;
-    Ok(dead.into_values().filter(|letter| which.takes(letter)).collect())
-}
-
-fn list(kept: &Kept, letters: &[Letter], wants_json: bool) -> Ended {
-    let sessions = bodies(kept, letters, |push| session(&push))?;
-    for letter in letters {
-        let Letter { sink, position, attempts, reason, .. } = letter;
-        let session = sessions.get(position).and_then(Option::as_deref);
+fn list(kept: &mut Kept, which: &Which, wants_json: bool) -> Ended {
+    let mut count = 0;
+    which.each(kept, |kept, letter| {
+        count += 1;
+        let session = kept.search.get(letter.position)?.and_then(|push| session(&push));
+        let DeadLetter { lane, position, attempts, reason, .. } = &letter;
         match wants_json {
-            true => say!("{}", as_json(letter, session)),
+            true => say!("{}", as_json(&letter, session.as_deref())),
             false => say!(
-                "{sink:<12} {position:>8}  {}  {}  {attempts} attempts: {reason}",
-                kept.local(letter.died_at),
-                session.unwrap_or("no session")
+                "{lane:<12} {position:>8}  {}  {}  {attempts} attempts: {reason}",
+                kept.local(moment(letter.died_at_ms)),
+                session.as_deref().unwrap_or("no session")
             ),
         }
-    }
+        Ok(())
+    })?;
+    kept.tell_damaged();
     if !wants_json {
-        eprintln!("{} dead letters", letters.len());
+        eprintln!("{count} dead letters");
     }
     Ok(())
 }
 
-fn show(kept: &Kept, letters: &[Letter], wants_json: bool) -> Ended {
-    let bodies = bodies(kept, letters, |push| String::from_utf8_lossy(&push.body).into_owned())?;
-    if letters.is_empty() {
-        bail!("there is no such dead letter; cdr-gateway dead list tells which there are");
-    }
-    for letter in letters {
-        let body = bodies.get(&letter.position);
+fn show(kept: &mut Kept, which: &Which, wants_json: bool) -> Ended {
+    let mut is_there = false;
+    which.each(kept, |kept, letter| {
+        is_there = true;
+        let push = kept.search.get(letter.position)?;
+        let body = push.map(|push| String::from_utf8_lossy(&push.body).into_owned());
         if wants_json {
-            let mut shown = as_json(letter, None);
+            let mut shown = as_json(&letter, None);
             shown["body"] = json!(body);
             say!("{shown}");
-            continue;
+            return Ok(());
         }
-        say!(
-            "sink      {}\nnumber    {}\ndied      {}",
-            letter.sink,
-            letter.position,
-            kept.local(letter.died_at)
-        );
+        let died = kept.local(moment(letter.died_at_ms));
+        say!("sink      {}\nnumber    {}\ndied      {died}", letter.lane, letter.position);
         say!("attempts  {}\nwhy       {}", letter.attempts, letter.reason);
         say!("answer    {}\n", if letter.excerpt.is_empty() { "none" } else { &letter.excerpt });
-        say!("{}\n", body.map_or("the body is gone", String::as_str));
+        say!("{}\n", body.as_deref().unwrap_or("the body is gone"));
+        Ok(())
+    })?;
+    match is_there {
+        true => Ok(()),
+        false => bail!("there is no such dead letter; cdr-gateway dead list tells which there are"),
     }
-    Ok(())
 }
 
-async fn decide(kept: &Kept, admin: &Admin, which: &Which, verb: &str) -> Ended {
+async fn decide(kept: &mut Kept, admin: &Admin, which: &Which, verb: &str) -> Ended {
     let mut by_sink: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for letter in letters(kept, which)? {
-        by_sink.entry(letter.sink).or_default().push(letter.position.0);
-    }
+    which.each(kept, |_, letter| {
+        by_sink.entry(letter.lane).or_default().push(letter.position.0);
+        Ok(())
+    })?;
     if by_sink.is_empty() {
         say!("there is no such dead letter");
     }
@@ -174,35 +163,14 @@ async fn decide(kept: &Kept, admin: &Admin, which: &Which, verb: &str) -> Ended 
     Ok(())
 }
 
-/// What `of` makes of the pushes of these letters; those whose bytes are gone are not there.
-fn bodies<T>(
-    kept: &Kept,
-    letters: &[Letter],
-    of: impl Fn(StoredPush) -> T,
-) -> anyhow::Result<BTreeMap<Position, T>> {
-    let wanted: std::collections::BTreeSet<Position> = letters.iter().map(|letter| letter.position).collect();
-    let mut found = BTreeMap::new();
-    if wanted.is_empty() {
-        return Ok(found);
-    }
-    kept.each(|_, entry| {
-        if let Logged::Push { push, .. } = entry
-            && wanted.contains(&push.position)
-        {
-            found.insert(push.position, of(push));
-        }
-    })?;
-    Ok(found)
-}
-
 fn session(push: &StoredPush) -> Option<String> {
     let action = push.key.action.parse().ok()?;
     cdr::read(&action, &push.body).ok()??.session_id
 }
 
-fn as_json(letter: &Letter, session: Option<&str>) -> Value {
+fn as_json(letter: &DeadLetter, session: Option<&str>) -> Value {
     json!({
-        "sink": letter.sink, "number": letter.position.0, "session_id": session, "died_at": letter.died_at,
+        "sink": letter.lane, "number": letter.position.0, "session_id": session, "died_at": moment(letter.died_at_ms),
         "attempts": letter.attempts, "reason": letter.reason, "answer": letter.excerpt,
     })
 }

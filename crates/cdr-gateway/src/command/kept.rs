@@ -1,61 +1,44 @@
-//! Reading what the spool keeps, straight from its log: beside a running gateway or without one.
-
-use std::{cell::RefCell, collections::BTreeSet};
+//! Looking into what the spool keeps: beside a running gateway or without one.
 
 use anyhow::Context as _;
-use cdr_spool::{LogReader, Logged, ReadError};
+use cdr_dispatch::terms;
+use cdr_spool::Search;
 use jiff::Timestamp;
 
 use super::Common;
-use crate::{
-    config::Whereabouts,
-    traced::{self, moment},
-};
+use crate::{config::Whereabouts, traced};
 
-/// The configuration's spool.
+/// The configuration's spool, open to be searched.
 pub struct Kept {
     /// Where the configuration says that it is.
     pub at: Whereabouts,
-    /// Damage that was told, as commands go through the log more than once.
-    told: RefCell<BTreeSet<String>>,
+    /// Finds what is in it.
+    pub search: Search,
 }
 
 impl Kept {
     /// Finds the spool by the configuration.
     ///
     /// # Errors
-    /// The configuration has faults; they were told.
+    /// The configuration has faults, which were told; there is no spool; or the disk cannot be read.
     pub fn find(common: &Common) -> anyhow::Result<Self> {
-        Ok(Self { at: common.whereabouts()?, told: RefCell::default() })
-    }
-
-    /// Goes through the log, oldest entry first. What is damaged is told to stderr, once, and passed over.
-    ///
-    /// # Errors
-    /// There is no spool, or the disk cannot be read.
-    pub fn each(&self, mut entry: impl FnMut(Timestamp, Logged)) -> anyhow::Result<()> {
-        let path = self.at.spool.display();
-        let log = LogReader::open(&self.at.spool).with_context(|| {
+        let at = common.whereabouts()?;
+        let search = Search::open(&at.spool, terms::of).with_context(|| {
             format!(
-                "no spool can be read at {path} (spool.path); has the gateway run with this configuration?"
+                "no spool can be read at {} (spool.path); has the gateway run with this configuration?",
+                at.spool.display()
             )
         })?;
-        for read in log {
-            match read {
-                Ok(read) => entry(moment(read.at_ms), read.what),
-                Err(error @ (ReadError::Damaged { .. } | ReadError::DamagedLog { .. })) => {
-                    self.tell_once(format!("passed over: {error}"));
-                }
-                Err(error) => return Err(error).context("the spool cannot be read"),
-            }
+        if let Some(reason) = search.without_catalog() {
+            eprintln!("the catalog is not used ({reason}): the log was read instead, which takes longer");
         }
-        Ok(())
+        Ok(Self { at, search })
     }
 
-    fn tell_once(&self, damage: String) {
-        if !self.told.borrow().contains(&damage) {
-            eprintln!("{damage}");
-            self.told.borrow_mut().insert(damage);
+    /// Tells to stderr what was passed over because it is damaged.
+    pub fn tell_damaged(&mut self) {
+        for position in self.search.take_damaged() {
+            eprintln!("passed over: number {position} is damaged on disk");
         }
     }
 

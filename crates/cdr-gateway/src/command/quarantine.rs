@@ -1,15 +1,18 @@
 //! `cdr-gateway quarantine`: authentic requests that were no pushes.
 
-use std::{collections::BTreeMap, io::Write as _};
+use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
-use cdr_spool::{Logged, Position, StoredQuarantine};
+use cdr_spool::{Position, StoredQuarantine};
 use clap::Subcommand;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use super::{Common, Ended, kept::Kept, running};
 use crate::traced::moment;
+
+/// So many are read at once.
+const PAGE: usize = 100;
 
 /// Authentic requests that were no pushes.
 #[derive(Subcommand)]
@@ -41,13 +44,14 @@ pub enum Quarantine {
 impl Quarantine {
     /// Lists, shows or discards.
     pub async fn run(&self, common: &Common) -> Ended {
-        let kept = Kept::find(common)?;
-        let held = held(&kept)?;
         match self {
             Self::Discard { numbers } => discard(common, numbers).await,
-            Self::List => list(&kept, held.values(), common.wants_json()),
+            Self::List => list(&mut Kept::find(common)?, common.wants_json()),
             Self::Show { number, raw } => {
-                let entry = held.get(&Position(*number)).with_context(|| {
+                let mut kept = Kept::find(common)?;
+                let held = kept.search.quarantined(Position(number.saturating_sub(1)), 1)?;
+                kept.tell_damaged();
+                let entry = held.iter().find(|entry| entry.position.0 == *number).with_context(|| {
                     format!("nothing lies in quarantine under {number}; cdr-gateway quarantine list tells what does")
                 })?;
                 show(&kept, entry, *raw, common.wants_json())
@@ -67,31 +71,24 @@ async fn discard(common: &Common, numbers: &[u64]) -> Ended {
     Ok(())
 }
 
-fn held(kept: &Kept) -> anyhow::Result<BTreeMap<Position, StoredQuarantine>> {
-    let mut held = BTreeMap::new();
-    kept.each(|_, entry| match entry {
-        Logged::Quarantine { quarantine, .. } => drop(held.insert(quarantine.position, quarantine)),
-        Logged::QuarantineDiscarded { position } => drop(held.remove(&position)),
-        _ => {}
-    })?;
-    Ok(held)
-}
-
-fn list<'a>(
-    kept: &Kept,
-    held: impl ExactSizeIterator<Item = &'a StoredQuarantine>,
-    wants_json: bool,
-) -> Ended {
-    let count = held.len();
-    for entry in held {
-        let (number, bytes) = (entry.position, entry.body.len());
-        match wants_json {
-            true => say!("{}", as_json(entry)),
-            false => say!(
-                "{number:>8}  {}  {bytes:>7} bytes  {}",
-                kept.local(moment(entry.received_at_ms)),
-                entry.reason
-            ),
+fn list(kept: &mut Kept, wants_json: bool) -> Ended {
+    let (mut count, mut after) = (0, Position(0));
+    loop {
+        let page = kept.search.quarantined(after, PAGE)?;
+        kept.tell_damaged();
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        count += page.len();
+        for entry in &page {
+            let (number, bytes) = (entry.position, entry.body.len());
+            match wants_json {
+                true => say!("{}", as_json(entry)),
+                false => say!(
+                    "{number:>8}  {}  {bytes:>7} bytes  {}",
+                    kept.local(moment(entry.received_at_ms)),
+                    entry.reason
+                ),
+            }
         }
     }
     if !wants_json {

@@ -2,12 +2,12 @@
 
 use anyhow::{Context as _, bail};
 use cdr_dispatch::terms;
-use cdr_spool::{Position, Query, Search};
+use cdr_spool::{Position, Query};
 use clap::Args;
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use super::{Common, Ended};
-use crate::{config::Whereabouts, traced::Traced};
+use super::{Common, Ended, kept::Kept};
+use crate::traced::Traced;
 
 /// Pushes that are read before the first of them is told.
 const PAGE: usize = 64;
@@ -40,24 +40,24 @@ pub struct Trace {
 impl Trace {
     /// Tells every push and, for each sink, a sentence.
     pub fn run(&self, common: &Common) -> Ended {
-        let at = common.whereabouts()?;
         let term = self.term()?;
+        if term.is_none() && self.since.is_none() {
+            bail!("name a session, a push with --uuid, a number with --number, or a time with --since");
+        }
+        let kept = Kept::find(common)?;
         let now = Timestamp::now();
         let time = |text: &Option<String>, setting| {
-            let read = text.as_deref().map(|text| since(text, now, &at.timezone));
+            let read = text.as_deref().map(|text| since(text, now, &kept.at.timezone));
             read.transpose().with_context(|| format!("cannot read {setting}"))
         };
         let (since, until) = (time(&self.since, "--since")?, time(&self.until, "--until")?);
-        if term.is_none() && since.is_none() {
-            bail!("name a session, a push with --uuid, a number with --number, or a time with --since");
-        }
         let query = Query {
             term: term.as_ref().map(|(kind, text)| (*kind, text.as_str())),
             since_ms: since.map(Timestamp::as_millisecond),
             until_ms: until.map(Timestamp::as_millisecond),
             after: Position(self.after),
         };
-        self.tell(&at, query, common.wants_json())
+        self.tell(kept, query, common.wants_json())
     }
 
     fn term(&self) -> anyhow::Result<Option<(&'static str, String)>> {
@@ -73,41 +73,31 @@ impl Trace {
         })
     }
 
-    fn tell(&self, at: &Whereabouts, mut query: Query, wants_json: bool) -> Ended {
-        let mut search = Search::open(&at.spool, terms::of).with_context(|| {
-            format!(
-                "no spool can be read at {} (spool.path); has the gateway run with this configuration?",
-                at.spool.display()
-            )
-        })?;
-        if let Some(reason) = search.without_catalog() {
-            eprintln!("the catalog is not used ({reason}): the log was read instead, which takes longer");
-        }
+    fn tell(&self, mut kept: Kept, mut query: Query, wants_json: bool) -> Ended {
         let mut left = self.limit.unwrap_or(usize::MAX);
         let mut found = 0;
         while left > 0 {
-            let lives = search.find(&query, PAGE.min(left))?;
-            for position in search.take_damaged() {
-                eprintln!("passed over: push {position} is damaged on disk");
-            }
+            let lives = kept.search.find(&query, PAGE.min(left))?;
+            kept.tell_damaged();
             let Some(last) = lives.last() else { break };
             query.after = last.push.position;
             (found, left) = (found + lives.len(), left - lives.len());
             for life in lives {
-                let traced = Traced::new(search.identity(), life, &at.sinks, at.routes.as_deref());
+                let (sinks, routes) = (&kept.at.sinks, kept.at.routes.as_deref());
+                let traced = Traced::new(kept.search.identity(), life, sinks, routes);
                 match wants_json {
                     true => say!("{}", traced.json()),
-                    false => say!("{}", traced.text(&at.timezone)),
+                    false => say!("{}", traced.text(&kept.at.timezone)),
                 }
             }
         }
         if found == 0 {
             bail!(
                 "the spool keeps no such push; it may have come before spool.keep ({}), or never",
-                humantime::format_duration(at.keep)
+                humantime::format_duration(kept.at.keep)
             );
         }
-        if left == 0 && !search.find(&query, 1)?.is_empty() {
+        if left == 0 && !kept.search.find(&query, 1)?.is_empty() {
             eprintln!("there are more: go on with --after {}", query.after);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What a search tells.
 
-use crate::{Open, Outcome, Position, StoredPush};
+use crate::{Open, Outcome, StoredPush};
 
 /// A push, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,32 +33,4 @@ pub enum Told {
     Before,
     /// It is closed, or came before the lane did; the log does not tell any more.
     Forgotten,
-}
-
-/// A dead letter in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadListed {
-    /// The lane that gave it up.
-    pub lane: String,
-    /// The push.
-    pub position: Position,
-    /// When, in milliseconds since 1970.
-    pub died_at_ms: i64,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// Why.
-    pub reason: String,
-}
-
-/// Quarantined bytes in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldListed {
-    /// Their place.
-    pub position: Position,
-    /// When they arrived, in milliseconds since 1970.
-    pub received_at_ms: i64,
-    /// How many there are.
-    pub bytes: u64,
-    /// Why they are no push.
-    pub reason: String,
 }

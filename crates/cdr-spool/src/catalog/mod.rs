@@ -27,6 +27,6 @@ mod telling;
 mod terms;
 mod writing;
 
-pub use life::{DeadListed, HeldListed, LaneLife, Life, Told};
+pub use life::{LaneLife, Life, Told};
 pub use search::{Query, Search};
 pub use terms::{Terms, TermsOf};

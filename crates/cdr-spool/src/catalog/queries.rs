@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Row, params, params_from_iter};
 
+use super::Query;
 use super::database::{Database, Trouble, number_at};
 use super::rows::LONGEST_SPAN;
-use super::{DeadListed, HeldListed, Query};
-use crate::Position;
 use crate::state::Place;
+use crate::{DeadLetter, Position};
 
 impl Database {
     /// Positions behind `after` with a term, in order.
@@ -86,43 +86,41 @@ impl Database {
         Ok(select.exists([i64::from(lane), position.0 as i64])?)
     }
 
+    /// Dead letters of one lane or of all, behind `after`, by lane and position; each with the frame that has its reason.
     pub(super) fn dead_letters(
         &self,
         lane: Option<&str>,
         after: Option<(&str, Position)>,
         max: usize,
-    ) -> Result<Vec<DeadListed>, Trouble> {
+    ) -> Result<Vec<(u32, DeadLetter, Place)>, Trouble> {
         let (after_lane, after) = after.map_or(("", 0), |(lane, position)| (lane, position.0 as i64));
-        let sql = "SELECT name, position, died_at_ms, attempts, reason FROM dead JOIN lane USING (lane)
+        let sql = "SELECT lane, name, position, died_at_ms, attempts, reason, segment, \"offset\" FROM dead JOIN lane USING (lane)
             WHERE (?1 IS NULL OR name = ?1) AND (name, position) > (?2, ?3) ORDER BY name, position LIMIT ?4";
         let mut select = self.connection().prepare_cached(sql)?;
-        let listed = |row: &Row| {
-            Ok(DeadListed {
-                lane: row.get(0)?,
-                position: Position(number_at(row, 1)?),
-                died_at_ms: row.get(2)?,
-                attempts: row.get(3)?,
-                reason: row.get(4)?,
-            })
+        let letter = |row: &Row| {
+            let letter = DeadLetter {
+                lane: row.get(1)?,
+                position: Position(number_at(row, 2)?),
+                died_at_ms: row.get(3)?,
+                attempts: row.get(4)?,
+                reason: row.get(5)?,
+                excerpt: String::new(),
+            };
+            Ok((row.get(0)?, letter, Place { segment: number_at(row, 6)?, offset: number_at(row, 7)? }))
         };
-        let max = i64::try_from(max).unwrap_or(i64::MAX);
-        let found = select.query_map(params![lane, after_lane, after, max], listed)?;
+        let found = select.query_map(params![lane, after_lane, after, max as i64], letter)?;
         Ok(found.collect::<Result<_, _>>()?)
     }
 
-    pub(super) fn quarantined(&self, after: Position, max: usize) -> Result<Vec<HeldListed>, Trouble> {
-        let sql = "SELECT position, received_at_ms, bytes, reason FROM quarantine WHERE position > ?1 ORDER BY position LIMIT ?2";
+    /// What lies in quarantine behind `after`, and in which frame.
+    pub(super) fn quarantined(&self, after: Position, max: usize) -> Result<Vec<(Position, Place)>, Trouble> {
+        let sql = "SELECT position, segment, \"offset\" FROM quarantine WHERE position > ?1 ORDER BY position LIMIT ?2";
         let mut select = self.connection().prepare_cached(sql)?;
-        let listed = |row: &Row| {
-            Ok(HeldListed {
-                position: Position(number_at(row, 0)?),
-                received_at_ms: row.get(1)?,
-                bytes: number_at(row, 2)?,
-                reason: row.get(3)?,
-            })
+        let held = |row: &Row| {
+            let place = Place { segment: number_at(row, 1)?, offset: number_at(row, 2)? };
+            Ok((Position(number_at(row, 0)?), place))
         };
-        let max = i64::try_from(max).unwrap_or(i64::MAX);
-        let found = select.query_map([after.0 as i64, max], listed)?;
+        let found = select.query_map([after.0 as i64, max as i64], held)?;
         Ok(found.collect::<Result<_, _>>()?)
     }
 }

@@ -11,15 +11,16 @@ use std::sync::Arc;
 
 use super::database::{Database, Known, Trouble};
 use super::keeper::FILE;
-use super::life::{DeadListed, HeldListed, Life};
+use super::life::Life;
 use super::rows::Rows;
 use super::telling::Lanes;
 use super::terms::{self, TermsOf};
 use crate::disk::{Directory, RealDirectory};
 use crate::log::entry::{self, Entry};
+use crate::log::outcomes::Item;
 use crate::log::view::LogView;
 use crate::state::Place;
-use crate::{Position, ReadError, SpoolId, StoredPush};
+use crate::{DeadLetter, Position, ReadError, SpoolId, StoredPush, StoredQuarantine};
 
 /// Pushes that are put into our own catalog at once.
 const AT_ONCE: u64 = 4096;
@@ -151,30 +152,56 @@ impl Search {
         }
     }
 
-    /// Pushes that were passed over since the last call, because the disk does not give them as they were written.
+    /// Pushes and quarantined bytes that were passed over since the last call, because the disk does not give them as they were written.
     pub fn take_damaged(&mut self) -> Vec<Position> {
         std::mem::take(&mut self.damaged)
+    }
+
+    /// One push, wherever it lies. None if there is none at that position, or no longer.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn get(&mut self, position: Position) -> Result<Option<StoredPush>, ReadError> {
+        self.push(position).map_err(Failed::told)
     }
 
     /// Dead letters, those of one lane or of all, by lane and position, behind `after`: at most `max`.
     ///
     /// # Errors
-    /// If the search cannot go on.
+    /// If the disk cannot be read.
     pub fn dead_letters(
-        &self,
+        &mut self,
         lane: Option<&str>,
         after: Option<(&str, Position)>,
         max: usize,
-    ) -> Result<Vec<DeadListed>, ReadError> {
-        self.recent.dead_letters(lane, after, max).map_err(unable)
+    ) -> Result<Vec<DeadLetter>, ReadError> {
+        let listed = self.recent.dead_letters(lane, after, max).map_err(unable)?;
+        let mut letters = Vec::with_capacity(listed.len());
+        for (lane, mut letter, place) in listed {
+            if let Some(frame) = self.frame(place).map_err(Failed::told)? {
+                letter.excerpt = excerpt(&frame.bytes, lane, letter.position).unwrap_or_default();
+            }
+            letters.push(letter);
+        }
+        Ok(letters)
     }
 
     /// What lies in quarantine behind `after`, in order: at most `max`.
     ///
     /// # Errors
-    /// If the search cannot go on.
-    pub fn quarantined(&self, after: Position, max: usize) -> Result<Vec<HeldListed>, ReadError> {
-        self.recent.quarantined(after, max).map_err(unable)
+    /// If the disk cannot be read.
+    pub fn quarantined(&mut self, after: Position, max: usize) -> Result<Vec<StoredQuarantine>, ReadError> {
+        let listed = self.recent.quarantined(after, max).map_err(unable)?;
+        let mut found = Vec::with_capacity(listed.len());
+        for (position, place) in listed {
+            let frame = self.frame(place).map_err(Failed::told)?;
+            let held = frame.and_then(|frame| quarantined_in(&frame.bytes, position));
+            if held.is_none() && self.log.has_file(place.segment) {
+                self.damaged.push(position);
+            }
+            found.extend(held);
+        }
+        Ok(found)
     }
 
     /// The catalog turned out to be no good: the log alone is read.
@@ -302,6 +329,27 @@ impl Failed {
             Failed::Log(error) => error,
         }
     }
+}
+
+/// The beginning of the answer for which a delivery was given up.
+fn excerpt(frame: &[u8], of: u32, position: Position) -> Option<String> {
+    let runs = entry::entries(frame).filter_map(|entry| match entry {
+        Entry::Outcomes { lane, runs, .. } if lane == of => Some(runs),
+        _ => None,
+    });
+    runs.flatten().find_map(|run| match run.item {
+        Item::Dead(dead) if run.first == position => Some(dead.excerpt),
+        _ => None,
+    })
+}
+
+fn quarantined_in(frame: &[u8], position: Position) -> Option<StoredQuarantine> {
+    entry::entries(frame).find_map(|entry| match entry {
+        Entry::Quarantine { quarantine, .. } if quarantine.position == position => {
+            Some(quarantine.to_stored())
+        }
+        _ => None,
+    })
 }
 
 fn unable(trouble: Trouble) -> ReadError {
