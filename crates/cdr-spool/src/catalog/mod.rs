@@ -10,7 +10,7 @@
 //!   while the gateway runs; nothing is lost with it.
 //! - Nothing waits for it: not the door, not the lanes, not a stop.
 //! - A search is right whatever state it is in: what it does not know yet is read from the log, and without it everything is.
-//! - No number, name or session stands in it, only keyed digests. A hit is compared with the push itself.
+//! - What people search by stands in it as keyed digests, never as text. A hit is compared with the push itself.
 //!
 //! # Reading order
 //! `schema.sql` (the tables), [`terms`] (what a push is found by), [`rows`] (what a frame becomes), [`database`] (the file) and
