@@ -61,11 +61,12 @@ impl Keeper {
     {
         let progress = Arc::new(Progress::default());
         let (end, ended) = watch::channel(false);
+        let is_new_spool = (*store).as_ref().state().end == Position::FIRST;
         let seen = progress.clone();
         let thread = thread::Builder::new().name("spool-catalog".into()).spawn(move || {
             // Dropped however the thread ends.
             let _end = end;
-            Work::new((*store).as_ref(), &path, terms, &seen).run();
+            Work::new((*store).as_ref(), &path, terms, &seen, is_new_spool).run();
         })?;
         Ok(Keeper { progress, thread: Some(thread), ended })
     }
@@ -131,6 +132,8 @@ struct Work<'a> {
     terms: TermsOf,
     progress: &'a Progress,
     open: Option<(Database, Known)>,
+    /// There was no push yet, so that no catalog is no loss.
+    is_new_spool: bool,
     /// Since when it is being built anew.
     building: Option<Instant>,
     /// When something was last written, or there was nothing to write.
@@ -141,10 +144,25 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(store: &'a Store, path: &'a Path, terms: TermsOf, progress: &'a Progress) -> Work<'a> {
-        let last_written = Instant::now();
-        let (backoff, hurried) = (FIRST_BACKOFF, Vec::new());
-        Work { store, path, terms, progress, open: None, building: None, last_written, backoff, hurried }
+    fn new(
+        store: &'a Store,
+        path: &'a Path,
+        terms: TermsOf,
+        progress: &'a Progress,
+        is_new_spool: bool,
+    ) -> Work<'a> {
+        Work {
+            store,
+            path,
+            terms,
+            progress,
+            open: None,
+            is_new_spool,
+            building: None,
+            last_written: Instant::now(),
+            backoff: FIRST_BACKOFF,
+            hurried: Vec::new(),
+        }
     }
 
     fn run(mut self) {
@@ -267,7 +285,7 @@ impl<'a> Work<'a> {
         }
         match Database::create(self.path, self.store.identity) {
             Ok(database) => {
-                if self.store.state().end > Position::FIRST {
+                if !std::mem::take(&mut self.is_new_spool) {
                     tracing::info!(
                         reason,
                         "the catalog is built from the log; until then searches read the log, which takes longer"

@@ -58,7 +58,10 @@ struct Kept {
 
 impl Kept {
     fn start(lanes: &[&str]) -> Kept {
-        let world = World::new();
+        Kept::start_in(World::new(), lanes)
+    }
+
+    fn start_in(world: World, lanes: &[&str]) -> Kept {
         let folder = tempfile::tempdir().unwrap();
         let (spool, _) = world.open(lanes);
         let kept = Kept { world, folder, spool };
@@ -247,11 +250,13 @@ fn a_catalog_that_is_removed_is_built_again_while_pushes_come() {
 fn a_catalog_that_is_damaged_cut_or_of_another_spool_is_built_again() {
     let mut kept = Kept::start(&["crm"]);
     append(&kept.spool, 1..=99);
+    kept.catch_up();
     wait(kept.spool.close());
     let whole = fs::read(kept.path()).unwrap();
     let foreign = {
         let other = Kept::start(&["crm"]);
         append(&other.spool, 1..=3);
+        other.catch_up();
         wait(other.spool.close());
         fs::read(other.path()).unwrap()
     };
@@ -268,6 +273,25 @@ fn a_catalog_that_is_damaged_cut_or_of_another_spool_is_built_again() {
         kept.check();
         wait(kept.spool.close());
     }
+}
+
+#[test]
+fn damage_that_nothing_touches_is_found_after_a_kill() {
+    let mut world = World::new();
+    world.settings.max_size = 8 * 1024 * 1024;
+    let mut kept = Kept::start_in(world, &["crm"]);
+    append(&kept.spool, 1..=600);
+    kept.catch_up();
+    kept.world.disk.kill();
+    let mut bytes = fs::read(kept.path()).unwrap();
+    // A leaf in the middle of the terms: new ones go elsewhere.
+    bytes[16 * 4096..17 * 4096].fill(0x55);
+    kept.spool = kept.world.open(&["crm"]).0;
+    fs::write(kept.path(), bytes).unwrap();
+    kept.spool.keep_catalog_at(kept.path(), terms).unwrap();
+    kept.catch_up();
+    assert_eq!(kept.spool.stats().catalog_rebuilds, 1);
+    kept.check();
 }
 
 #[test]
