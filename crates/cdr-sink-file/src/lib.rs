@@ -57,9 +57,9 @@ pub struct FileSettings {
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// Many in a file, a JSON line each. Cheap: the disk is synced once for all of them.
-    Batch,
-    /// A file each, holding the very bytes.
     #[default]
+    Batch,
+    /// A file each, holding the very bytes: for small sites and for looking.
     Raw,
 }
 
@@ -71,14 +71,14 @@ pub struct BatchSettings {
     pub pushes: usize,
     /// Most bytes of bodies in a file, up to 8 MiB; a larger push comes alone.
     pub size: ByteSize,
-    /// How long the first push of a file waits for others, up to an hour; 10 s.
+    /// How long the first push of a file waits for others, up to an hour; 2 s.
     #[serde(with = "humantime_serde")]
     pub age: Duration,
 }
 
 impl Default for BatchSettings {
     fn default() -> Self {
-        Self { pushes: 1000, size: ByteSize::mib(8), age: Duration::from_secs(10) }
+        Self { pushes: 1000, size: ByteSize::mib(8), age: Duration::from_secs(2) }
     }
 }
 
@@ -116,7 +116,7 @@ impl SinkConfig for FileSettings {
             (Layout::Raw, Some(_)) => {
                 return Err(BuildError::at(
                     "batch",
-                    "belongs to `layout: batch`; with `layout: raw`, the default, each push has a file of its own",
+                    "belongs to `layout: batch`, the default; with `layout: raw` each push has a file of its own",
                 ));
             }
         };

@@ -133,8 +133,8 @@ impl SinkConfig for HttpSettings {
             Method::Put => http::Method::PUT,
             Method::Patch => http::Method::PATCH,
         };
-        let receiver = Receiver::new(uri.clone(), self.connect_timeout);
-        let template = RequestTemplate { method, uri, headers, keep_query: self.keep_query };
+        let template = RequestTemplate::new(method, &uri, headers, self.keep_query);
+        let receiver = Receiver::new(uri, self.connect_timeout);
         Ok(HttpSink::new(receiver, template, self.timeout, self.success))
     }
 }

@@ -31,7 +31,7 @@
 //! 4. `state.rs`: what is known in memory; `store.rs`: reading.
 //! 5. `recovery.rs`: from files back to the state; torn or damaged.
 //! 6. `catalog/`: by which pushes are found; [`Search`] asks it. [`LogReader`]: reading everything, from outside.
-//! 7. `dedupe.rs`: which push came before. `inbox.rs`: the queue.
+//! 7. `dedupe/`: which push came before. `inbox.rs`: the queue.
 //!
 //! Every access to the disk goes through [`disk`], every look at the time through [`clock`]: the tests put others below,
 //! that lose, tear, fail and jump, and hold the whole against a model (`tests/spool/model.rs`).
@@ -63,4 +63,4 @@ pub use push::{Appended, Key, NewPush, NewQuarantine, Quarantined, Read, StoredP
 pub use reader::{CheckpointLane, LogEntry, LogReader, Logged};
 pub use settings::Settings;
 pub use spool::{Ground, OnCommit, Spool};
-pub use stats::{Damage, Health, Recovery, Stats};
+pub use stats::{Damage, Health, Holder, Recovery, Stats};

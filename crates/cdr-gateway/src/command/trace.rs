@@ -57,7 +57,7 @@ impl Trace {
             until_ms: until.map(Timestamp::as_millisecond),
             after: Position(self.after),
         };
-        self.tell(kept, query, common.wants_json())
+        self.tell(&kept, query, common.wants_json())
     }
 
     fn term(&self) -> anyhow::Result<Option<(&'static str, String)>> {
@@ -73,18 +73,21 @@ impl Trace {
         })
     }
 
-    fn tell(&self, mut kept: Kept, mut query: Query, wants_json: bool) -> Ended {
+    fn tell(&self, kept: &Kept, mut query: Query, wants_json: bool) -> Ended {
+        let mut search = kept.search()?;
         let mut left = self.limit.unwrap_or(usize::MAX);
         let mut found = 0;
         while left > 0 {
-            let lives = kept.search.find(&query, PAGE.min(left))?;
-            kept.tell_damaged();
+            let lives = search.find(&query, PAGE.min(left))?;
+            for position in search.take_damaged() {
+                eprintln!("passed over: push {position} is damaged on disk");
+            }
             let Some(last) = lives.last() else { break };
             query.after = last.push.position;
             (found, left) = (found + lives.len(), left - lives.len());
             for life in lives {
                 let (sinks, routes) = (&kept.at.sinks, kept.at.routes.as_deref());
-                let traced = Traced::new(kept.search.identity(), life, sinks, routes);
+                let traced = Traced::new(search.identity(), life, sinks, routes);
                 match wants_json {
                     true => say!("{}", traced.json()),
                     false => say!("{}", traced.text(&kept.at.timezone)),
@@ -97,7 +100,7 @@ impl Trace {
                 humantime::format_duration(kept.at.keep)
             );
         }
-        if left == 0 && !kept.search.find(&query, 1)?.is_empty() {
+        if left == 0 && !search.find(&query, 1)?.is_empty() {
             eprintln!("there are more: go on with --after {}", query.after);
         }
         Ok(())

@@ -31,7 +31,7 @@ pub(crate) struct LogView {
 
 /// The segments that belong to the log of a directory, oldest first. Each with its end, but for one that nobody names: that
 /// of the segment which is being written, or was last.
-pub(crate) fn segments_of(directory: &dyn Directory) -> io::Result<Vec<(SegmentHeader, Option<u64>)>> {
+fn segments_of(directory: &dyn Directory) -> io::Result<Vec<(SegmentHeader, Option<u64>)>> {
     let mut numbers: Vec<u64> =
         directory.list()?.iter().filter_map(|(name, _)| segment::number_of(name, "log")).collect();
     numbers.sort_unstable();
@@ -47,29 +47,35 @@ pub(crate) fn segments_of(directory: &dyn Directory) -> io::Result<Vec<(SegmentH
         }
         found.push((header, None));
     }
-    heed_the_newest_checkpoint(directory, &mut found)?;
+    let stamps = found.iter().map(|(header, _)| header.stamp);
+    if let Some((own, checkpoint)) = newest_checkpoint(directory, stamps)? {
+        found.retain_mut(|(header, end)| heed(own, &checkpoint, header.stamp.segment, end));
+    }
     Ok(found)
 }
 
-/// The header that names the end of a segment goes with its own; what lies behind that end was given up, and is no part of the
-/// log. A checkpoint names all segments and their ends.
-fn heed_the_newest_checkpoint(
+/// The number of the newest segment that begins with a checkpoint, and that checkpoint; `segments` oldest first.
+///
+/// It names all segments before its own, and their ends. Headers name ends too, but go with their segments; what lies behind
+/// such an end was given up, and is no part of the log.
+pub(crate) fn newest_checkpoint(
     directory: &dyn Directory,
-    found: &mut Vec<(SegmentHeader, Option<u64>)>,
-) -> io::Result<()> {
-    for at in (0..found.len()).rev() {
-        let stamp = found[at].0.stamp;
+    segments: impl DoubleEndedIterator<Item = Stamp>,
+) -> io::Result<Option<(u64, Checkpoint)>> {
+    for stamp in segments.rev() {
         let Ok(file) = directory.open(&segment::file_name(stamp.segment)) else { continue };
-        let Some(checkpoint) = checkpoint_of(file, stamp)? else { continue };
-        found.retain_mut(|(header, end)| {
-            let number = header.stamp.segment;
-            let known = checkpoint.segments.iter().find(|known| known.number == number);
-            *end = known.map(|known| known.end).or(*end);
-            known.is_some() || number >= stamp.segment
-        });
-        break;
+        if let Some(checkpoint) = checkpoint_of(file, stamp)? {
+            return Ok(Some((stamp.segment, checkpoint)));
+        }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Lets a checkpoint of segment `own` say whether a segment belongs to the log, and where it ends.
+pub(crate) fn heed(own: u64, checkpoint: &Checkpoint, segment: u64, end: &mut Option<u64>) -> bool {
+    let known = checkpoint.segments.iter().find(|known| known.number == segment);
+    *end = known.map(|known| known.end).or(*end);
+    known.is_some() || segment >= own
 }
 
 /// The checkpoint with which a segment begins; none if it is damaged.
