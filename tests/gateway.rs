@@ -6,6 +6,7 @@ mod crash;
 mod dead;
 mod disk;
 mod disk_faults;
+mod finding;
 mod looking;
 mod main_job;
 mod operating;

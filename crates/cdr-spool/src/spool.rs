@@ -1,11 +1,13 @@
 //! The handle that everyone else holds.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
+use crate::catalog::keeper::{self, Keeper};
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{Directory, Lock, RealDirectory};
 use crate::inbox::{Change, Changed, Inbox, Request};
@@ -16,7 +18,7 @@ use crate::writer::{self, Shared, Writer};
 use crate::{
     AppendError, Appended, ControlError, DeadLetter, Health, Holder, LaneState, NewLane, NewPush,
     NewQuarantine, OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings,
-    SpoolId, Start, Stats, StoredPush, StoredQuarantine,
+    SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
 };
 
 /// What the writer calls after each commit that holds pushes: on its own thread, in order, after the sync and before any
@@ -37,6 +39,7 @@ pub struct Spool<T> {
 struct Handle<T> {
     shared: Arc<Shared<T>>,
     closed: watch::Receiver<bool>,
+    catalog: OnceLock<Keeper>,
 }
 
 impl<T> Drop for Handle<T> {
@@ -133,7 +136,40 @@ impl<T: Send + 'static> Spool<T> {
                 source,
             },
         )?;
-        Ok((Spool { handle: Arc::new(Handle { shared, closed: when_closed }) }, recovery))
+        Ok((
+            Spool { handle: Arc::new(Handle { shared, closed: when_closed, catalog: OnceLock::new() }) },
+            recovery,
+        ))
+    }
+
+    /// Keeps the catalog by which pushes are [searched](crate::Search), from here on and in the background: a file beside the
+    /// log, made from it and made again whenever it is no good. `terms` says what a push is found by.
+    ///
+    /// The second call and those after it change nothing.
+    ///
+    /// # Errors
+    /// If no thread can be started. What becomes of the file is told in the log and never here.
+    pub fn keep_catalog(&self, terms: TermsOf) -> std::io::Result<()> {
+        self.keep_catalog_at(self.store().settings.path.join(keeper::FILE), terms)
+    }
+
+    /// [`keep_catalog`](Self::keep_catalog) in a file elsewhere.
+    ///
+    /// # Errors
+    /// As [`keep_catalog`](Self::keep_catalog).
+    pub fn keep_catalog_at(&self, path: PathBuf, terms: TermsOf) -> std::io::Result<()> {
+        if self.handle.catalog.get().is_none() {
+            let keeper = Keeper::start(self.handle.shared.clone(), path, terms)?;
+            self.handle.catalog.set(keeper).ok();
+        }
+        Ok(())
+    }
+
+    /// Lets the catalog take in everything that is committed now, without waiting for more; ready when it has.
+    pub async fn catalog_caught_up(&self) {
+        if let Some(keeper) = self.handle.catalog.get() {
+            keeper.catch_up().await;
+        }
     }
 
     /// Whose spool it is.
@@ -387,6 +423,11 @@ impl<T: Send + 'static> Spool<T> {
         let mut stats = crate::stats::of(&self.store().state());
         stats.health = self.store().health();
         stats.in_flight = self.handle.shared.inbox.bytes();
+        if let Some(keeper) = self.handle.catalog.get() {
+            let (known, has_all) = keeper.known();
+            stats.catalog_behind = if has_all { 0 } else { self.end().0.saturating_sub(known.0) };
+            stats.catalog_rebuilds = keeper.rebuilds();
+        }
         stats
     }
 
@@ -407,6 +448,9 @@ impl<T: Send + 'static> Spool<T> {
         let mut closed = self.handle.closed.clone();
         // An error means that the writer is gone, which is as closed as can be.
         closed.wait_for(|closed| *closed).await.ok();
+        if let Some(keeper) = self.handle.catalog.get() {
+            keeper.stop().await;
+        }
     }
 
     async fn control(&self, change: Change) -> Result<Changed, ControlError> {

@@ -15,7 +15,6 @@ mod demo;
 mod explain;
 mod init;
 mod kept;
-mod lanes;
 mod logging;
 mod quarantine;
 mod reload;
@@ -103,9 +102,9 @@ enum Command {
     ///
     /// Example: cdr-gateway explain call.json
     Explain(explain::Explain),
-    /// Tells the life of a session's pushes: when each came, and what became of it at every sink.
+    /// Tells the life of pushes, found by session, number, UUID or time: when each came, and what became of it at every sink.
     ///
-    /// Works with the gateway stopped, too. Example: cdr-gateway trace e97be0ab-1ef6-4ad2-a8c4-2b2bbfb18e55
+    /// Works with the gateway stopped, too. Example: cdr-gateway trace --number 13800138000 --since 2h
     Trace(trace::Trace),
     /// Tells what arrives and what becomes of it, a line each, as it happens; Ctrl-C ends it.
     ///
