@@ -3,19 +3,22 @@
 mod alerts;
 mod configuration;
 mod crash;
+mod dead;
 mod disk;
 mod disk_faults;
 mod looking;
 mod main_job;
 mod operating;
+mod quarantine;
 mod refusals;
 mod reload;
 mod sick_sinks;
+mod tail;
 
 use std::path::{Path, PathBuf};
 
 use cdr_core::{CallResult, cdr};
-use cdr_tests::{sample, samples};
+use cdr_tests::{Cli, Process, cli, sample, samples};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -89,4 +92,18 @@ fn outbox(folder: &Path) -> Vec<String> {
         format!("{}\n{}", mail.subject().unwrap_or_default(), mail.body_text(0).unwrap_or_default())
     };
     files(&folder.join("data/outbox"), ".eml").into_iter().map(text).collect()
+}
+
+fn call(session: &str, status: &str) -> String {
+    json!({ "SessionId": session, "EndStatusString": status }).to_string()
+}
+
+/// Runs a command that asks this gateway, whose file leaves the port to the system.
+fn ask(gateway: &Process, arguments: &[&str], environment: &[(&str, &str)]) -> Cli {
+    let admin = gateway.admin.to_string();
+    let environment: Vec<_> = [("CDR_GATEWAY_ADMIN__LISTEN", admin.as_str())]
+        .into_iter()
+        .chain(environment.iter().copied())
+        .collect();
+    cli(gateway.folder(), arguments, &environment)
 }

@@ -105,6 +105,51 @@ pub fn cli(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> C
     Cli { code: status.code(), stdout: text(&stdout), stderr: text(&stderr), bytes: stdout }
 }
 
+/// A command that goes on until it is stopped, such as `tail`; killed when it is dropped.
+pub struct Following {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Following {
+    /// Runs the command line in `folder`.
+    pub fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command.args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let said = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                said.lock().expect("nobody panics here").push(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// What it said to stdout so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("nobody panics here").clone()
+    }
+
+    /// Waits for a line that contains all of this.
+    pub fn until_said(&self, parts: &[&str]) -> String {
+        let has_all = |line: &String| parts.iter().all(|part| line.contains(part));
+        until(&format!("{parts:?} is said"), || self.lines().into_iter().find(has_all))
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("what the command said:\n{}", self.lines().join("\n"));
+        }
+    }
+}
+
 /// A gateway that runs; killed when it is dropped.
 pub struct Process {
     child: Child,
@@ -151,20 +196,20 @@ impl Process {
         Self::spawn(folder, command)
     }
 
-    /// The same as [`start`](Self::start), on a disk that fails when it is told.
-    pub fn start_on_faulty_disk(folder: &Path, configuration: &str, disk: &FaultyDisk) -> Self {
-        fs::write(folder.join("gateway.yaml"), configuration).expect("the folder is writable");
-        let mut command = Command::new(binary());
-        command.envs(disk.environment());
-        Self::spawn(folder, command)
-    }
-
     /// `kill -9` so long after the start, ready or not.
     pub fn kill_while_starting(folder: &Path, after: Duration) {
         let mut child = launch(folder, Command::new(binary()));
         thread::sleep(after);
         child.kill().expect("it was ours");
         child.wait().expect("it was ours");
+    }
+
+    /// The same as [`start`](Self::start), on a disk that fails when it is told.
+    pub fn start_on_faulty_disk(folder: &Path, configuration: &str, disk: &FaultyDisk) -> Self {
+        fs::write(folder.join("gateway.yaml"), configuration).expect("the folder is writable");
+        let mut command = Command::new(binary());
+        command.envs(disk.environment());
+        Self::spawn(folder, command)
     }
 
     fn spawn(folder: &Path, command: Command) -> Self {

@@ -89,6 +89,11 @@ impl Scrape {
             "Deliveries whose push the disk does not give at present; they are looked for again",
             by_sink(&|lane| lane.now.unreadable.as_ref().map_or(0.0, |unreadable| unreadable.pushes as f64)),
         )?;
+        page.counter(
+            "lane_rate_limited_seconds",
+            "Time for which pushes waited for nothing but the sink's rate_limit",
+            by_sink(&|lane| lane.now.held_back.total().as_secs_f64()),
+        )?;
         page.counter("lane_attempts", "Calls of the sink", by_sink(&|lane| lane.attempts as f64))?;
         let outcomes = lanes.iter().flat_map(|(sink, lane)| {
             let counted = [("delivered", lane.delivered), ("failed", lane.failed), ("dead", lane.died)];

@@ -54,10 +54,11 @@ use self::{
     unreadable::Unreadable,
 };
 pub use self::{
+    pace::HeldBack,
     sealed::SealedBatch,
     status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow, UnreadableNow},
 };
-use crate::{event::Event, retry::RetryPolicy, store::Store};
+use crate::{event::Event, rate::Rate, retry::RetryPolicy, store::Store};
 
 /// A lane whose own task panicked begins again after this, where the spool knows it to be.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
@@ -73,6 +74,8 @@ pub struct LanePlan {
     pub retry: RetryPolicy,
     /// Most attempts at once, at least 1.
     pub concurrency: usize,
+    /// Most pushes in a time, first attempts, retries and probes together; none: as fast as the sink takes them.
+    pub rate_limit: Option<Rate>,
     /// Where it starts to read when the spool does not know it yet.
     pub start: cdr_spool::Start,
 }
@@ -176,7 +179,7 @@ impl Lane {
             next: Position(state.next.0),
             ledger: Ledger::default(),
             gather: Gather::new(plan.sink.batching()),
-            pace: Pace::new(plan.retry, plan.concurrency),
+            pace: Pace::new(plan.retry, plan.concurrency, plan.rate_limit),
             sealed: Sealed::default(),
             summary: Summary::default(),
             attempts: FuturesUnordered::new(),
@@ -247,7 +250,7 @@ impl Lane {
     // === attempts ===
 
     fn start_attempts(&mut self) {
-        while self.pace.room(self.attempts.len()) > 0 {
+        while self.may_start() {
             let hurry = self.is_crowded();
             let push = |position| self.ledger.get(position).and_then(|open| open.push.as_ref());
             let size = |position| push(position).map_or(0, |push| push.body().len());
@@ -268,8 +271,13 @@ impl Lane {
         }
     }
 
+    fn may_start(&self) -> bool {
+        self.pace.room(self.attempts.len()) > 0 && self.pace.held_until().is_none()
+    }
+
     fn start(&mut self, partition: Option<Partition>, batch: Batch) {
         self.status.count_attempt();
+        self.pace.began(batch.deliveries().len());
         let (sink, store, lane) =
             (Arc::clone(&self.plan.sink), Arc::clone(&self.store), self.plan.name.clone());
         self.attempts.push(Box::pin(attempt(sink, store, lane, partition, self.pace.epoch(), batch)));
@@ -291,7 +299,7 @@ impl Lane {
 
     fn reconfigure(&mut self, plan: LanePlan) {
         self.gather.reconfigure(plan.sink.batching());
-        self.pace.reconfigure(plan.retry, plan.concurrency);
+        self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
         self.plan = plan;
     }
 
@@ -340,6 +348,8 @@ impl Lane {
             None if self.pace.room(self.attempts.len()) == 0 => None,
             None => ready,
         };
+        let held = self.pace.held_until();
+        let batch = batch.map(|due| held.map_or(due, |until| due.max(until)));
         let idle = Instant::now() + Duration::from_secs(3600);
         [self.ledger.next_due(), self.summary.due(), read_again, batch]
             .into_iter()
@@ -347,7 +357,16 @@ impl Lane {
             .fold(idle, Instant::min)
     }
 
-    fn tell(&self) {
+    /// Whether something could go out now if there were no rate limit.
+    fn note_held(&mut self) -> HeldBack {
+        let is_ready = |due: Option<Instant>| due.is_some_and(|due| due <= Instant::now());
+        let is_held = self.pace.room(self.attempts.len()) > 0
+            && (is_ready(self.gather.next_due(self.is_crowded())) || is_ready(self.sealed.next_due()))
+            && self.pace.held_until().is_some();
+        self.pace.note_held(is_held)
+    }
+
+    fn tell(&mut self) {
         let paused = self.pace.pause().map(|pause| PausedNow {
             since: pause.since,
             reason: pause.reason.clone(),
@@ -356,6 +375,8 @@ impl Lane {
         let (open, waiting) = (self.ledger.len(), self.ledger.waiting() + self.sealed.pushes());
         self.status.is_at(paused, self.next, open, waiting, self.attempts.len());
         self.status.cannot_read(self.unreadable.now());
+        let held_back = self.note_held();
+        self.status.is_held_back(held_back);
         self.status.oldest_is(self.ledger.oldest().and_then(|(_, open)| open.received_at_ms));
     }
 

@@ -94,7 +94,7 @@ impl Lane {
 
     /// Tries sealed batches that are due, before anything new.
     pub(super) async fn try_sealed(&mut self) {
-        while self.pace.room(self.attempts.len()) > 0 && !self.must_not_read() {
+        while self.may_start() && !self.must_not_read() {
             let Some(batch) = self.next_sealed() else { return };
             let read = self.store.get(batch.positions.clone()).await;
             let mut pushes = Vec::with_capacity(read.len());

@@ -9,6 +9,8 @@ use cdr_core::Position;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::pace::HeldBack;
+
 /// The state of one lane, read by whoever asks; written by the lane alone.
 #[derive(Debug, Default)]
 pub struct LaneStatus {
@@ -32,6 +34,8 @@ pub struct LaneNow {
     pub waiting: usize,
     /// Attempts under way.
     pub trying: usize,
+    /// What the rate limit does.
+    pub held_back: HeldBack,
     /// When the oldest undelivered push arrived, in milliseconds since 1970.
     pub oldest_received_at_ms: Option<i64>,
     /// What of the spool it cannot read, if there is anything.
@@ -114,6 +118,10 @@ impl LaneStatus {
 
     pub(super) fn cannot_read(&self, unreadable: Option<UnreadableNow>) {
         self.lock().unreadable = unreadable;
+    }
+
+    pub(super) fn is_held_back(&self, held_back: HeldBack) {
+        self.lock().held_back = held_back;
     }
 
     pub(super) fn oldest_is(&self, received_at_ms: Option<i64>) {

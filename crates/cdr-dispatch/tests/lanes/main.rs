@@ -1,5 +1,7 @@
 //! What the lanes promise, on a real spool, with sinks that do as they are told.
 
+mod quarantine;
+mod rate_limit;
 mod sealed;
 mod unreadable;
 
@@ -97,7 +99,14 @@ const QUICK: RetryPolicy = RetryPolicy {
 
 fn lane(sink_name: &str, sink: &Arc<Told>) -> LanePlan {
     let sink: Arc<dyn AnySink> = Arc::new(Shared(Arc::clone(sink)));
-    LanePlan { name: name(sink_name), sink, retry: QUICK, concurrency: 4, start: cdr_spool::Start::Beginning }
+    LanePlan {
+        name: name(sink_name),
+        sink,
+        retry: QUICK,
+        concurrency: 4,
+        rate_limit: None,
+        start: cdr_spool::Start::Beginning,
+    }
 }
 
 fn plan(lanes: Vec<LanePlan>) -> Plan {

@@ -123,7 +123,14 @@ impl Sink for Given {
 
 pub(super) fn sealing(sink: &Arc<Sealing>) -> LanePlan {
     let sink: Arc<dyn AnySink> = Arc::new(Given(Arc::clone(sink)));
-    LanePlan { name: name("archive"), sink, retry: QUICK, concurrency: 2, start: cdr_spool::Start::Beginning }
+    LanePlan {
+        name: name("archive"),
+        sink,
+        retry: QUICK,
+        concurrency: 2,
+        rate_limit: None,
+        start: cdr_spool::Start::Beginning,
+    }
 }
 
 async fn push_all(dispatcher: &Dispatcher, sessions: impl IntoIterator<Item = String>) {

@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod check;
+mod condition;
 mod dead;
 mod demo;
 mod explain;
@@ -22,6 +23,7 @@ mod running;
 mod send;
 mod serve;
 mod sink;
+mod tail;
 mod told;
 mod trace;
 
@@ -102,6 +104,12 @@ enum Command {
     ///
     /// Works with the gateway stopped, too. Example: cdr-gateway trace e97be0ab-1ef6-4ad2-a8c4-2b2bbfb18e55
     Trace(trace::Trace),
+    /// Tells what arrives and what becomes of it, a line each, as it happens; Ctrl-C ends it.
+    ///
+    /// Reads the disk, so it goes on over a restart of the gateway. No line holds a phone number.
+    ///
+    /// Example: cdr-gateway tail --since 10m --where 'result == "abandoned"'
+    Tail(tail::Tail),
     /// Deliveries that were given up: look at them, send them again, or discard them.
     ///
     /// Example: cdr-gateway dead list --sink crm
@@ -174,6 +182,7 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Demo(demo) => demo.run(&common, sinks).await,
         Command::Send(send) => send.run(&common).await,
         Command::Trace(trace) => trace.run(&common),
+        Command::Tail(tail) => tail.run(&common).await,
         Command::Dead(dead) => dead.run(&common).await,
         Command::Quarantine(quarantine) => quarantine.run(&common).await,
         Command::Explain(explain) => explain.run(&common, &sinks),

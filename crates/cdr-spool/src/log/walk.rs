@@ -59,6 +59,22 @@ impl Walk {
         self.bad_pages.as_ref().and_then(BTreeSet::last).is_some_and(|page| page + PAGE > offset)
     }
 
+    /// Looks as far as the file goes by now; true if that is further than before.
+    pub(crate) fn grow(&mut self) -> io::Result<bool> {
+        let length = self.file.len()?;
+        let has_grown = length > self.limit;
+        if has_grown {
+            self.end_at(length);
+        }
+        Ok(has_grown)
+    }
+
+    /// Looks at nothing at or behind this offset from now on. What was read before may be the half of a frame.
+    pub(crate) fn end_at(&mut self, limit: u64) {
+        self.limit = limit;
+        self.window.clear();
+    }
+
     /// Where the first frame begins.
     pub(crate) fn start() -> u64 {
         segment::HEADER as u64

@@ -5,6 +5,7 @@ mod harness;
 
 mod appending;
 mod failing;
+mod following;
 mod gone;
 mod lanes;
 mod model;
