@@ -70,7 +70,7 @@ impl<I: Intake> Visit<I> {
         let sender = Some(client);
         let facts = Facts { action, version, uuid, received_at, sender, origin: Origin::Push, sha256 };
         match cdr::read(&facts.action, &bytes) {
-            Ok(cdr) => self.store(Push { facts, body: bytes, cdr: cdr.map(Box::new) }, charge).await,
+            Ok(cdr) => self.store(Push { facts, body: bytes, cdr }, charge).await,
             Err(fault) => Err(self.quarantine(facts, bytes, fault, charge).await),
         }
     }
@@ -160,7 +160,7 @@ impl Notes {
             .chain(participants.filter_map(|participant| participant.end_status.as_ref()));
         let unpublished = statuses.filter_map(|status| match status {
             EndStatus::Known(_) => None,
-            EndStatus::Unpublished(value) => Some(value.clone()),
+            EndStatus::Unpublished(value) => Some(value.to_string()),
         });
         Self {
             action: push.facts.action.as_str().to_owned(),

@@ -197,7 +197,7 @@ fn bodies<T>(
 
 fn session(push: &StoredPush) -> Option<String> {
     let action = push.key.action.parse().ok()?;
-    cdr::read(&action, &push.body).ok()??.session_id
+    cdr::read(&action, &push.body).ok()??.session_id.map(Into::into)
 }
 
 fn as_json(letter: &Letter, session: Option<&str>) -> Value {
