@@ -3,17 +3,22 @@
 mod alerts;
 mod configuration;
 mod crash;
+mod dead;
 mod disk;
+mod disk_faults;
 mod looking;
 mod main_job;
 mod operating;
+mod quarantine;
 mod refusals;
 mod reload;
+mod sick_sinks;
+mod tail;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cdr_core::{CallResult, cdr};
-use cdr_tests::{sample, samples};
+use cdr_tests::{Cli, Process, cli, sample, samples};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -64,13 +69,17 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// The contents of all files below a folder whose names end like this; none when it is not there.
 fn files(folder: &Path, ending: &str) -> Vec<Vec<u8>> {
+    paths(folder, ending).into_iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+fn paths(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found = Vec::new();
     for path in entries.map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
-            found.extend(files(&path, ending));
+            found.extend(paths(&path, ending));
         } else if path.to_str().unwrap().ends_with(ending) {
-            found.push(std::fs::read(path).unwrap());
+            found.push(path);
         }
     }
     found
@@ -83,4 +92,18 @@ fn outbox(folder: &Path) -> Vec<String> {
         format!("{}\n{}", mail.subject().unwrap_or_default(), mail.body_text(0).unwrap_or_default())
     };
     files(&folder.join("data/outbox"), ".eml").into_iter().map(text).collect()
+}
+
+fn call(session: &str, status: &str) -> String {
+    json!({ "SessionId": session, "EndStatusString": status }).to_string()
+}
+
+/// Runs a command that asks this gateway, whose file leaves the port to the system.
+fn ask(gateway: &Process, arguments: &[&str], environment: &[(&str, &str)]) -> Cli {
+    let admin = gateway.admin.to_string();
+    let environment: Vec<_> = [("CDR_GATEWAY_ADMIN__LISTEN", admin.as_str())]
+        .into_iter()
+        .chain(environment.iter().copied())
+        .collect();
+    cli(gateway.folder(), arguments, &environment)
 }

@@ -1,9 +1,11 @@
 //! What the end-to-end tests stand on: pushes made by hand, and the gateway's process.
 #![forbid(unsafe_code)]
 
+mod faulty_disk;
 mod process;
 
-pub use process::{Answer, Cli, Process, cli, until};
+pub use faulty_disk::{Call, FaultyDisk};
+pub use process::{Answer, Cli, Following, Process, cli, until};
 
 use std::{
     path::PathBuf,

@@ -13,6 +13,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::FaultyDisk;
+
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -28,26 +30,38 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The built binary; builds it when it is missing or older than its sources, as after `cargo test -p cdr-tests`.
+/// The built binary.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let deps = std::env::current_exe().expect("this test runs");
-        let profile = deps.ancestors().nth(2).expect("tests lie in target/PROFILE/deps").to_owned();
-        let binary = profile.join("cdr-gateway");
-        let built = fs::metadata(&binary).and_then(|found| found.modified());
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
-        if built.is_ok_and(|built| newest(&sources) <= built) {
-            return binary;
-        }
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--workspace", "--bins", "--locked"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo starts").success(), "the gateway does not build");
-        binary
-    })
+    BINARY.get_or_init(|| built("cdr-gateway", &["--workspace", "--bins"], SystemTime::UNIX_EPOCH))
+}
+
+/// The same gateway with a kind of sink more: `own_gateway.rs`.
+fn own_gateway() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let what = ["--package", "cdr-tests", "--example", "own-gateway-of-tests"];
+    let source = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/own_gateway.rs"));
+    BINARY.get_or_init(|| built("examples/own-gateway-of-tests", &what, modified(source)))
+}
+
+/// A program in the target directory; builds it when it is missing or older than the crates' sources or `source`, as after
+/// `cargo test -p cdr-tests`.
+fn built(program: &str, what: &[&str], source: SystemTime) -> PathBuf {
+    let deps = std::env::current_exe().expect("this test runs");
+    let profile = deps.ancestors().nth(2).expect("tests lie in target/PROFILE/deps").to_owned();
+    let program = profile.join(program);
+    let built = fs::metadata(&program).and_then(|found| found.modified());
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    if built.is_ok_and(|built| newest(&sources).max(source) <= built) {
+        return program;
+    }
+    let mut build = Command::new(env!("CARGO"));
+    build.arg("build").args(what).arg("--locked").current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo starts").success(), "the gateway does not build");
+    program
 }
 
 /// When the newest Rust file that becomes part of the program was changed.
@@ -58,14 +72,16 @@ fn newest(folder: &Path) -> SystemTime {
         let changed = match path.is_dir() {
             true if path.ends_with("tests") => continue,
             true => self::newest(&path),
-            false if path.extension().is_some_and(|extension| extension == "rs") => {
-                entry.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
-            }
+            false if path.extension().is_some_and(|extension| extension == "rs") => modified(&path),
             false => continue,
         };
         newest = newest.max(changed);
     }
     newest
+}
+
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// A run of the command line that ended.
@@ -87,6 +103,51 @@ pub fn cli(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> C
     let Output { status, stdout, stderr } = command.output().expect("the binary starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Cli { code: status.code(), stdout: text(&stdout), stderr: text(&stderr), bytes: stdout }
+}
+
+/// A command that goes on until it is stopped, such as `tail`; killed when it is dropped.
+pub struct Following {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Following {
+    /// Runs the command line in `folder`.
+    pub fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command.args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let said = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                said.lock().expect("nobody panics here").push(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// What it said to stdout so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("nobody panics here").clone()
+    }
+
+    /// Waits for a line that contains all of this.
+    pub fn until_said(&self, parts: &[&str]) -> String {
+        let has_all = |line: &String| parts.iter().all(|part| line.contains(part));
+        until(&format!("{parts:?} is said"), || self.lines().into_iter().find(has_all))
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("what the command said:\n{}", self.lines().join("\n"));
+        }
+    }
 }
 
 /// A gateway that runs; killed when it is dropped.
@@ -112,6 +173,12 @@ impl Process {
         Self::spawn(folder, Command::new(binary()))
     }
 
+    /// The same as [`start`](Self::start), with the sink that panics.
+    pub fn start_own(folder: &Path, configuration: &str) -> Self {
+        fs::write(folder.join("gateway.yaml"), configuration).expect("the folder is writable");
+        Self::spawn(folder, Command::new(own_gateway()))
+    }
+
     /// The same as [`start`](Self::start), but what the gateway sees in the folder `disk` is a real file system of
     /// its own, of so many MiB; nobody outside sees it, and it goes when the gateway ends.
     pub fn start_on_small_disk(folder: &Path, configuration: &str, disk: &Path, mib: u32) -> Self {
@@ -129,10 +196,24 @@ impl Process {
         Self::spawn(folder, command)
     }
 
-    fn spawn(folder: &Path, mut command: Command) -> Self {
-        command.args(["run", "--format", "json", "--log", "debug"]).current_dir(folder);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary starts");
+    /// `kill -9` so long after the start, ready or not.
+    pub fn kill_while_starting(folder: &Path, after: Duration) {
+        let mut child = launch(folder, Command::new(binary()));
+        thread::sleep(after);
+        child.kill().expect("it was ours");
+        child.wait().expect("it was ours");
+    }
+
+    /// The same as [`start`](Self::start), on a disk that fails when it is told.
+    pub fn start_on_faulty_disk(folder: &Path, configuration: &str, disk: &FaultyDisk) -> Self {
+        fs::write(folder.join("gateway.yaml"), configuration).expect("the folder is writable");
+        let mut command = Command::new(binary());
+        command.envs(disk.environment());
+        Self::spawn(folder, command)
+    }
+
+    fn spawn(folder: &Path, command: Command) -> Self {
+        let mut child = launch(folder, command);
         let stderr = child.stderr.take().expect("stderr is piped");
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);
@@ -217,13 +298,18 @@ impl Process {
         exchange(self.admin, method, path, "", b"")
     }
 
-    /// Waits until no lane owes anything.
+    /// Waits until no lane owes anything, for as long as they owe less and less.
     pub fn until_delivered(&self) {
-        until("everything is delivered", || {
-            let lanes = self.ask("GET", "/api/v1/lanes").json();
-            let idle = |lane: &Value| lane["open"] == 0 && lane["unread"] == 0;
-            lanes["lanes"].as_array()?.iter().all(idle).then_some(())
-        });
+        let mut least = u64::MAX;
+        while least > 0 {
+            least = until("less is owed", || Some(self.owed()).filter(|&owed| owed < least));
+        }
+    }
+
+    fn owed(&self) -> u64 {
+        let lanes = self.ask("GET", "/api/v1/lanes").json();
+        let owed = |lane: &Value| lane["open"].as_u64().unwrap_or(1) + lane["unread"].as_u64().unwrap_or(1);
+        lanes["lanes"].as_array().expect("a list of lanes").iter().map(owed).sum()
     }
 
     /// The state of a lane.
@@ -244,6 +330,12 @@ impl Drop for Process {
             eprintln!("what the gateway logged:\n{}", log.join("\n"));
         }
     }
+}
+
+fn launch(folder: &Path, mut command: Command) -> Child {
+    command.args(["run", "--format", "json", "--log", "debug"]).current_dir(folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().expect("the binary starts")
 }
 
 fn unknown() -> SocketAddr {

@@ -235,7 +235,7 @@ fn every_fault_of_the_settings_is_told() {
     assert_eq!(
         faults(json!({ "path": "archive", "layout": "raw", "batch": { "pushes": 9 } })),
         [
-            "batch: belongs to `layout: batch`; with `layout: raw`, the default, each push has a file of its own"
+            "batch: belongs to `layout: batch`, the default; with `layout: raw` each push has a file of its own"
         ]
     );
 }

@@ -3,24 +3,10 @@
 use std::fs;
 
 use cdr_simulator::crm::{Behaviour, Crm};
-use cdr_tests::{Cli, Process, cli, until};
+use cdr_tests::{Following, Process, cli, until};
 use serde_json::{Value, json};
 
-use super::{configuration, files};
-
-fn call(session: &str, status: &str) -> String {
-    json!({ "SessionId": session, "EndStatusString": status }).to_string()
-}
-
-/// Runs a command that asks this gateway, whose file leaves the port to the system.
-fn ask(gateway: &Process, arguments: &[&str], environment: &[(&str, &str)]) -> Cli {
-    let admin = gateway.admin.to_string();
-    let environment: Vec<_> = [("CDR_GATEWAY_ADMIN__LISTEN", admin.as_str())]
-        .into_iter()
-        .chain(environment.iter().copied())
-        .collect();
-    cli(gateway.folder(), arguments, &environment)
-}
+use super::{ask, call, configuration, files};
 
 /// What `trace` says about a session, as text and as the sinks of its JSON.
 fn trace(gateway: &Process, session: &str) -> (String, Value) {
@@ -90,6 +76,13 @@ fn trace_knows_what_became_of_a_push_that_was_carried() {
     assert!(text.contains("  archive: delivered"), "{text}");
     assert!(text.contains("  crm: waiting"), "{text}");
     assert_eq!(sinks["archive"]["state"], "delivered");
+
+    // That it was written again is no news.
+    let tail = Following::start(folder.path(), &["tail", "--since", "1h"]);
+    assert_eq!(gateway.push("cdr", call("last", "busy").as_bytes(), None).err_code(), 0);
+    tail.until_said(&["session last"]);
+    let arrived = |line: &String| line.ends_with("session carried");
+    assert!(!tail.lines().iter().any(arrived), "{:#?}", tail.lines());
 }
 
 #[test]

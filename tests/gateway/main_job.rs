@@ -23,6 +23,7 @@ async fn the_samples_reach_archive_crm_and_outbox_by_their_routes() {
         assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"ErrCode":0,"ErrMsg":"ok"}"#), "{name}");
     }
     gateway.until_delivered();
+    gateway.until_logged("delivered since the last such line");
 
     let sent: HashSet<_> = samples.iter().map(|(_, body)| sha256(body)).collect();
     let archived = files(&folder.path().join("data/archive"), ".json");

@@ -19,7 +19,7 @@ use cdr_spool::{
 };
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 use tracing::{error, warn};
 
 use crate::{
@@ -193,9 +193,10 @@ impl Dispatcher {
         warn!(kind = alert.kind.as_str(), reason = %not_stored, "the alert cannot be stored; it is sent at once, with one attempt");
         let push = Arc::new(Push::stored(self.store.id(), Position(0), incoming));
         for name in &self.store.routing().alerts_to {
-            let sink = self.lock().get(name).map(|running| Arc::clone(&running.sink));
-            if let Some(sink) = sink {
-                send_at_once(name, sink.as_ref(), Arc::clone(&push)).await;
+            let lane =
+                self.lock().get(name).map(|lane| (Arc::clone(&lane.sink), lane.handle.runtime.clone()));
+            if let Some((sink, runtime)) = lane {
+                send_at_once(name, sink, &runtime, Arc::clone(&push)).await;
             }
         }
     }
@@ -321,16 +322,22 @@ fn incoming(alert: &Alert) -> Option<Incoming> {
     Some(Incoming { facts, body, cdr: None })
 }
 
-async fn send_at_once(name: &SinkName, sink: &dyn AnySink, push: Arc<Push>) {
+/// On the thread of its lane, where a sink that blocks blocks itself alone.
+async fn send_at_once(name: &SinkName, sink: Arc<dyn AnySink>, lane: &Handle, push: Arc<Push>) {
     let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: false };
     let Some(batch) = Batch::new(vec![delivery]) else { return };
-    let report = tokio::time::timeout(Duration::from_secs(30), sink.deliver(&batch)).await;
-    let reason = match report.as_ref().map(|report| (report.outcomes(), report.why_unavailable())) {
+    let sending = lane.spawn(async move { sink.deliver(&batch).await });
+    let running = sending.abort_handle();
+    let Ok(sent) = tokio::time::timeout(Duration::from_secs(30), sending).await else {
+        running.abort();
+        return error!(sink = %name, reason = "the sink did not come back in time", "the alert could not be sent");
+    };
+    let reason = match sent.as_ref().map(|report| (report.outcomes(), report.why_unavailable())) {
         Ok(([Sent::Delivered(_)], _)) => return,
         Ok((_, Some(away))) => &away.reason,
         Ok(([Sent::Retry(failure) | Sent::Reject(failure)], None)) => &failure.reason,
         Ok(_) => "the sink made no attempt",
-        Err(_) => "the sink did not come back in time",
+        Err(_) => "the sink panicked, or its lane has ended",
     };
     error!(sink = %name, reason, "the alert could not be sent");
 }

@@ -11,7 +11,8 @@
 //! * [`dispatcher`]: what the door hands its pushes to; starts, hands over and stops lanes.
 //! * [`store`]: the spool in the words of pushes; routes each push once, right after its commit.
 //! * [`lane`]: what drives one sink: reads ahead, tries, settles, waits. The heart of this crate.
-//! * [`retry`]: the arithmetic of back-off.
+//! * [`retry`]: the arithmetic of back-off. [`rate`]: `rate_limit`.
+//! * [`quarantine`]: a second look at what was no push.
 //! * [`routing`], [`route`] and [`expression`]: which push goes where.
 //! * [`window`], [`stored`], [`event`]: what is live, how facts lie in the spool, what operators are told.
 #![forbid(unsafe_code)]
@@ -20,6 +21,8 @@ pub mod dispatcher;
 pub mod event;
 pub mod expression;
 pub mod lane;
+pub mod quarantine;
+pub mod rate;
 pub mod retry;
 pub mod route;
 pub mod routing;
@@ -30,4 +33,5 @@ pub mod window;
 pub use dispatcher::{Dispatcher, Parked, Plan, RetireError};
 pub use event::Event;
 pub use lane::{LanePlan, LaneSnapshot};
+pub use rate::Rate;
 pub use retry::{RetryPolicy, RetrySettings};

@@ -16,6 +16,7 @@ use std::{
 };
 
 use cdr_core::{Position, Push, SettingFault, SinkName, setting};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::expression::{EvalError, Expression, Variables};
@@ -27,7 +28,7 @@ pub const MAX_ROUTES: usize = 256;
 const REMEMBERED: usize = 1024;
 
 /// A route as it is written.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSettings {
     /// What people call it; each name once.

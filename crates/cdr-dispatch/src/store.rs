@@ -148,17 +148,34 @@ impl Store {
         })
     }
 
-    /// Single pushes, each for itself: none for one whose bytes are gone, an error for one that the disk does not
-    /// give at present.
+    /// When [`read`](Self::read) fails at `unreadable`: the pushes that may share that place on disk, at most `most`, and where
+    /// reading can go on.
+    pub async fn step_over(&self, unreadable: Position, most: usize) -> (Vec<Position>, Position) {
+        let spool = self.spool.clone();
+        let (pushes, next) =
+            blocking(move || spool.step_over(stored::spool_position(unreadable), most)).await;
+        (pushes.into_iter().map(stored::position).collect(), stored::position(next))
+    }
+
+    /// Single pushes, each for itself: none for one whose bytes are gone, an error for one that the disk does not give at
+    /// present. With that it ends: a disk that fails may take its time for each.
     pub async fn get(&self, positions: Vec<Position>) -> Vec<Result<Option<Arc<Push>>, ReadError>> {
         let (spool, id) = (self.spool.clone(), self.id());
         blocking(move || {
-            let get = |position| match spool.get(stored::spool_position(position)) {
-                Ok(push) => Ok(push.map(|push| stored::from_spool(id, push))),
-                Err(ReadError::Damaged { .. }) => Ok(None),
-                Err(error) => Err(error),
-            };
-            positions.into_iter().map(get).collect()
+            let mut read = Vec::with_capacity(positions.len());
+            for position in positions {
+                let push = match spool.get(stored::spool_position(position)) {
+                    Ok(push) => Ok(push.map(|push| stored::from_spool(id, push))),
+                    Err(ReadError::Damaged { .. }) => Ok(None),
+                    Err(error) => Err(error),
+                };
+                let failed = push.is_err();
+                read.push(push);
+                if failed {
+                    break;
+                }
+            }
+            read
         })
         .await
     }

@@ -7,21 +7,28 @@
 //! | `GET /metrics` | see [`metrics`](crate::metrics) |
 //! | `GET /api/v1/lanes` | every lane, parked ones too |
 //! | `POST /api/v1/reload` | reads the configuration again |
+//! | `POST /api/v1/dead/{sink}/find` | body `{"after":0,"which":{…}}`, see [`Which`](crate::dead::Which); a [`Page`](crate::dead::Page) of dead letters |
 //! | `POST /api/v1/dead/{sink}/retry`, `…/discard` | body `{"positions":[…]}`; the answer too, and whether the sink is parked |
+//! | `POST /api/v1/quarantine/retry` | body `{"positions":[…]}`; which of them are pushes now, and why the others are none |
+//! | `POST /api/v1/quarantine/discard` | body `{"positions":[…]}`; the answer too |
+//! | `POST /api/v1/sinks/{sink}/retire` | forgets a parked sink and what it owes |
 //!
 //! On a listener that is not loopback, `/metrics` and `/api` ask for `Authorization: Bearer` with `admin.token`.
+
+mod dead;
+mod quarantine;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cdr_core::Position;
-use cdr_dispatch::RetireError;
+use cdr_core::{Position, SinkName};
+use cdr_dispatch::{LaneSnapshot, RetireError};
 use cdr_spool::{ControlError, Health};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use tokio::{net::TcpListener, time::Instant};
@@ -85,10 +92,12 @@ async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Adm
         (&Method::GET, ["metrics"]) => page(metrics::text(engine)),
         (&Method::GET, ["api", "v1", "lanes"]) => json_answer(StatusCode::OK, &lanes(engine)),
         (&Method::POST, ["api", "v1", "reload"]) => reload(engine).await,
+        (&Method::POST, ["api", "v1", "dead", sink, "find"]) => dead::find(engine, sink, request).await,
         (&Method::POST, ["api", "v1", "dead", sink, verb @ ("retry" | "discard")]) => {
-            decide_dead(engine, sink, verb, request).await
+            dead::decide(engine, sink, verb, request).await
         }
-        (&Method::POST, ["api", "v1", "quarantine", "discard"]) => discard_quarantine(engine, request).await,
+        (&Method::POST, ["api", "v1", "quarantine", "retry"]) => quarantine::retry(engine, request).await,
+        (&Method::POST, ["api", "v1", "quarantine", "discard"]) => quarantine::discard(engine, request).await,
         (&Method::POST, ["api", "v1", "sinks", sink, "retire"]) => retire(engine, sink).await,
         (_, ["healthz" | "readyz" | "metrics"] | ["api", "v1", ..]) => {
             told(StatusCode::METHOD_NOT_ALLOWED, "no such command, or another method")
@@ -107,21 +116,19 @@ fn is_allowed(request: &Request<Incoming>, settings: &Admin) -> bool {
 
 /// Can a push be stored now? Nothing else counts.
 fn ready(engine: &Arc<Engine>) -> Answer {
-    let spool = engine.dispatcher.pushes().spool().health();
-    let reason = match &spool {
+    let spool = engine.dispatcher.pushes().spool();
+    let reason = match &spool.health() {
         _ if engine.is_stopping() => Some("the gateway is stopping".to_owned()),
         Health::Ok => None,
         Health::Full { owed, max_size } => {
-            Some(format!("the spool is full: {owed} bytes are owed to sinks, {max_size} are allowed"))
+            let holder = spool.holders().into_iter().next();
+            let most = holder.map(|holder| format!("; {} holds most", holder.lane)).unwrap_or_default();
+            Some(format!("the spool is full: {owed} bytes are owed to sinks, {max_size} are allowed{most}"))
         }
         Health::Failing { reason, .. } => Some(format!("the spool cannot write: {reason}")),
     };
-    let sick: Vec<Value> = (engine.dispatcher.lanes().into_iter())
-        .filter_map(|(sink, lane)| {
-            let paused = lane.now.paused?;
-            Some(json!({ "sink": sink.as_str(), "since": paused.since, "reason": paused.reason }))
-        })
-        .collect();
+    let sick: Vec<Value> =
+        engine.dispatcher.lanes().into_iter().flat_map(|(sink, lane)| sick(&sink, lane)).collect();
     let parked: Vec<String> = engine.dispatcher.parked().into_iter().map(|lane| lane.name).collect();
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_answer(
@@ -130,17 +137,35 @@ fn ready(engine: &Arc<Engine>) -> Answer {
     )
 }
 
+/// What keeps a lane from its work: its sink is away, or the disk does not give its pushes.
+fn sick(sink: &SinkName, lane: LaneSnapshot) -> Vec<Value> {
+    let paused = lane.now.paused.map(|paused| (paused.since, paused.reason));
+    let unreadable = lane.now.unreadable.map(|unreadable| {
+        (
+            unreadable.since,
+            format!("{} of its pushes cannot be read: {}", unreadable.pushes, unreadable.reason),
+        )
+    });
+    let told = |(since, reason)| json!({ "sink": sink.as_str(), "since": since, "reason": reason });
+    [paused, unreadable].into_iter().flatten().map(told).collect()
+}
+
 fn lanes(engine: &Arc<Engine>) -> Value {
     let end = engine.dispatcher.pushes().end().0;
     let now_ms = Timestamp::now().as_millisecond();
-    let lane = |(sink, lane): (cdr_core::SinkName, cdr_dispatch::LaneSnapshot)| {
+    let lane = |(sink, lane): (SinkName, LaneSnapshot)| {
         let paused = lane.now.paused.map(|paused| {
             let probe_in = paused.probe_at.saturating_duration_since(Instant::now());
             json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": probe_in.as_secs_f64() })
         });
+        let held = lane.now.held_back;
+        let rate_limit = held.rate.map(|rate| {
+            json!({ "rate": rate.to_string(), "holds_back": held.since.is_some(), "held_back_s": held.total().as_secs_f64() })
+        });
         json!({
-            "sink": sink.as_str(), "paused": paused, "unread": end.saturating_sub(lane.now.next), "open": lane.now.open,
-            "waiting": lane.now.waiting, "trying": lane.now.trying, "delivered": lane.delivered, "failed": lane.failed,
+            "sink": sink.as_str(), "paused": paused, "rate_limit": rate_limit, "unread": end.saturating_sub(lane.now.next),
+            "open": lane.now.open, "waiting": lane.now.waiting, "trying": lane.now.trying,
+            "unreadable": lane.now.unreadable.map_or(0, |unreadable| unreadable.pushes), "delivered": lane.delivered, "failed": lane.failed,
             "dead": lane.died, "last_failure": lane.now.last_failure,
             "oldest_undelivered_s": lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
         })
@@ -174,43 +199,18 @@ async fn retire(engine: &Arc<Engine>, sink: &str) -> Answer {
     }
 }
 
-async fn discard_quarantine(engine: &Arc<Engine>, request: Request<Incoming>) -> Answer {
-    let numbers = match positions(request).await {
-        Ok(numbers) => numbers,
-        Err(answer) => return answer,
-    };
-    match engine.dispatcher.discard_quarantine(&numbers).await {
-        Ok(done) => json_answer(StatusCode::OK, &json!({ "positions": done })),
-        Err(error) => not_decided(&error),
-    }
-}
-
-async fn decide_dead(engine: &Arc<Engine>, sink: &str, verb: &str, request: Request<Incoming>) -> Answer {
-    let positions = match positions(request).await {
-        Ok(positions) => positions,
-        Err(answer) => return answer,
-    };
-    let done = match verb {
-        "retry" => engine.dispatcher.retry_dead(sink, &positions).await,
-        _ => engine.dispatcher.discard_dead(sink, &positions).await,
-    };
-    match done {
-        Ok(done) => {
-            let parked = engine.dispatcher.parked().iter().any(|lane| lane.name == sink);
-            json_answer(StatusCode::OK, &json!({ "positions": done, "parked": parked }))
-        }
-        Err(error) => not_decided(&error),
-    }
-}
-
 /// The positions that the body of a command names.
 async fn positions(request: Request<Incoming>) -> Result<Vec<Position>, Answer> {
+    body::<Positions>(request, "{\"positions\":[…]}").await.map(|read| read.positions)
+}
+
+/// The body of a command, which looks as `expected` does.
+async fn body<T: DeserializeOwned>(request: Request<Incoming>, expected: &str) -> Result<T, Answer> {
     let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
     let body =
         body.map_err(|error| told(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")))?;
-    let read = serde_json::from_slice::<Positions>(&body.to_bytes());
-    read.map(|read| read.positions)
-        .map_err(|error| told(StatusCode::BAD_REQUEST, &format!("expected {{\"positions\":[…]}}: {error}")))
+    serde_json::from_slice(&body.to_bytes())
+        .map_err(|error| told(StatusCode::BAD_REQUEST, &format!("expected {expected}: {error}")))
 }
 
 fn not_decided(error: &ControlError) -> Answer {

@@ -7,7 +7,9 @@
 
 mod away;
 mod counted;
+mod disk;
 mod fill;
+mod growth;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +20,7 @@ use std::{
 use cdr_core::{Alert, AlertKind, Origin, SinkName, push};
 use cdr_dispatch::Event;
 use cdr_ingress::Verdict;
-use cdr_spool::Health;
+use cdr_spool::{Health, Holder};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -26,7 +28,9 @@ use tracing::{info, warn};
 use self::{
     away::{Absences, News},
     counted::Counted,
+    disk::{Reading, Room},
     fill::{Change, Fill},
+    growth::Growth,
 };
 use crate::engine::Engine;
 
@@ -42,6 +46,8 @@ pub struct Watch {
     not_kept: Counted,
     refused: Counted,
     fill: Fill,
+    growth: Growth,
+    reading: Reading,
     silent: bool,
     config_failed: bool,
 }
@@ -64,6 +70,8 @@ impl Watch {
             not_kept: Counted::default(),
             refused: Counted::default(),
             fill: Fill::default(),
+            growth: Growth::default(),
+            reading: Reading::default(),
             silent: false,
             config_failed: false,
         }
@@ -109,6 +117,7 @@ impl Watch {
         self.look_at_dead_letters().await;
         self.look_at_door().await;
         self.look_at_disk().await;
+        self.look_at_reading().await;
         self.look_for_silence().await;
         self.look_at_configuration().await;
     }
@@ -192,44 +201,28 @@ impl Watch {
     }
 
     async fn look_at_disk(&mut self) {
-        let stats = self.engine.dispatcher.pushes().spool().stats();
+        let spool = self.engine.dispatcher.pushes().spool();
+        let stats = spool.stats();
         let max_size = self.engine.started_with.spool.max_size.max(1);
         let share = u64::try_from(u128::from(stats.owed_bytes) * 100 / u128::from(max_size)).unwrap_or(100);
-        let holder = stats.owed_by_lane.first().map(|(lane, _)| lane.as_str()).unwrap_or("no sink");
-        let Some(change) = self.fill.look(share, stats.health != Health::Ok, Instant::now()) else { return };
-        let (subject, text) = match (&change, &stats.health) {
-            (Change::HasRoom, _) => {
-                ("the spool has room again".to_owned(), "Pushes are stored as usual.".to_owned())
-            }
-            (Change::StoresAgain, _) => (
-                "the spool takes pushes again".to_owned(),
-                format!(
-                    "Pushes that sinks have not taken still fill {share} % of spool.max_size; most of them wait for {holder}."
-                ),
-            ),
-            (Change::Worse, Health::Failing { reason, .. }) => (
-                "the spool cannot write: pushes are refused".to_owned(),
-                format!(
-                    "The disk says: {reason}\n\nTCCC hears 503 and retries 3 times; calls that end meanwhile may be lost. \
-                     The gateway tries again by itself and goes on when the disk is back."
-                ),
-            ),
-            (Change::Worse, Health::Full { .. }) => (
-                "the spool is full: pushes are refused".to_owned(),
-                format!(
-                    "Pushes that sinks have not taken fill spool.max_size; most of them wait for {holder}. \
-                     Mend that sink, or raise spool.max_size and restart. TCCC hears 503 and retries 3 times."
-                ),
-            ),
-            (Change::Worse, Health::Ok) => (
-                format!("the spool is {share} % full"),
-                format!(
-                    "Pushes that sinks have not taken fill {share} % of spool.max_size; most of them wait for {holder}. \
-                     When it is full, TCCC is refused. Mend that sink, or raise spool.max_size and restart."
-                ),
-            ),
-        };
+        let now = Instant::now();
+        self.growth.saw(stats.owed_bytes, now);
+        let Some(change) = self.fill.look(share, stats.health != Health::Ok, now) else { return };
+        let left = self.growth.left(max_size.saturating_sub(stats.owed_bytes), now);
+        let holder = spool.holders().into_iter().next();
+        let parked =
+            |holder: &Holder| self.engine.dispatcher.parked().iter().any(|lane| lane.name == holder.lane);
+        let room = Room { share, is_parked: holder.as_ref().is_some_and(parked), holder, left };
+        let (subject, text) = disk::letter(&change, &stats.health, &room);
         self.tell(AlertKind::Disk, "spool", &subject, &text, change != Change::Worse).await;
+    }
+
+    async fn look_at_reading(&mut self) {
+        let lanes = self.engine.dispatcher.lanes().into_iter();
+        let unreadable = lanes.filter_map(|(sink, lane)| Some((sink, lane.now.unreadable?))).collect();
+        let Some(news) = self.reading.look(&unreadable, Instant::now()) else { return };
+        let (subject, text) = disk::reading_letter(&news);
+        self.tell(AlertKind::Disk, "reading", &subject, &text, news.is_none()).await;
     }
 
     async fn look_for_silence(&mut self) {

@@ -23,13 +23,14 @@
 //! * [`config`]: the configuration as written → the plan as meant. `check` stops there.
 //! * [`gateway`]: the plan → a running gateway: spool, lanes, door, admin listener; and the stop.
 //! * [`engine`]: what runs, for those who look at it or change it; the reload. [`restart`]: what a reload cannot change.
-//! * [`admin`], [`metrics`], [`alerts`]: what operators see and hear.
+//! * [`admin`], [`metrics`], [`alerts`]: what operators see and hear. [`dead`]: dead letters as they look for them.
 #![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod alerts;
 pub mod command;
 pub mod config;
+pub mod dead;
 pub mod engine;
 pub mod gateway;
 pub mod metrics;

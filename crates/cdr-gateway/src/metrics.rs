@@ -84,6 +84,16 @@ impl Scrape {
             "Deliveries that failed and wait for their next attempt",
             by_sink(&|lane| lane.now.waiting as f64),
         )?;
+        page.gauge(
+            "lane_unreadable_deliveries",
+            "Deliveries whose push the disk does not give at present; they are looked for again",
+            by_sink(&|lane| lane.now.unreadable.as_ref().map_or(0.0, |unreadable| unreadable.pushes as f64)),
+        )?;
+        page.counter(
+            "lane_rate_limited_seconds",
+            "Time for which pushes waited for nothing but the sink's rate_limit",
+            by_sink(&|lane| lane.now.held_back.total().as_secs_f64()),
+        )?;
         page.counter("lane_attempts", "Calls of the sink", by_sink(&|lane| lane.attempts as f64))?;
         let outcomes = lanes.iter().flat_map(|(sink, lane)| {
             let counted = [("delivered", lane.delivered), ("failed", lane.failed), ("dead", lane.died)];
@@ -174,7 +184,7 @@ impl Scrape {
         page.gauge("spool_max_bytes", "spool.max_size", one(self.0.started_with.spool.max_size as f64))?;
         page.gauge(
             "spool_owed_bytes",
-            "Bytes, about, that some sink has not taken",
+            "Bytes, about, that some sink has not taken, dead letters included",
             one(stats.owed_bytes as f64),
         )?;
         page.gauge("spool_oldest_kept_seconds", "Age of the oldest push that is kept", one(oldest))?;

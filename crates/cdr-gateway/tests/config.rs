@@ -275,7 +275,7 @@ fn each_sink_has_one_kind_and_only_what_it_knows() {
   d: file
   e: { file: }
   f: { file: { path: x }, paht: y }
-  g: { file: { path: x }, rate_limit: 5 }
+  g: { file: { path: x }, rate_limit: 5/d, mask: [Caller] }
   g-: { file: { path: x } }
   On-Call: { file: { path: x } }
   i: { http: { url: 'http://127.0.0.1/' }, concurrency: 0, retry: { initial: 20m }, start_at: soon }
@@ -288,8 +288,9 @@ fn each_sink_has_one_kind_and_only_what_it_knows() {
         "gateway.yaml:4:3: sinks.c: the sink has no kind; there are: file, s3, email, http",
         "gateway.yaml:5:6: sinks.d: expected a kind and its settings, such as { file: { path: data } }",
         "gateway.yaml:6:8: sinks.e.file: missing setting \"path\"",
-        "gateway.yaml:7:27: unknown setting \"paht\"; there are: retry, concurrency, start_at",
-        "gateway.yaml:8:39: sinks.g.rate_limit: is not in this version; remove it",
+        "gateway.yaml:7:27: unknown setting \"paht\"; there are: retry, rate_limit, concurrency, start_at",
+        "gateway.yaml:8:39: sinks.g.rate_limit: expected a number of pushes per second, minute or hour, such as 10/s, 600/m or 1000/h",
+        "gateway.yaml:8:45: sinks.g.mask: is not in this version; remove it",
         "gateway.yaml:10:3: sinks.On-Call: a sink's name is 1 to 64 lower-case letters, digits, - or _, beginning with a letter or digit",
         "gateway.yaml:11:57: sinks.i.concurrency: must be at least 1",
         "gateway.yaml:11:60: sinks.i.retry.max: must be at least initial, which is 1200s",
@@ -304,7 +305,7 @@ fn a_sink_retries_as_all_do_but_for_what_it_sets_itself() {
         "timezone: Asia/Shanghai
 sinks:
   archive: { file: { path: x }, start_at: beginning }
-  crm: { http: { url: 'http://127.0.0.1/' }, retry: { factor: 3 }, concurrency: 2, start_at: 2026-11-22 }
+  crm: { http: { url: 'http://127.0.0.1/' }, retry: { factor: 3 }, concurrency: 2, rate_limit: 600/m, start_at: 2026-11-22 }
   mail: { email: { outbox: o, from: a@example.com, to: [b@example.com] }, start_at: 2026-11-22T00:00:00Z }
   quick: { http: { url: 'http://127.0.0.1/' }, retry: { initial: 10ms, give_up_after: 1h } }
 retry: { initial: 2s, max: 1m }
@@ -316,6 +317,7 @@ retry: { initial: 2s, max: 1m }
     let crm = lane("crm");
     assert_eq!((crm.retry.initial, crm.retry.factor, crm.retry.max), (seconds(2), 3, seconds(60)));
     assert_eq!((crm.concurrency, crm.start), (2, Start::At(1_795_276_800_000)));
+    assert_eq!((crm.rate_limit, lane("archive").rate_limit), (Some("600/m".parse().unwrap()), None));
     assert_eq!(lane("archive").start, Start::Beginning);
     assert_eq!(lane("mail").start, Start::At(1_795_305_600_000));
     assert_eq!(lane("quick").start, Start::Now);

@@ -34,13 +34,14 @@ mod sink;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use cdr_core::{Batching, BuildError, SettingPath, SinkConfig, SinkName};
+use cdr_core::{Batching, BuildError, SettingPath, SinkConfig, SinkName, setting};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use sink::FileSink;
 
 /// Where files are put, and how they look.
-#[derive(Deserialize, Debug)]
+#[derive(Deserialize, Debug, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSettings {
     /// The folder of the archive. It may be made; the one above it must be there.
@@ -53,32 +54,34 @@ pub struct FileSettings {
 }
 
 /// How pushes become files.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// Many in a file, a JSON line each. Cheap: the disk is synced once for all of them.
-    Batch,
-    /// A file each, holding the very bytes.
     #[default]
+    Batch,
+    /// A file each, holding the very bytes: for small sites and for looking.
     Raw,
 }
 
 /// When a file is written: at whichever bound is reached first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchSettings {
     /// Most pushes in a file, 1 to 4000; 1000.
     pub pushes: usize,
     /// Most bytes of bodies in a file, up to 8 MiB; a larger push comes alone.
+    #[schemars(with = "String")]
     pub size: ByteSize,
-    /// How long the first push of a file waits for others, up to an hour; 10 s.
+    /// How long the first push of a file waits for others, up to an hour; 2 s.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub age: Duration,
 }
 
 impl Default for BatchSettings {
     fn default() -> Self {
-        Self { pushes: 1000, size: ByteSize::mib(8), age: Duration::from_secs(10) }
+        Self { pushes: 1000, size: ByteSize::mib(8), age: Duration::from_secs(2) }
     }
 }
 
@@ -116,10 +119,14 @@ impl SinkConfig for FileSettings {
             (Layout::Raw, Some(_)) => {
                 return Err(BuildError::at(
                     "batch",
-                    "belongs to `layout: batch`; with `layout: raw`, the default, each push has a file of its own",
+                    "belongs to `layout: batch`, the default; with `layout: raw` each push has a file of its own",
                 ));
             }
         };
         Ok(FileSink::new(self.path.0, name, batching))
+    }
+
+    fn schema() -> Option<serde_json::Value> {
+        Some(setting::schema::<Self>())
     }
 }

@@ -21,6 +21,7 @@ pub(crate) struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
+    is_whole: bool,
     broken: Option<hyper::Error>,
 }
 
@@ -28,10 +29,14 @@ impl Answer {
     /// Reads the answer to its end, so that its connection can be used again, or to [`LONGEST`].
     pub async fn read(response: Response<Incoming>) -> Self {
         let (head, mut incoming) = response.into_parts();
-        let mut answer = Self { status: head.status, headers: head.headers, body: Vec::new(), broken: None };
+        let (status, headers) = (head.status, head.headers);
+        let mut answer = Self { status, headers, body: Vec::new(), is_whole: false, broken: None };
         while answer.body.len() < LONGEST {
             match incoming.frame().await {
-                None => break,
+                None => {
+                    answer.is_whole = true;
+                    break;
+                }
                 Some(Err(error)) => {
                     answer.broken = Some(error);
                     break;
@@ -40,6 +45,11 @@ impl Answer {
             }
         }
         answer
+    }
+
+    /// Whether nothing of it is left on its connection.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// How the attempt went; `Err` when the receiver takes nothing at present, whatever the push.

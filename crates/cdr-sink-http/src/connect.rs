@@ -1,37 +1,26 @@
-//! The way to the receiver: one pool of connections, and words for the operator when there is none.
+//! The way to the receiver: connections, and words for the operator when there is none.
 
-use std::{
-    error::Error,
-    fmt, io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use tokio::{net::TcpStream, sync::OnceCell};
 use tower_service::Service;
 
-/// Shorter than the 5 s after which receivers built on Node.js close an idle connection: a request that crosses
-/// such a close on its way would be sent a second time.
-const IDLE: Duration = Duration::from_secs(4);
+use crate::pool::{Connection, Pool};
 
 /// Where pushes go.
 pub(crate) struct Receiver {
     uri: Uri,
     connect_timeout: Duration,
     // Made at the first attempt: reading the system's certificates is no job for `build`, which does no I/O.
-    client: OnceCell<(Connector, Client<Connector, Full<Bytes>>)>,
+    connector: OnceCell<Connector>,
+    pool: Pool,
 }
 
 /// Why a request got no answer.
@@ -44,7 +33,7 @@ pub(crate) enum NoAnswer {
 
 impl Receiver {
     pub fn new(uri: Uri, connect_timeout: Duration) -> Self {
-        Self { uri, connect_timeout, client: OnceCell::new() }
+        Self { uri, connect_timeout, connector: OnceCell::new(), pool: Pool::default() }
     }
 
     /// Scheme, host and port; the path may be a secret.
@@ -64,36 +53,68 @@ impl Receiver {
 
     /// Connects and hangs up.
     pub async fn probe(&self) -> Result<(), String> {
-        let (connector, _) = self.client().await?;
-        let connected = connector.clone().call(self.uri.clone()).await;
+        let connector = self.connector().await?;
+        let connected = connector.connect(&self.uri).await;
         connected.map(drop).map_err(|fault| fault.at(&self.host_and_port()))
     }
 
-    /// Sends a request on a connection that is free, or on a new one.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, NoAnswer> {
-        let (_, client) = self.client().await.map_err(NoAnswer::NotConnected)?;
-        client.request(request).await.map_err(|error| self.no_answer(&error))
+    /// Sends a request on a connection that is free, or on a new one. Whoever has read the answer to its end gives the
+    /// connection [back](Self::give_back).
+    pub async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Connection), NoAnswer> {
+        while let Some(mut connection) = self.pool.take() {
+            if connection.ready().await.is_err() {
+                continue;
+            }
+            let mut error = match connection.try_send_request(request).await {
+                Ok(response) => return Ok((response, connection)),
+                Err(error) => error,
+            };
+            // It was closed before a byte of the request was written: the next one may do.
+            match error.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(self.broken(&error.into_error())),
+            }
+        }
+        let mut connection = self.connect().await?;
+        match connection.send_request(request).await {
+            Ok(response) => Ok((response, connection)),
+            Err(error) => Err(self.broken(&error)),
+        }
     }
 
-    fn no_answer(&self, error: &hyper_util::client::legacy::Error) -> NoAnswer {
-        let fault = chain(error).find_map(|error| error.downcast_ref::<ConnectFault>());
-        if let Some(fault) = fault {
-            return NoAnswer::NotConnected(fault.at(&self.host_and_port()));
-        }
-        let hyper = chain(error).find_map(|error| error.downcast_ref::<hyper::Error>());
-        let how = match hyper {
-            Some(error) if error.is_incomplete_message() => "it was closed".to_owned(),
-            Some(error) if error.is_parse() => "what came is not HTTP/1.1".to_owned(),
+    /// A connection whose answer was read to its end.
+    pub fn give_back(&self, connection: Connection) {
+        self.pool.give_back(connection);
+    }
+
+    async fn connect(&self) -> Result<Connection, NoAnswer> {
+        let connector = self.connector().await.map_err(NoAnswer::NotConnected)?;
+        let connected = connector.connect(&self.uri).await;
+        let stream = connected.map_err(|fault| NoAnswer::NotConnected(fault.at(&self.host_and_port())))?;
+        let shaken = http1::handshake(stream).await;
+        let (requests, connection) = shaken.map_err(|error| self.broken(&error))?;
+        // Its errors reach the request that meets them.
+        tokio::spawn(connection);
+        Ok(requests)
+    }
+
+    fn broken(&self, error: &hyper::Error) -> NoAnswer {
+        let how = match error {
+            _ if error.is_incomplete_message() => "it was closed".to_owned(),
+            _ if error.is_parse() => "what came is not HTTP/1.1".to_owned(),
             _ => root(error),
         };
         NoAnswer::Broken(format!("the connection to {} broke before an answer: {how}", self.host_and_port()))
     }
 
-    async fn client(&self) -> Result<&(Connector, Client<Connector, Full<Bytes>>), String> {
-        self.client.get_or_try_init(|| self.make_client()).await
+    async fn connector(&self) -> Result<&Connector, String> {
+        self.connector.get_or_try_init(|| self.make_connector()).await
     }
 
-    async fn make_client(&self) -> Result<(Connector, Client<Connector, Full<Bytes>>), String> {
+    async fn make_connector(&self) -> Result<Connector, String> {
         let tls = match self.is_https() {
             false => tls(|builder| Ok(builder.with_root_certificates(RootCertStore::empty()))),
             true => tokio::task::spawn_blocking(|| tls(ConfigBuilderExt::with_native_roots))
@@ -103,12 +124,7 @@ impl Receiver {
         let tls = tls.map_err(|error| {
             format!("{error}: install the system's ca-certificates or name a file of them in SSL_CERT_FILE")
         })?;
-        let connector = Connector::new(tls, self.connect_timeout);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(connector.clone());
-        Ok((connector, client))
+        Ok(Connector::new(tls, self.connect_timeout))
     }
 }
 
@@ -124,8 +140,9 @@ fn tls(roots: impl FnOnce(WantsRoots) -> io::Result<HasRoots>) -> io::Result<Cli
     Ok(roots(builder)?.with_no_client_auth())
 }
 
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
 /// Connects by TCP, and TLS where the address says so, within a time; its errors are [`ConnectFault`]s.
-#[derive(Clone)]
 struct Connector {
     https: HttpsConnector<HttpConnector>,
     timeout: Duration,
@@ -143,28 +160,13 @@ impl Connector {
             .wrap_connector(tcp);
         Self { https, timeout }
     }
-}
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-
-impl Service<Uri> for Connector {
-    type Response = Stream;
-    type Error = ConnectFault;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream, ConnectFault>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectFault>> {
-        self.https.poll_ready(cx).map_err(|error| ConnectFault::of(&*error))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.https.call(uri);
-        let timeout = self.timeout;
-        Box::pin(async move {
-            match tokio::time::timeout(timeout, connecting).await {
-                Ok(connected) => connected.map_err(|error| ConnectFault::of(&*error)),
-                Err(_) => Err(ConnectFault::Timeout(timeout)),
-            }
-        })
+    async fn connect(&self, uri: &Uri) -> Result<Stream, ConnectFault> {
+        let connecting = self.https.clone().call(uri.clone());
+        match tokio::time::timeout(self.timeout, connecting).await {
+            Ok(connected) => connected.map_err(|error| ConnectFault::of(&*error)),
+            Err(_) => Err(ConnectFault::Timeout(self.timeout)),
+        }
     }
 }
 

@@ -28,6 +28,7 @@
 
 mod answer;
 mod connect;
+mod pool;
 mod request;
 mod settings;
 mod sink;

@@ -32,11 +32,16 @@ impl HttpSink {
     /// `Err` when the receiver takes nothing at present, whatever the push.
     async fn attempt(&self, push: &Push) -> Result<Outcome, Unavailable> {
         let request = self.template.fill(push);
-        match self.receiver.send(request).await {
-            Ok(response) => Answer::read(response).await.judge(self.success),
-            Err(NoAnswer::Broken(reason)) => Ok(Outcome::Retry(Failure::new(reason))),
-            Err(NoAnswer::NotConnected(reason)) => Err(Unavailable::new(reason)),
+        let (response, connection) = match self.receiver.send(request).await {
+            Ok(answered) => answered,
+            Err(NoAnswer::Broken(reason)) => return Ok(Outcome::Retry(Failure::new(reason))),
+            Err(NoAnswer::NotConnected(reason)) => return Err(Unavailable::new(reason)),
+        };
+        let answer = Answer::read(response).await;
+        if answer.is_whole() {
+            self.receiver.give_back(connection);
         }
+        answer.judge(self.success)
     }
 }
 
@@ -62,7 +67,7 @@ impl Sink for HttpSink {
     }
 
     fn describe(&self) -> String {
-        format!("sends each push to {} by {}", self.receiver.origin(), self.template.method)
+        format!("sends each push to {} by {}", self.receiver.origin(), self.template.method())
     }
 
     async fn probe(&self) -> Result<(), String> {

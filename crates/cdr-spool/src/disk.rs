@@ -5,19 +5,27 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
+/// The file that [`Directory::lock`] locks.
+pub const LOCK: &str = "lock";
+
 /// The directory of a spool. Names are plain file names in it.
 pub trait Directory: Send + Sync + 'static {
-    /// Takes the lock of the directory for as long as the returned value lives.
+    /// Takes the lock of the directory, which is a lock on the file [`LOCK`] in it.
     ///
     /// # Errors
     /// `WouldBlock` with the holder as text if someone else has it.
-    fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
+    fn lock(&self) -> io::Result<Lock>;
+    /// Which file has this name now.
+    ///
+    /// # Errors
+    /// `NotFound` if none has, or the directory itself is gone.
+    fn id_of(&self, name: &str) -> io::Result<FileId>;
     /// The files with their lengths, in no order.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
     /// Makes a file that must not exist, readable by its owner only.
@@ -32,8 +40,33 @@ pub trait Directory: Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// The lock of a spool's directory, held for as long as this lives.
+pub struct Lock {
+    /// Which file is locked: one of the same name that is another file guards nothing.
+    pub file: FileId,
+    /// What holds it.
+    pub guard: Box<dyn Send + Sync>,
+}
+
+/// Tells a file that is open from every other one of its machine, whatever their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// The number of the file system.
+    pub device: u64,
+    /// The number of the file in it.
+    pub inode: u64,
+}
+
+impl FileId {
+    fn of(metadata: &fs::Metadata) -> FileId {
+        FileId { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
 /// A file of the spool.
 pub trait File: Send + Sync + 'static {
+    /// Which file it is.
+    fn id(&self) -> io::Result<FileId>;
     /// Writes all bytes at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes everything written durable.
@@ -81,8 +114,8 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 impl Directory for RealDirectory {
-    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
-        let path = self.0.join("lock");
+    fn lock(&self) -> io::Result<Lock> {
+        let path = self.0.join(LOCK);
         let mut file = fs::OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -100,7 +133,11 @@ impl Directory for RealDirectory {
         // The number is only told to the next one who asks: the lock itself is the kernel's and dies with the process.
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Box::new(file))
+        Ok(Lock { file: FileId::of(&file.metadata()?), guard: Box::new(file) })
+    }
+
+    fn id_of(&self, name: &str) -> io::Result<FileId> {
+        Ok(FileId::of(&fs::metadata(self.0.join(name))?))
     }
 
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
@@ -144,6 +181,10 @@ impl Directory for RealDirectory {
 struct RealFile(fs::File);
 
 impl File for RealFile {
+    fn id(&self) -> io::Result<FileId> {
+        Ok(FileId::of(&self.0.metadata()?))
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
     }

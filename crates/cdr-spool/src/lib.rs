@@ -30,7 +30,7 @@
 //!    carried out of it first), `reserve.rs` (someone else filled the disk).
 //! 4. `state.rs`: what is known in memory; `store.rs`: reading.
 //! 5. `recovery.rs`: from files back to the state; torn or damaged.
-//! 6. `dedupe.rs`: which push came before. `inbox.rs`: the queue. [`LogReader`]: reading from outside.
+//! 6. `dedupe/`: which push came before. `inbox.rs`: the queue. [`LogReader`]: reading from outside.
 //!
 //! Every access to the disk goes through [`disk`], every look at the time through [`clock`]: the tests put others below,
 //! that lose, tear, fail and jump, and hold the whole against a model (`tests/spool/model.rs`).
@@ -60,4 +60,4 @@ pub use push::{Appended, Key, NewPush, NewQuarantine, Quarantined, Read, StoredP
 pub use reader::{CheckpointLane, LogEntry, LogReader, Logged};
 pub use settings::Settings;
 pub use spool::{Appending, Ground, OnCommit, Spool};
-pub use stats::{Damage, Health, Recovery, Stats};
+pub use stats::{Damage, Health, Holder, Recovery, Stats};

@@ -1,5 +1,6 @@
 //! Reading a spool's log from outside: without the lock, beside a running gateway or without one.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use crate::log::segment::{self, SegmentHeader};
 use crate::log::walk::{Here, Walk};
 use crate::{Outcome, Position, ReadError, Seal, SpoolId, StoredPush, StoredQuarantine};
 
-/// All entries of a spool's log, oldest first: what `trace`, `dead list` and `quarantine list` look through.
+/// All entries of a spool's log, oldest first: what `trace`, `dead list` and `quarantine list` look through, and what `tail`
+/// [follows](LogReader::catch_up).
 ///
 /// It shows what is written, up to 50 ms of which may not be synced yet. Segments that go while it reads are skipped; damaged
 /// stretches are skipped and told.
@@ -20,8 +22,7 @@ pub struct LogReader {
     identity: SpoolId,
     path: String,
     directory: RealDirectory,
-    /// Segments not yet begun: number, and where the successor says that it ends.
-    ahead: VecDeque<(u64, SegmentHeader, Option<u64>)>,
+    ahead: VecDeque<Ahead>,
     current: Option<Current>,
     /// Entries of the frame at hand.
     ready: VecDeque<LogEntry>,
@@ -63,12 +64,34 @@ impl SealedKeys {
     }
 }
 
+/// A segment not yet begun.
+#[derive(Debug)]
+struct Ahead {
+    number: u64,
+    header: SegmentHeader,
+    /// Where its successor says that it ends.
+    end: Option<u64>,
+}
+
 struct Current {
     number: u64,
     walk: Walk,
     offset: u64,
-    /// A broken frame ends the last segment: it is being written. Elsewhere it is damage.
+    /// The last segment grows, and a broken frame in it is being written. Elsewhere it is damage.
     is_last: bool,
+}
+
+impl Current {
+    /// Takes in that it is not the last one any more; its successor names a predecessor, and where that ends.
+    fn has_successor(&mut self, previous: (u64, u64)) {
+        self.is_last = false;
+        match previous.0.cmp(&self.number) {
+            Ordering::Equal => self.walk.end_at(previous.1),
+            // Given up when its first write failed: it is no part of the log.
+            Ordering::Less if previous.0 > 0 => self.walk.end_at(self.offset),
+            _ => {}
+        }
+    }
 }
 
 impl std::fmt::Debug for Current {
@@ -195,43 +218,77 @@ impl LogReader {
     /// # Errors
     /// If there is no spool, or the disk cannot be read.
     pub fn open(path: impl AsRef<Path>) -> Result<LogReader, ReadError> {
+        LogReader::open_since(path, i64::MIN)
+    }
+
+    /// Begins a little before the first entry that was written at this time, in milliseconds since 1970, or later: with the
+    /// segment that was open then.
+    ///
+    /// # Errors
+    /// If there is no spool, or the disk cannot be read.
+    pub fn open_since(path: impl AsRef<Path>, since_ms: i64) -> Result<LogReader, ReadError> {
         let path = path.as_ref();
-        let directory = RealDirectory::at(path);
-        let shown = path.display().to_string();
-        let failed = |source| ReadError::Io { file: shown.clone(), source };
-        let mut numbers: Vec<u64> = directory
-            .list()
-            .map_err(failed)?
-            .iter()
-            .filter_map(|(name, _)| segment::number_of(name, "log"))
-            .collect();
-        numbers.sort_unstable();
-        let mut ahead: VecDeque<(u64, SegmentHeader, Option<u64>)> = VecDeque::new();
-        for number in numbers {
-            // Gone meanwhile, or not begun: no part of the log.
-            let Ok(file) = directory.open(&segment::file_name(number)) else { continue };
-            let Ok(header) = SegmentHeader::read(&*file).map_err(failed)? else { continue };
-            while ahead.back().is_some_and(|(n, ..)| *n > header.previous.0 && header.previous.0 > 0) {
-                ahead.pop_back();
-            }
-            if let Some(last) = ahead.back_mut().filter(|(n, ..)| *n == header.previous.0) {
-                last.2 = Some(header.previous.1);
-            }
-            ahead.push_back((number, header, None));
-        }
-        let Some((_, header, _)) = ahead.back() else {
-            return Err(ReadError::NoSpool(format!("there is no spool at {shown}")));
-        };
-        let identity = header.identity;
-        Ok(LogReader {
-            identity,
-            path: shown,
-            directory,
-            ahead,
+        let mut reader = LogReader {
+            identity: SpoolId([0; 8]),
+            path: path.display().to_string(),
+            directory: RealDirectory::at(path),
+            ahead: VecDeque::new(),
             current: None,
             ready: VecDeque::new(),
             sealed: SealedKeys::default(),
-        })
+        };
+        reader.find_segments(0)?;
+        let Some(last) = reader.ahead.back() else {
+            return Err(ReadError::NoSpool(format!("there is no spool at {}", reader.path)));
+        };
+        reader.identity = last.header.identity;
+        while reader.ahead.get(1).is_some_and(|next| next.header.opened_at_ms <= since_ms) {
+            reader.ahead.pop_front();
+        }
+        Ok(reader)
+    }
+
+    /// Looks once whether there is more after the end: true when the iterator goes on. Works over a restart of the gateway
+    /// that writes the log. Costs a listing of the directory and the length of a file.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn catch_up(&mut self) -> Result<bool, ReadError> {
+        let known = self.ahead.back().map(|last| last.number);
+        let last = known.or(self.current.as_ref().map(|current| current.number)).unwrap_or(0);
+        self.find_segments(last)?;
+        let failed = |source| ReadError::Io { file: self.path.clone(), source };
+        let has_grown = match &mut self.current {
+            Some(current) if current.is_last => current.walk.grow().map_err(failed)?,
+            _ => false,
+        };
+        Ok(has_grown || !self.ahead.is_empty())
+    }
+
+    /// Puts the segments behind this one in line.
+    fn find_segments(&mut self, last: u64) -> Result<(), ReadError> {
+        let failed = |source| ReadError::Io { file: self.path.clone(), source };
+        let names = self.directory.list().map_err(failed)?;
+        let mut numbers: Vec<u64> =
+            names.iter().filter_map(|(name, _)| segment::number_of(name, "log")).collect();
+        numbers.retain(|number| *number > last);
+        numbers.sort_unstable();
+        for number in numbers {
+            // Gone meanwhile, or not begun: no part of the log.
+            let Ok(file) = self.directory.open(&segment::file_name(number)) else { continue };
+            let Ok(header) = SegmentHeader::read(&*file).map_err(failed)? else { continue };
+            let previous = header.previous;
+            while self.ahead.back().is_some_and(|last| last.number > previous.0 && previous.0 > 0) {
+                self.ahead.pop_back();
+            }
+            match (self.ahead.back_mut(), &mut self.current) {
+                (Some(last), _) if last.number == previous.0 => last.end = Some(previous.1),
+                (None, Some(current)) => current.has_successor(previous),
+                _ => {}
+            }
+            self.ahead.push_back(Ahead { number, header, end: None });
+        }
+        Ok(())
     }
 
     /// Whose spool it is.
@@ -254,8 +311,9 @@ impl LogReader {
                 }
                 current.offset += header.size();
             }
+            // What comes after it may be being written.
+            Here::End | Here::Broken if current.is_last => return Ok(false),
             Here::End => self.current = None,
-            Here::Broken if current.is_last => self.current = None,
             Here::Broken => {
                 let offset = current.offset;
                 let next = current.walk.next_whole(offset + 1).map_err(failed)?;
@@ -270,7 +328,7 @@ impl LogReader {
     }
 
     fn begin_segment(&mut self) -> Result<bool, ReadError> {
-        let Some((number, header, end)) = self.ahead.pop_front() else { return Ok(false) };
+        let Some(Ahead { number, header, end }) = self.ahead.pop_front() else { return Ok(false) };
         let Ok(file) = self.directory.open(&segment::file_name(number)) else { return Ok(true) };
         let size = file.len().map_err(|source| ReadError::Io { file: self.path.clone(), source })?;
         let walk = Walk::new(file as Arc<dyn File>, header.stamp, end.unwrap_or(size), Walk::LARGE);

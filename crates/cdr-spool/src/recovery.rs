@@ -9,6 +9,9 @@
 //! segment names, in the last segment, they are a **torn tail**: a write that nobody was told of. Everything from there on is cut.
 //! Before it, or before the end that a successor names, they are **damage**: the positions are lost, the lanes that wait for them
 //! are given dead letters, and the file is kept.
+//!
+//! Pages that the disk does not give count as damage, too, if they are few; their pushes may yet be had later. At the very end, or
+//! where there are many, the spool is not opened: it is the disk, and another start may find all of it.
 
 use std::io;
 use std::path::Path;
@@ -205,7 +208,8 @@ impl Recovered {
         let saved =
             found.end.filter(|_| !in_replay).and_then(|end| SegmentIndex::load(directory, stamp, end));
         let index = match saved {
-            Some(index) => index,
+            // For all segments they would be 8 bytes a push, and only the filters need them, one segment after the other.
+            Some(index) => SegmentIndex { prints: Vec::new(), ..index },
             None => {
                 self.scanned.push(stamp.segment);
                 self.scan(found)?
@@ -227,7 +231,7 @@ impl Recovered {
         let stamp = found.header.stamp;
         let mut index = SegmentIndex::new(stamp, found.header.first, found.header.opened_at_ms);
         index.damaged = found.salvaged;
-        let mut walk = Walk::new(found.file.clone(), stamp, found.end.unwrap_or(found.size), Walk::LARGE);
+        let mut walk = Walk::over_bad_pages(found.file.clone(), stamp, found.end.unwrap_or(found.size));
         let committed = match found.end {
             Some(end) => end,
             None => durable_to(&mut walk)?,
@@ -254,6 +258,13 @@ impl Recovered {
                 }
                 Here::Broken | Here::End => break,
             }
+        }
+        // A write that was not finished can be read. What cannot may have been confirmed: it must not be cut.
+        if found.end.is_none() && walk.is_bad_behind(offset) {
+            let file = segment::file_name(stamp.segment);
+            return Err(io::Error::other(format!(
+                "the end of {file} cannot be read; see to the disk and start again"
+            )));
         }
         index.end = offset.min(found.end.unwrap_or(offset));
         self.bytes_read += walk.bytes_read;
@@ -292,7 +303,7 @@ impl Recovered {
         }
         for segment in found.iter().filter(|f| f.header.stamp.segment >= from) {
             let end = self.state.segment(segment.header.stamp.segment).map_or(0, |s| s.end);
-            let mut walk = Walk::new(segment.file.clone(), segment.header.stamp, end, Walk::LARGE);
+            let mut walk = Walk::over_bad_pages(segment.file.clone(), segment.header.stamp, end);
             let mut offset = Walk::start();
             loop {
                 match walk.at(offset)? {

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, SystemClock};
-use crate::disk::{Directory, RealDirectory};
+use crate::disk::{Directory, Lock, RealDirectory};
 use crate::inbox::{Change, Changed, Inbox, Request};
 use crate::log::segment;
 use crate::recovery::{self, Recovered};
 use crate::store::{Store, Stored};
 use crate::writer::{self, Shared, Writer};
 use crate::{
-    AppendError, Appended, ControlError, DeadLetter, Health, LaneState, NewLane, NewPush, NewQuarantine,
-    OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings, SpoolId, Start,
-    Stats, StoredPush, StoredQuarantine,
+    AppendError, Appended, ControlError, DeadLetter, Health, Holder, LaneState, NewLane, NewPush,
+    NewQuarantine, OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings,
+    SpoolId, Start, Stats, StoredPush, StoredQuarantine,
 };
 
 /// What the writer calls after each commit that holds pushes: on its own thread, in order, after the sync and before any
@@ -135,7 +135,7 @@ impl<T: Send + 'static> Spool<T> {
         let lock = lock(&ground, &settings)?;
         let mut recovered = recovery::recover(&*ground.directory, &settings.path)?;
         let now = ground.clock.wall_ms();
-        let start = writer::Start::of(&mut recovered, now, settings.dedupe_window);
+        let start = writer::Start::of(&mut recovered, &*ground.directory, now, settings.dedupe_window);
         let state = std::mem::take(&mut recovered.state);
         let store =
             Store::new(ground.directory, ground.clock, settings, segment_size, recovered.identity, state);
@@ -248,9 +248,16 @@ impl<T: Send + 'static> Spool<T> {
     /// Blocks for a `pread` or a few; cheap when `from` is where the last read ended.
     ///
     /// # Errors
-    /// If the disk cannot be read. Damaged pushes are no error: they are in [`Read::lost`].
+    /// If the disk cannot be read at `from`: see [`step_over`](Self::step_over). Damaged pushes are no error: they are in
+    /// [`Read::lost`].
     pub fn read(&self, from: Position, max: usize, max_bytes: usize) -> Result<Read, ReadError> {
         self.store().read(from, max, max_bytes)
+    }
+
+    /// When [`read`](Self::read) fails at `unreadable`: the pushes that may share that place on disk, at most `max` of them, and where
+    /// reading can go on. Each of them may still be had by [`get`](Self::get), now or later. Blocks as `read` does.
+    pub fn step_over(&self, unreadable: Position, max: usize) -> (Vec<Position>, Position) {
+        self.store().step_over(unreadable, max.max(1))
     }
 
     /// One push; none if there is no push at that position, or no longer. Blocks for a `pread` or two.
@@ -374,13 +381,20 @@ impl<T: Send + 'static> Spool<T> {
     /// Numbers for metrics; cheap enough for every scrape, not for every push.
     pub fn stats(&self) -> Stats {
         let mut stats = crate::stats::of(&self.store().state());
+        stats.health = self.store().health();
         stats.in_flight = self.handle.shared.inbox.bytes();
         stats
     }
 
+    /// Which lanes hold the room, the largest first; those that hold nothing are left out. Looks at each dead letter: for when
+    /// somebody is to be told, not for every scrape.
+    pub fn holders(&self) -> Vec<Holder> {
+        crate::stats::holders(&self.store().state())
+    }
+
     /// Can a push be stored now?
     pub fn health(&self) -> Health {
-        self.store().state().health.clone()
+        self.store().health()
     }
 
     /// Takes no more pushes, commits what waits, writes a checkpoint, and releases the lock. Reading goes on working.
@@ -428,7 +442,7 @@ fn dead_letter(lane: &str, position: Position, dead: Option<crate::log::outcomes
     }
 }
 
-fn lock(ground: &Ground, settings: &Settings) -> Result<Box<dyn Send + Sync>, OpenError> {
+fn lock(ground: &Ground, settings: &Settings) -> Result<Lock, OpenError> {
     let path = settings.path.clone();
     ground.directory.lock().map_err(|source| match source.kind() {
         std::io::ErrorKind::WouldBlock => OpenError::Locked { path, holder: source.to_string() },

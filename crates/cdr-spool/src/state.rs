@@ -231,7 +231,7 @@ impl State {
     }
 
     /// The pushes from `from` on and before `until`: those on disk, carried, and those that are lost but owed.
-    fn pushes_between(&self, from: Position, until: Position) -> Vec<Position> {
+    pub(crate) fn pushes_between(&self, from: Position, until: Position) -> Vec<Position> {
         if from >= until {
             return Vec::new();
         }

@@ -1,5 +1,6 @@
 //! What the spool can say about itself, cheaply.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use crate::state::{Lane, Segment, State};
@@ -18,7 +19,7 @@ pub enum Health {
         /// The room.
         max_size: u64,
     },
-    /// No: the disk fails. It is tried again by itself.
+    /// No: the disk fails, or hangs. It is tried again by itself.
     Failing {
         /// What the disk said.
         reason: String,
@@ -36,10 +37,8 @@ pub struct Stats {
     pub bytes: u64,
     /// Segments on disk.
     pub segments: u64,
-    /// Bytes (about) that some lane has not closed.
+    /// Bytes (about) that some lane has not closed, or keeps as dead letters: they cannot go.
     pub owed_bytes: u64,
-    /// The same by lane, largest first.
-    pub owed_by_lane: Vec<(String, u64)>,
     /// When the oldest segment that is kept began, in milliseconds since 1970.
     pub oldest_kept_ms: Option<i64>,
     /// Commits.
@@ -110,21 +109,33 @@ pub struct Damage {
     pub lost: Option<(Position, Position)>,
 }
 
+/// What of the room one lane holds, about: pushes are taken as equally large within a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The lane.
+    pub lane: String,
+    /// Bytes that it has not read, or read and not closed.
+    pub waiting_bytes: u64,
+    /// Bytes of its dead letters.
+    pub dead_bytes: u64,
+    /// How many dead letters it has.
+    pub dead_letters: u64,
+}
+
+impl Holder {
+    fn bytes(&self) -> u64 {
+        self.waiting_bytes + self.dead_bytes
+    }
+}
+
 /// The numbers of a state: counters as they are, the rest computed from segments and lanes.
 pub(crate) fn of(state: &State) -> Stats {
-    let mut owed_by_lane: Vec<(String, u64)> = state
-        .lanes
-        .iter()
-        .map(|(name, lane)| (name.clone(), state.segments.iter().map(|s| owed(s, lane)).sum()))
-        .collect();
-    owed_by_lane.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     let most = |segment: &Segment| state.lanes.values().map(|lane| owed(segment, lane)).max().unwrap_or(0);
     Stats {
         health: state.health.clone(),
         bytes: state.bytes(),
         segments: state.segments.len() as u64,
         owed_bytes: state.segments.iter().map(most).sum(),
-        owed_by_lane,
         oldest_kept_ms: state.segments.first().map(|s| s.opened_at_ms),
         quarantine_bytes: state.quarantine_bytes,
         dead_letters: state.lanes.iter().map(|(name, lane)| (name.clone(), lane.dead.len() as u64)).collect(),
@@ -132,16 +143,50 @@ pub(crate) fn of(state: &State) -> Stats {
     }
 }
 
-/// Bytes of a segment that a lane has not closed, taking its pushes as equally large.
+/// Who holds the room, the largest first. Looks at each carried push: not for every second.
+pub(crate) fn holders(state: &State) -> Vec<Holder> {
+    let mut carried: BTreeMap<u64, Vec<Position>> = BTreeMap::new();
+    for (position, place) in &state.carried {
+        carried.entry(place.segment).or_default().push(*position);
+    }
+    let mut holders: Vec<Holder> =
+        state.lanes.iter().map(|(name, lane)| holder(name, lane, &state.segments, &carried)).collect();
+    holders.retain(|holder| holder.bytes() > 0);
+    holders.sort_by_key(|holder| std::cmp::Reverse(holder.bytes()));
+    holders
+}
+
+fn holder(name: &str, lane: &Lane, segments: &[Segment], carried: &BTreeMap<u64, Vec<Position>>) -> Holder {
+    let (mut waiting_bytes, mut dead_bytes) = (0, 0);
+    for segment in segments {
+        let guests = carried.get(&segment.number()).map_or(&[][..], Vec::as_slice);
+        let is_waiting = |p: &&Position| **p >= lane.state.next || lane.state.open.contains_key(p);
+        let waiting_guests = guests.iter().filter(is_waiting).count() as u64;
+        let dead_guests = guests.iter().filter(|p| lane.dead.contains_key(p)).count() as u64;
+        let pushes = segment.until.0 - segment.first.0 + guests.len() as u64;
+        let of_size = |part: u64| segment.size * part.min(pushes) / pushes.max(1);
+        waiting_bytes += of_size(waiting(segment, lane) + waiting_guests);
+        dead_bytes += of_size(dead(segment, lane) + dead_guests);
+    }
+    Holder { lane: name.to_owned(), waiting_bytes, dead_bytes, dead_letters: lane.dead.len() as u64 }
+}
+
+/// Bytes of a segment that a lane has not closed, or keeps as dead letters, taking its pushes as equally large.
 fn owed(segment: &Segment, lane: &Lane) -> u64 {
     let pushes = segment.until.0 - segment.first.0;
-    if pushes == 0 {
-        return 0;
-    }
+    segment.size * (waiting(segment, lane) + dead(segment, lane)).min(pushes) / pushes.max(1)
+}
+
+/// How many pushes of a segment a lane has not closed.
+fn waiting(segment: &Segment, lane: &Lane) -> u64 {
     let unread = segment.until.0.saturating_sub(lane.state.next.max(segment.first).0);
-    let open = match unread == pushes {
-        true => 0,
-        false => lane.state.open.range(segment.first..segment.until).count() as u64,
-    };
-    segment.size * (unread + open).min(pushes) / pushes
+    if unread == segment.until.0 - segment.first.0 {
+        return unread;
+    }
+    unread + lane.state.open.range(segment.first..segment.until).count() as u64
+}
+
+/// How many pushes of a segment are dead letters of a lane.
+fn dead(segment: &Segment, lane: &Lane) -> u64 {
+    lane.dead.range(segment.first..segment.until).count() as u64
 }

@@ -5,21 +5,25 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, SystemTime};
 
 use crate::clock::Clock;
 use crate::disk::{Directory, File};
 use crate::log::entry::{self, Entry};
-use crate::log::frame::Stamp;
 use crate::log::index::SegmentIndex;
 use crate::log::outcomes::{Dead, Item};
 use crate::log::segment;
 use crate::log::walk::{Here, Walk};
 use crate::state::{Located, Place, Reason, Segment, State};
-use crate::{Position, Read, ReadError, Settings, SpoolId, StoredPush, StoredQuarantine};
+use crate::{Health, Position, Read, ReadError, Settings, SpoolId, StoredPush, StoredQuarantine};
 
 /// How many closed segments stay open for reading. Not all: there may be more of them than a process may open files.
 const OPEN_FILES: usize = 16;
+/// A round of the writer that takes longer means that the disk does not do what it should: whoever waits for a push is told 503
+/// by then.
+const SLOW: Duration = Duration::from_secs(4);
 /// How often a place is looked up again because its segment went meanwhile.
 const LOOK_AGAIN: usize = 8;
 
@@ -29,6 +33,8 @@ pub(crate) struct Store {
     pub(crate) settings: Settings,
     pub(crate) segment_size: u64,
     pub(crate) identity: SpoolId,
+    /// What the writer is at.
+    pub(crate) round: Round,
     state: RwLock<State>,
     opened: Mutex<VecDeque<Arc<Opened>>>,
 }
@@ -63,6 +69,39 @@ impl Room {
     }
 }
 
+/// How long the writer is at one round: taking what waits, and making it durable.
+#[derive(Default)]
+pub(crate) struct Round {
+    /// When it began, in milliseconds (clock: running) and one more; 0 when the writer waits for work.
+    began: AtomicU64,
+    /// How long the last one took, in milliseconds.
+    took: AtomicU64,
+}
+
+impl Round {
+    pub(crate) fn begin(&self, running: Duration) {
+        self.began.store(millis(running) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self, running: Duration) {
+        let began = self.began.swap(0, Ordering::Relaxed);
+        self.took.store((millis(running) + 1).saturating_sub(began), Ordering::Relaxed);
+    }
+
+    /// The longer of this round and the last: a disk that needs six seconds for each is slow in between, too.
+    fn takes(&self, running: Duration) -> Duration {
+        let under_way = match self.began.load(Ordering::Relaxed) {
+            0 => 0,
+            began => (millis(running) + 1).saturating_sub(began),
+        };
+        Duration::from_millis(under_way.max(self.took.load(Ordering::Relaxed)))
+    }
+}
+
+fn millis(running: Duration) -> u64 {
+    u64::try_from(running.as_millis()).unwrap_or(u64::MAX - 1)
+}
+
 impl Store {
     pub(crate) fn new(
         directory: Arc<dyn Directory>,
@@ -73,7 +112,20 @@ impl Store {
         state: State,
     ) -> Store {
         let state = RwLock::new(state);
-        Store { directory, clock, settings, segment_size, identity, state, opened: Mutex::default() }
+        let (round, opened) = (Round::default(), Mutex::default());
+        Store { directory, clock, settings, segment_size, identity, round, state, opened }
+    }
+
+    /// Can a push be stored now? A disk that hangs says nothing, so the writer is asked for how long it has been waiting for it.
+    pub(crate) fn health(&self) -> Health {
+        let health = self.state().health.clone();
+        let took = self.round.takes(self.clock.running());
+        if health != Health::Ok || took < SLOW {
+            return health;
+        }
+        let reason =
+            format!("the disk is slow or hangs: it needs more than {} s for a commit", took.as_secs());
+        Health::Failing { reason, since: SystemTime::now() - took }
     }
 
     /// The state. A panic of someone who held the lock leaves it usable: each change is complete in itself.
@@ -102,19 +154,40 @@ impl Store {
                     read.lost.extend((read.next.0..until.0).map(Position));
                     read.next = until;
                 }
-                Located::Carried(_) => {
-                    if !self.read_one(&mut read, &mut room)? {
-                        break;
-                    }
-                }
-                Located::Segment(segment) => {
-                    if !self.read_segment(segment, &mut read, &mut room)? {
-                        break;
-                    }
-                }
+                Located::Carried(_) => match self.read_one(&mut read, &mut room) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => return up_to_there(read, from, error),
+                },
+                Located::Segment(segment) => match self.read_segment(segment, &mut read, &mut room) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => return up_to_there(read, from, error),
+                },
             }
         }
         Ok(read)
+    }
+
+    /// The pushes from `from` on that may share its place on disk, which cannot be read: at most `max`, and where to read on.
+    pub(crate) fn step_over(&self, from: Position, max: usize) -> (Vec<Position>, Position) {
+        let located = self.state().locate(from);
+        let behind = match located {
+            Located::Nothing(next) => return (Vec::new(), next),
+            Located::Lost(_) | Located::Carried(_) => from.next(),
+            Located::Segment(segment) => self.next_in_index(&segment, from).unwrap_or(segment.until),
+        };
+        let behind = behind.min(Position(from.0.saturating_add(max as u64)));
+        (self.state().pushes_between(from, behind), behind)
+    }
+
+    /// The next position of a segment at which a read can begin, if its index can be read.
+    fn next_in_index(&self, segment: &Segment, from: Position) -> Option<Position> {
+        let behind = |sparse: &[(Position, u64)]| sparse.iter().map(|(p, _)| *p).find(|p| *p > from);
+        if let Some(open) = self.state().open.as_ref().filter(|open| open.number == segment.number()) {
+            return behind(&open.sparse);
+        }
+        behind(&self.opened(segment).ok()??.sparse)
     }
 
     /// Reads the push at `read.next`, which was carried. False if there is no room for it.
@@ -140,7 +213,7 @@ impl Store {
         let Some((mut walk, mut offset)) = self.approach(&segment, read.next, chunk)? else {
             return Ok(true);
         };
-        let failed = |source| io_error(&segment, source);
+        let failed = |source| self.cannot_read(&segment, source);
         loop {
             match walk.at(offset).map_err(failed)? {
                 Here::End => break,
@@ -251,7 +324,7 @@ impl Store {
         let Some((mut walk, mut offset)) = self.approach(segment, position, Walk::SMALL)? else {
             return Ok(None);
         };
-        let failed = |source| io_error(segment, source);
+        let failed = |source| self.cannot_read(segment, source);
         loop {
             match walk.at(offset).map_err(failed)? {
                 Here::Frame(header, bytes) if header.position <= position => {
@@ -336,7 +409,7 @@ impl Store {
     /// Lets `look` see a whole frame; it sees no bytes if the frame is damaged. None if the segment is gone.
     fn with_frame<R>(&self, place: Place, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, ReadError> {
         let Some(segment) = self.state().segment(place.segment).copied() else { return Ok(None) };
-        let failed = |source| io_error(&segment, source);
+        let failed = |source| self.cannot_read(&segment, source);
         let Some(file) = self.file(&segment)? else { return Ok(None) };
         let mut walk = Walk::new(file, segment.stamp, segment.end, Walk::SMALL);
         Ok(Some(match walk.at(place.offset).map_err(failed)? {
@@ -361,6 +434,20 @@ impl Store {
         Ok(Some((walk, SegmentIndex::near(&opened.sparse, position))))
     }
 
+    /// What a closed segment holds, and where. None if the segment is gone.
+    pub(crate) fn index(&self, number: u64) -> Result<Option<SegmentIndex>, ReadError> {
+        let Some(segment) = self.state().segment(number).copied() else { return Ok(None) };
+        let Some(file) = self.file(&segment)? else { return Ok(None) };
+        self.index_in(&segment, file).map(Some).map_err(|source| io_error(&segment, source))
+    }
+
+    fn index_in(&self, segment: &Segment, file: Arc<dyn File>) -> io::Result<SegmentIndex> {
+        match SegmentIndex::load(&*self.directory, segment.stamp, segment.end) {
+            Some(index) => Ok(index),
+            None => SegmentIndex::scan(file, segment.stamp, segment.first, segment.end),
+        }
+    }
+
     fn file(&self, segment: &Segment) -> Result<Option<Arc<dyn File>>, ReadError> {
         if let Some(open) = self.state().open.as_ref().filter(|open| open.number == segment.number()) {
             return Ok(Some(open.file.clone()));
@@ -380,16 +467,28 @@ impl Store {
             }
             other => other.map_err(|source| io_error(segment, source))?,
         };
-        let sparse = match SegmentIndex::load(&*self.directory, segment.stamp, segment.end) {
-            Some(index) => index.sparse,
-            None => sparse_of(file.clone(), segment.stamp, segment.end)
-                .map_err(|source| io_error(segment, source))?,
-        };
-        let opened = Arc::new(Opened { number, file, sparse });
+        let sparse = self.index_in(segment, file.clone()).map_err(|source| io_error(segment, source))?.sparse;
+        Ok(Some(self.remember(Opened { number, file, sparse })))
+    }
+
+    /// Keeps the file of a segment that ended open for reading: lanes are likely to read it next, and should its name be gone, they
+    /// still can.
+    pub(crate) fn keep_open(&self, index: &SegmentIndex, file: Arc<dyn File>) {
+        self.remember(Opened { number: index.stamp.segment, file, sparse: index.sparse.clone() });
+    }
+
+    fn remember(&self, opened: Opened) -> Arc<Opened> {
+        let opened = Arc::new(opened);
         let mut cache = self.cache();
         cache.truncate(OPEN_FILES - 1);
         cache.push_front(opened.clone());
-        Ok(Some(opened))
+        opened
+    }
+
+    /// The next read opens the file anew: what is open may be of a disk that is gone while its place has one again.
+    fn cannot_read(&self, segment: &Segment, source: io::Error) -> ReadError {
+        self.forget_file(segment.number());
+        io_error(segment, source)
     }
 
     /// Closes the file of a segment that goes.
@@ -418,30 +517,15 @@ fn is_carried_at(entry: &Entry, position: Position) -> bool {
     }
 }
 
+/// What was read before the disk failed; whoever reads on there hears of it.
+fn up_to_there(read: Read, from: Position, error: ReadError) -> Result<Read, ReadError> {
+    if read.next > from { Ok(read) } else { Err(error) }
+}
+
 fn damaged(place: Place, position: Position) -> ReadError {
     ReadError::Damaged { position, file: segment::file_name(place.segment), offset: place.offset }
 }
 
 fn io_error(segment: &Segment, source: io::Error) -> ReadError {
     ReadError::Io { file: segment::file_name(segment.number()), source }
-}
-
-/// A sparse index from the headers alone; behind damage it goes on at the next whole frame.
-fn sparse_of(file: Arc<dyn File>, stamp: Stamp, end: u64) -> io::Result<Vec<(Position, u64)>> {
-    let mut index = SegmentIndex::new(stamp, Position::FIRST, 0);
-    let mut walk = Walk::new(file, stamp, end, Walk::LARGE);
-    let mut offset = Walk::start();
-    while offset < end {
-        match walk.header_at(offset)?.filter(|header| header.size() <= end - offset) {
-            Some(header) => {
-                index.add(offset, &header, &[]);
-                offset += header.size();
-            }
-            None => match walk.next_whole(offset + 1)? {
-                Some(at) => offset = at,
-                None => break,
-            },
-        }
-    }
-    Ok(index.sparse)
 }

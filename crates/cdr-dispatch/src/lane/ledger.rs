@@ -176,7 +176,12 @@ impl Ledger {
         chosen
     }
 
-    /// Puts back what could not be read.
+    /// Whether a due delivery's body must be read.
+    pub fn has_unread(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Puts back what was not read.
     pub fn still_unread(&mut self, position: Position) {
         self.due.insert(position);
     }

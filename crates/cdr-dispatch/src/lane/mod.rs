@@ -1,7 +1,7 @@
 //! A lane: what drives one sink. Lanes share nothing but the spool, so a sink that is slow, away, hanging or
 //! panicking leaves the others and the door alone.
 //!
-//! One task a lane, one loop ([`Lane::run`]):
+//! One thread a lane, one loop ([`Lane::run`]):
 //! ```text
 //!  spool ─read_ahead─▶ ledger ─▶ gather ─start_attempts─▶ sink
 //!                        ▲                                  │ report
@@ -11,8 +11,9 @@
 //! A delivery is forgotten only when its outcome is durable. What a crash interrupts is tried again.
 //!
 //! * `sealed`: batches that are all or nothing.
-//! * `reading`: from the spool into the ledger. * `settling`: from a report to an outcome.
+//! * `reading`: from the spool into the ledger; `unreadable`: what it does not give. * `settling`: from a report to an outcome.
 //! * `ledger`, `gather`, `pace`: what is open, what is ready, how fast. * `attempt`: one guarded attempt.
+//! * `summary`: what the log hears. * `thread`: what a lane runs on.
 
 mod attempt;
 mod gather;
@@ -22,6 +23,9 @@ mod reading;
 mod sealed;
 mod settling;
 mod status;
+mod summary;
+mod thread;
+mod unreadable;
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
@@ -33,11 +37,12 @@ use futures_util::{
 };
 use jiff::Timestamp;
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
-use tracing::error;
+use tracing::{error, info};
 
 use self::{
     attempt::{Attempted, attempt},
@@ -45,15 +50,22 @@ use self::{
     ledger::Ledger,
     pace::Pace,
     sealed::Sealed,
+    summary::Summary,
+    unreadable::Unreadable,
 };
 pub use self::{
+    pace::HeldBack,
     sealed::SealedBatch,
-    status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow},
+    status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow, UnreadableNow},
 };
-use crate::{event::Event, retry::RetryPolicy, store::Store};
+use crate::{event::Event, rate::Rate, retry::RetryPolicy, store::Store};
 
 /// A lane whose own task panicked begins again after this, where the spool knows it to be.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+
+/// After a look ahead that gave nothing to try, as when a batch is still gathering or all went elsewhere, a lane is not
+/// woken by commits for this long: under load each is a wake-up, and there are hundreds in a second.
+const NO_HURRY: Duration = Duration::from_millis(10);
 
 /// A sink and how its lane shall drive it.
 #[derive(Clone)]
@@ -66,6 +78,8 @@ pub struct LanePlan {
     pub retry: RetryPolicy,
     /// Most attempts at once, at least 1.
     pub concurrency: usize,
+    /// Most pushes in a time, first attempts, retries and probes together; none: as fast as the sink takes them.
+    pub rate_limit: Option<Rate>,
     /// Where it starts to read when the spool does not know it yet.
     pub start: cdr_spool::Start,
 }
@@ -94,12 +108,18 @@ pub struct Lane {
     gather: Gather,
     pace: Pace,
     sealed: Sealed,
+    summary: Summary,
+    /// Tasks, on the lane's thread: they go on while the lane waits for the disk.
     attempts: JoinSet<Attempted>,
     /// Final outcomes of this turn of the loop; the spool gets them in one go.
     finals: Vec<(Position, Recorded)>,
     recordings: FuturesUnordered<Recording>,
-    /// The spool could not be read; not before this again.
+    /// What could not be read.
+    unreadable: Unreadable,
+    /// Nothing is read from the spool before this.
     read_again_at: Option<Instant>,
+    /// Commits do not wake the lane before this; see [`NO_HURRY`].
+    look_at: Option<Instant>,
     /// Deliveries that passed, to tell a push that is refused alone from a sink that is away.
     passed: u64,
     /// The sink reported different outcomes within a sealed batch, and the log says so.
@@ -112,6 +132,8 @@ pub struct LaneHandle {
     pub status: Arc<LaneStatus>,
     /// What it can be told.
     pub control: mpsc::Sender<Control>,
+    /// Where its sink is called, and nowhere else: its connections live there.
+    pub runtime: Handle,
     /// Ends when the lane has stopped.
     pub task: JoinHandle<()>,
 }
@@ -120,8 +142,9 @@ pub struct LaneHandle {
 pub fn start(plan: LanePlan, store: Arc<Store>, events: mpsc::UnboundedSender<Event>) -> LaneHandle {
     let (control, orders) = mpsc::channel(16);
     let status = Arc::new(LaneStatus::default());
-    let task = tokio::spawn(supervise(plan, store, events, Arc::clone(&status), orders));
-    LaneHandle { status, control, task }
+    let name = plan.name.clone();
+    let (runtime, task) = thread::run(&name, supervise(plan, store, events, Arc::clone(&status), orders));
+    LaneHandle { status, control, runtime, task }
 }
 
 /// Runs a lane to its stop. A panic in it, as of a sink's `partition`, ends neither the lane nor the process.
@@ -160,12 +183,15 @@ impl Lane {
             next: Position(state.next.0),
             ledger: Ledger::default(),
             gather: Gather::new(plan.sink.batching()),
-            pace: Pace::new(plan.retry, plan.concurrency),
+            pace: Pace::new(plan.retry, plan.concurrency, plan.rate_limit),
             sealed: Sealed::default(),
+            summary: Summary::default(),
             attempts: JoinSet::new(),
             finals: Vec::new(),
             recordings: FuturesUnordered::new(),
+            unreadable: Unreadable::default(),
             read_again_at: None,
+            look_at: None,
             passed: 0,
             said_mixed: false,
             plan,
@@ -190,13 +216,20 @@ impl Lane {
     /// Until it is told to stop.
     async fn run(&mut self, orders: &mut mpsc::Receiver<Control>) {
         loop {
-            self.gather_due().await;
+            let is_more_due = self.gather_due().await;
             self.try_sealed().await;
-            let is_more = self.read_ahead().await;
+            let before = (self.next, self.attempts.len());
+            let is_more = self.read_ahead().await || is_more_due;
             self.start_attempts();
+            if self.next != before.0 && self.attempts.len() == before.1 {
+                self.look_at = Some(Instant::now() + NO_HURRY);
+            }
             self.hand_over();
             self.learn_age().await;
             self.tell();
+            if let Some(delivered) = self.summary.take_due() {
+                self.say_delivered(delivered);
+            }
             let wake = if is_more { Instant::now() } else { self.next_wake() };
             tokio::select! {
                 Some(attempted) = self.attempts.join_next() => {
@@ -210,7 +243,7 @@ impl Lane {
                     self.ledger.close(&closed);
                     self.forget_durable();
                 }
-                _ = self.committed.changed() => {}
+                _ = self.committed.changed(), if self.is_curious() => {}
                 () = tokio::time::sleep_until(wake) => {}
                 order = orders.recv() => match order {
                     Some(Control::Reconfigure(plan)) => self.reconfigure(plan),
@@ -222,10 +255,16 @@ impl Lane {
         }
     }
 
+    /// Whether a commit may wake the lane: not one that has enough to do, nor one that has just looked in vain.
+    fn is_curious(&mut self) -> bool {
+        self.look_at = self.look_at.filter(|&at| at > Instant::now());
+        self.look_at.is_none() && !self.is_crowded()
+    }
+
     // === attempts ===
 
     fn start_attempts(&mut self) {
-        while self.pace.room(self.attempts.len()) > 0 {
+        while self.may_start() {
             let hurry = self.is_crowded();
             let push = |position| self.ledger.get(position).and_then(|open| open.push.as_ref());
             let size = |position| push(position).map_or(0, |push| push.body().len());
@@ -246,8 +285,13 @@ impl Lane {
         }
     }
 
+    fn may_start(&self) -> bool {
+        self.pace.room(self.attempts.len()) > 0 && self.pace.held_until().is_none()
+    }
+
     fn start(&mut self, partition: Option<Partition>, batch: Batch) {
         self.status.count_attempt();
+        self.pace.began(batch.deliveries().len());
         let (sink, store, lane) =
             (Arc::clone(&self.plan.sink), Arc::clone(&self.store), self.plan.name.clone());
         self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch));
@@ -269,7 +313,7 @@ impl Lane {
 
     fn reconfigure(&mut self, plan: LanePlan) {
         self.gather.reconfigure(plan.sink.batching());
-        self.pace.reconfigure(plan.retry, plan.concurrency);
+        self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
         self.plan = plan;
     }
 
@@ -300,6 +344,9 @@ impl Lane {
         self.hand_over();
         while self.recordings.next().await.is_some() {}
         self.tell();
+        if let Some(delivered) = self.summary.take() {
+            self.say_delivered(delivered);
+        }
     }
 
     // === telling ===
@@ -315,11 +362,25 @@ impl Lane {
             None if self.pace.room(self.attempts.len()) == 0 => None,
             None => ready,
         };
+        let held = self.pace.held_until();
+        let batch = batch.map(|due| held.map_or(due, |until| due.max(until)));
         let idle = Instant::now() + Duration::from_secs(3600);
-        [self.ledger.next_due(), read_again, batch].into_iter().flatten().fold(idle, Instant::min)
+        [self.ledger.next_due(), self.summary.due(), self.look_at, read_again, batch]
+            .into_iter()
+            .flatten()
+            .fold(idle, Instant::min)
     }
 
-    fn tell(&self) {
+    /// Whether something could go out now if there were no rate limit.
+    fn note_held(&mut self) -> HeldBack {
+        let is_ready = |due: Option<Instant>| due.is_some_and(|due| due <= Instant::now());
+        let is_held = self.pace.room(self.attempts.len()) > 0
+            && (is_ready(self.gather.next_due(self.is_crowded())) || is_ready(self.sealed.next_due()))
+            && self.pace.held_until().is_some();
+        self.pace.note_held(is_held)
+    }
+
+    fn tell(&mut self) {
         let paused = self.pace.pause().map(|pause| PausedNow {
             since: pause.since,
             reason: pause.reason.clone(),
@@ -327,6 +388,14 @@ impl Lane {
         });
         let (open, waiting) = (self.ledger.len(), self.ledger.waiting() + self.sealed.pushes());
         self.status.is_at(paused, self.next, open, waiting, self.attempts.len());
+        self.status.cannot_read(self.unreadable.now());
+        let held_back = self.note_held();
+        self.status.is_held_back(held_back);
         self.status.oldest_is(self.ledger.oldest().and_then(|(_, open)| open.received_at_ms));
+    }
+
+    fn say_delivered(&self, delivered: u64) {
+        let owed = self.ledger.len() as u64 + self.store.end().0.saturating_sub(self.next.0);
+        info!(sink = %self.plan.name, delivered, owed, "delivered since the last such line");
     }
 }

@@ -1,4 +1,4 @@
-//! How fast a lane goes: running, paused, or feeling its way back.
+//! How fast a lane goes: running, paused, or feeling its way back; and never faster than its `rate_limit`.
 //!
 //! A sink that is away costs one probe per back-off, however many pushes wait (no retry storm). After an
 //! outage the lane starts with one attempt at a time and doubles with each success.
@@ -12,7 +12,10 @@ use cdr_core::Position;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::retry::RetryPolicy;
+use crate::{
+    rate::{Limiter, Rate},
+    retry::RetryPolicy,
+};
 
 /// So many failures in a row, of different pushes at their first attempt, mean that the sink is away.
 const FAILURES_IN_A_ROW: usize = 5;
@@ -34,6 +37,8 @@ pub struct Pace {
     pause: Option<Pause>,
     epoch: Epoch,
     running: Stopwatch,
+    limiter: Option<Limiter>,
+    held: Stopwatch,
 }
 
 /// Why and until when a lane is paused.
@@ -49,6 +54,23 @@ pub struct Pause {
     failures: u32,
 }
 
+/// How the rate limit holds pushes back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeldBack {
+    /// The limit; none: there is none.
+    pub rate: Option<Rate>,
+    /// Since when pushes wait for nothing else; none: none do.
+    pub since: Option<Instant>,
+    before: Duration,
+}
+
+impl HeldBack {
+    /// For how long pushes waited for nothing else, since the lane was made.
+    pub fn total(&self) -> Duration {
+        Stopwatch { before: self.before, since: self.since }.elapsed()
+    }
+}
+
 /// What a report changed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -62,15 +84,28 @@ pub enum Turn {
 
 impl Pace {
     /// A lane that runs at full pace.
-    pub fn new(policy: RetryPolicy, concurrency: usize) -> Self {
+    pub fn new(policy: RetryPolicy, concurrency: usize, limit: Option<Rate>) -> Self {
         let concurrency = concurrency.max(1);
-        let (failed, running) = (BTreeSet::new(), Stopwatch::started());
-        Self { policy, concurrency, allowed: concurrency, failed, pause: None, epoch: Epoch(0), running }
+        Self {
+            policy,
+            concurrency,
+            allowed: concurrency,
+            failed: BTreeSet::new(),
+            pause: None,
+            epoch: Epoch(0),
+            running: Stopwatch::started(),
+            limiter: limit.map(Limiter::new),
+            held: Stopwatch::default(),
+        }
     }
 
     /// Takes a new configuration; a paused lane probes at once, since the edit may be the repair.
-    pub fn reconfigure(&mut self, policy: RetryPolicy, concurrency: usize) {
+    pub fn reconfigure(&mut self, policy: RetryPolicy, concurrency: usize, limit: Option<Rate>) {
         self.policy = policy;
+        // The same limit goes on as it is: a reload is no way around it.
+        if self.limiter.as_ref().map(Limiter::rate) != limit {
+            self.limiter = limit.map(Limiter::new);
+        }
         self.concurrency = concurrency.max(1);
         self.allowed = self.allowed.min(self.concurrency);
         if self.pause.is_none() {
@@ -103,6 +138,29 @@ impl Pace {
             // One probe, and only when nothing else is under way.
             Some(pause) => usize::from(running == 0 && pause.probe_at <= Instant::now()),
         }
+    }
+
+    /// Until when the rate limit lets no attempt begin; none when one may begin now.
+    pub fn held_until(&self) -> Option<Instant> {
+        self.limiter.as_ref().and_then(Limiter::held_until)
+    }
+
+    /// An attempt on so many pushes begins.
+    pub fn began(&mut self, pushes: usize) {
+        if let Some(limiter) = &mut self.limiter {
+            limiter.began(pushes);
+        }
+    }
+
+    /// Notes whether it is the rate limit that pushes wait for; tells for how long they have, and since when.
+    pub fn note_held(&mut self, is_held: bool) -> HeldBack {
+        if is_held {
+            self.held.start()
+        } else {
+            self.held.stop()
+        }
+        let Stopwatch { before, since } = self.held;
+        HeldBack { before, since, rate: self.limiter.as_ref().map(Limiter::rate) }
     }
 
     /// Time for which the lane was not paused, since it was made: the clock that counts towards giving up.
@@ -167,7 +225,7 @@ impl Pace {
 }
 
 /// Adds up the time between `start` and `stop`.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Stopwatch {
     before: Duration,
     since: Option<Instant>,
@@ -198,7 +256,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_counts_once_however_many_attempts_were_under_way() {
-        let mut pace = Pace::new(RetryPolicy::default(), 8);
+        let mut pace = Pace::new(RetryPolicy::default(), 8, None);
         let began = pace.epoch();
         assert_eq!(pace.unavailable(began, "refused", None), Turn::Paused);
         for _ in 1..8 {
@@ -210,7 +268,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_a_probe_ends_a_pause_and_a_retry_after_is_kept() {
-        let mut pace = Pace::new(RetryPolicy::default(), 8);
+        let mut pace = Pace::new(RetryPolicy::default(), 8, None);
         let began = pace.epoch();
         assert_eq!(pace.unavailable(began, "429", Some(Duration::from_secs(60))), Turn::Paused);
         assert_eq!(pace.succeeded(began), Turn::None, "it was under way before");
@@ -229,7 +287,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pushes_that_fail_again_do_not_pause_the_others() {
-        let mut pace = Pace::new(RetryPolicy::default(), 8);
+        let mut pace = Pace::new(RetryPolicy::default(), 8, None);
         let epoch = pace.epoch();
         for position in 0..100 {
             assert_eq!(pace.failed(epoch, Position(position), false, "404"), Turn::None);
@@ -241,7 +299,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_does_not_count_towards_giving_up() {
-        let mut pace = Pace::new(RetryPolicy::default(), 1);
+        let mut pace = Pace::new(RetryPolicy::default(), 1, None);
         tokio::time::advance(Duration::from_secs(5)).await;
         let _ = pace.unavailable(pace.epoch(), "away", None);
         tokio::time::advance(Duration::from_secs(1000)).await;

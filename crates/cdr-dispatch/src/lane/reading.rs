@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use cdr_core::{Failure, Position, Push};
-use cdr_spool::{Outcome, ReadError};
+use cdr_spool::Outcome;
 use tokio::time::Instant;
-use tracing::error;
 
 use super::{Lane, ledger::Ledger};
 use crate::{routing::Goes, window::Routed};
@@ -16,36 +15,43 @@ const READ_BACK: usize = 64;
 /// How many pushes one look ahead takes in.
 const READ_AHEAD: usize = 256;
 
-/// Bytes of bodies that may be ready in memory; beyond this they stay on disk.
-const READY_BYTES: usize = 8 << 20;
+/// Bytes of pushes that may be ready in memory; beyond this they stay on disk.
+const READY_BYTES: usize = 6 << 20;
 
-/// When the spool cannot be read, the lane looks again after this.
+/// When nobody can decide where a push goes, the lane looks again after this.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
 impl Lane {
-    /// Moves retries whose wait is over to the batches that may go out; reads their bodies back where needed.
-    pub(super) async fn gather_due(&mut self) {
+    /// Moves retries whose wait is over to the batches that may go out; reads their bodies back where needed. True when it should
+    /// look again at once.
+    pub(super) async fn gather_due(&mut self) -> bool {
         for position in self.ledger.take_due() {
             self.ready(position);
         }
         // Only as many as can be tried soon: a long queue of due retries stays on disk.
         if self.is_full_up() || self.must_not_read() {
-            return;
+            return false;
         }
         let unread = self.ledger.unread(READ_BACK);
         if unread.is_empty() {
-            return;
+            return false;
         }
-        let read = self.store.get(unread.clone()).await;
-        for (position, read) in unread.into_iter().zip(read) {
-            match read {
-                Ok(Some(push)) => self.read_back(position, push),
-                Ok(None) => self.lose(position),
-                Err(error) => {
-                    self.ledger.still_unread(position);
-                    self.cannot_read(&error);
-                }
+        let mut read = self.store.get(unread.clone()).await.into_iter();
+        for position in unread {
+            match read.next() {
+                Some(Ok(push)) => self.came_back(position, push),
+                Some(Err(error)) => self.not_read(position, &error).await,
+                None => self.ledger.still_unread(position),
             }
+        }
+        self.ledger.has_unread() && !self.is_full_up() && !self.must_not_read()
+    }
+
+    fn came_back(&mut self, position: Position, push: Option<Arc<Push>>) {
+        self.was_read(position);
+        match push {
+            Some(push) => self.read_back(position, push),
+            None => self.lose(position),
         }
     }
 
@@ -56,7 +62,7 @@ impl Lane {
         let routes = match goes {
             Goes::By(routes) => Some(routes),
             // It was read before a crash and nothing came of it: the routes of today decide, as they would have.
-            Goes::Elsewhere if never_tried => return self.record(vec![(position, Outcome::Passed)]),
+            Goes::Elsewhere if never_tried => return self.record([(position, Outcome::Passed)]),
             Goes::Elsewhere => None,
             Goes::Undecided => {
                 self.ledger.still_unread(position);
@@ -81,12 +87,13 @@ impl Lane {
         }
         match self.store.read(self.next, READ_AHEAD).await {
             Ok(read) => {
+                self.was_read_ahead();
                 if self.take_in(read.pushes) {
                     self.next = read.next;
                     read.lost.iter().for_each(|&position| self.lose(position));
                 }
             }
-            Err(error) => self.cannot_read(&error),
+            Err(error) => self.not_read_ahead(&error).await,
         }
         !self.must_not_read() && may_read(self)
     }
@@ -136,12 +143,6 @@ impl Lane {
         self.bury(position, lost, attempts);
     }
 
-    pub(super) fn cannot_read(&mut self, error: &ReadError) {
-        error!(sink = %self.plan.name, %error, "cannot read the spool; the lane looks again in a second");
-        self.status.note_failure(&error.to_string());
-        self.read_again_at = Some(Instant::now() + READ_AGAIN);
-    }
-
     pub(super) fn must_not_read(&mut self) -> bool {
         self.read_again_at = self.read_again_at.filter(|&at| at > Instant::now());
         self.read_again_at.is_some()
@@ -150,7 +151,8 @@ impl Lane {
     /// Whether as much is ready as can be tried soon: two rounds of attempts, and no more than fits in memory.
     fn is_full_up(&self) -> bool {
         let two_rounds = self.plan.concurrency.saturating_mul(self.gather.batch_size()).saturating_mul(2);
-        self.gather.len() >= two_rounds.clamp(64, Ledger::MOST) || self.gather.bytes() >= READY_BYTES
+        let bytes = self.gather.bytes() + self.gather.len() * Routed::OVERHEAD;
+        self.gather.len() >= two_rounds.clamp(64, Ledger::MOST) || bytes >= READY_BYTES
     }
 
     /// Whether the lane can hold no more: then no batch waits for company.

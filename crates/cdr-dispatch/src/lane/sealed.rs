@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, mem::discriminant, sync::Arc, time::Duration};
 
 use cdr_core::{Batch, Failure, Outcome, Position, Push, Seal};
-use cdr_spool::{ControlError, LaneState, Outcome as Recorded};
+use cdr_spool::{ControlError, LaneState, Outcome as Recorded, ReadError};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
@@ -94,7 +94,7 @@ impl Lane {
 
     /// Tries sealed batches that are due, before anything new.
     pub(super) async fn try_sealed(&mut self) {
-        while self.pace.room(self.attempts.len()) > 0 && !self.must_not_read() {
+        while self.may_start() && !self.must_not_read() {
             let Some(batch) = self.next_sealed() else { return };
             let read = self.store.get(batch.positions.clone()).await;
             let mut pushes = Vec::with_capacity(read.len());
@@ -104,17 +104,32 @@ impl Lane {
                 match read {
                     Ok(Some(push)) => pushes.push(push),
                     Ok(None) => lost.push(position),
-                    Err(error) => trouble = Some(error),
+                    Err(error) => trouble = Some((position, error)),
                 }
             }
-            if let Some(error) = trouble {
-                self.cannot_read(&error);
-                self.sealed.wait_until(Instant::now(), batch);
+            pushes
+                .iter()
+                .map(|push| push.position())
+                .chain(lost.iter().copied())
+                .for_each(|p| self.was_read(p));
+            if let Some((position, error)) = trouble {
+                self.sealed_not_read(batch, position, &error).await;
             } else if lost.is_empty() {
                 self.try_again(batch, pushes);
             } else {
                 self.break_seal(batch, &lost);
             }
+        }
+    }
+
+    /// A push of it cannot be read at present: it waits for another look. Without one that is given up nobody can make it again.
+    async fn sealed_not_read(&mut self, batch: SealedBatch, position: Position, error: &ReadError) {
+        if let Some(wait) = self.look_later(position, error).await {
+            return self.sealed.wait_until(Instant::now() + wait, batch);
+        }
+        self.say_broken(&batch.seal, "a push of it cannot be read");
+        for other in batch.positions.into_iter().filter(|&other| other != position) {
+            self.ledger.wait(other, Duration::ZERO);
         }
     }
 
@@ -222,8 +237,7 @@ impl Lane {
                 }
                 Outcome::Reject(failure) => {
                     self.shown_alive(began, is_away);
-                    let attempts =
-                        self.ledger.get(position).map_or(1, |open| open.attempts.saturating_add(1));
+                    let attempts = self.attempts_on(position);
                     closed.push((position, self.tell_dead(position, failure, attempts)));
                 }
                 Outcome::Retry(failure) => return self.retry_sealed(batch, began, failure, is_away),

@@ -54,7 +54,7 @@ impl Lane {
         }
         for (position, outcome) in positions.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Delivered(receipt) => self.close(position, began, &receipt, away.is_some()),
+                Outcome::Delivered(receipt) => self.close(position, began, receipt, away.is_some()),
                 Outcome::Retry(failure) => self.retry(position, began, failure, away.is_some()),
                 Outcome::Reject(failure) => self.reject(position, began, failure, away.is_some()),
                 Outcome::Untried => self.untried(position, began, away.is_some()),
@@ -85,20 +85,28 @@ impl Lane {
         }
     }
 
-    fn close(&mut self, position: Position, began: Epoch, receipt: &Receipt, is_away: bool) {
+    fn close(&mut self, position: Position, began: Epoch, receipt: Receipt, is_away: bool) {
         self.shown_alive(began, is_away);
-        self.tell_delivered(position, receipt);
-        self.record(vec![(position, Recorded::Delivered { receipt: Some(receipt.0.clone()) })]);
+        self.tell_delivered(position, &receipt);
+        self.record([(position, Recorded::Delivered { receipt: Some(receipt.0) })]);
     }
 
     pub(super) fn tell_delivered(&mut self, position: Position, receipt: &Receipt) {
         self.passed += 1;
         self.status.count_delivered();
-        let open = self.ledger.get(position);
-        let push = open.and_then(|open| open.push.as_ref());
-        let session_id = push.and_then(|push| push.session_id()).map(cdr_core::push::short);
-        let attempts = open.map_or(1, |open| open.attempts.saturating_add(1));
-        info!(%position, session_id, sink = %self.plan.name, status = "delivered", attempts, receipt = receipt.0, "delivered");
+        self.summary.add();
+        // Looked up only for whoever listens: to find the session means to read the body.
+        debug!(%position, session_id = self.session_id(position), sink = %self.plan.name, status = "delivered", attempts = self.attempts_on(position), receipt = receipt.0, "delivered");
+    }
+
+    fn session_id(&self, position: Position) -> Option<&str> {
+        let push = self.ledger.get(position)?.push.as_ref()?;
+        push.session_id().map(cdr_core::push::short)
+    }
+
+    /// How often it was tried, when the attempt at hand is over.
+    pub(super) fn attempts_on(&self, position: Position) -> u32 {
+        self.ledger.get(position).map_or(1, |open| open.attempts.saturating_add(1))
     }
 
     fn retry(&mut self, position: Position, began: Epoch, failure: Failure, is_away: bool) {
@@ -127,7 +135,7 @@ impl Lane {
     fn reject(&mut self, position: Position, began: Epoch, failure: Failure, is_away: bool) {
         // The sink read it and said no: it is there.
         self.shown_alive(began, is_away);
-        let attempts = self.ledger.get(position).map_or(1, |open| open.attempts.saturating_add(1));
+        let attempts = self.attempts_on(position);
         self.bury(position, failure, attempts);
     }
 
@@ -152,14 +160,13 @@ impl Lane {
     /// Makes a delivery a dead letter: kept with its reason until a person decides.
     pub(super) fn bury(&mut self, position: Position, failure: Failure, attempts: u32) {
         let died = self.tell_dead(position, failure, attempts);
-        self.record(vec![(position, died)]);
+        self.record([(position, died)]);
     }
 
     pub(super) fn tell_dead(&mut self, position: Position, failure: Failure, attempts: u32) -> Recorded {
         let push = self.ledger.get(position).and_then(|open| open.push.as_ref());
         let origin = push.map_or(Origin::Push, |push| push.facts().origin);
-        let session_id =
-            push.and_then(|push| push.session_id()).map(|id| cdr_core::push::short(id).to_owned());
+        let session_id = self.session_id(position).map(str::to_owned);
         self.status.count_died(&failure.reason);
         warn!(%position, session_id, sink = %self.plan.name, status = "dead", attempts, reason = failure.reason,
             "dead letter: kept until someone retries or discards it");
@@ -170,7 +177,7 @@ impl Lane {
     }
 
     /// Final outcomes, handed to the spool at the end of this turn; see [`hand_over`](Self::hand_over).
-    pub(super) fn record(&mut self, outcomes: Vec<(Position, Recorded)>) {
+    pub(super) fn record(&mut self, outcomes: impl IntoIterator<Item = (Position, Recorded)>) {
         self.finals.extend(outcomes);
     }
 

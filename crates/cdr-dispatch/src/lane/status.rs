@@ -9,6 +9,8 @@ use cdr_core::Position;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::pace::HeldBack;
+
 /// The state of one lane, read by whoever asks; written by the lane alone.
 #[derive(Debug, Default)]
 pub struct LaneStatus {
@@ -32,10 +34,25 @@ pub struct LaneNow {
     pub waiting: usize,
     /// Attempts under way.
     pub trying: usize,
+    /// What the rate limit does.
+    pub held_back: HeldBack,
     /// When the oldest undelivered push arrived, in milliseconds since 1970.
     pub oldest_received_at_ms: Option<i64>,
+    /// What of the spool it cannot read, if there is anything.
+    pub unreadable: Option<UnreadableNow>,
     /// The last failure, in words for the operator; empty when there was none.
     pub last_failure: String,
+}
+
+/// What a lane cannot read, for the operator.
+#[derive(Clone, Debug)]
+pub struct UnreadableNow {
+    /// Since when there is something.
+    pub since: Timestamp,
+    /// How many pushes wait for another look; those that the lane has not come to are not counted.
+    pub pushes: usize,
+    /// What the disk said last.
+    pub reason: String,
 }
 
 /// A pause, for the operator.
@@ -97,6 +114,14 @@ impl LaneStatus {
     ) {
         let mut now = self.lock();
         (now.paused, now.next, now.open, now.waiting, now.trying) = (paused, next.0, open, waiting, trying);
+    }
+
+    pub(super) fn cannot_read(&self, unreadable: Option<UnreadableNow>) {
+        self.lock().unreadable = unreadable;
+    }
+
+    pub(super) fn is_held_back(&self, held_back: HeldBack) {
+        self.lock().held_back = held_back;
     }
 
     pub(super) fn oldest_is(&self, received_at_ms: Option<i64>) {

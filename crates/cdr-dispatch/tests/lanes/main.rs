@@ -1,6 +1,9 @@
 //! What the lanes promise, on a real spool, with sinks that do as they are told.
 
+mod quarantine;
+mod rate_limit;
 mod sealed;
+mod unreadable;
 
 use std::{
     collections::HashMap,
@@ -96,7 +99,14 @@ const QUICK: RetryPolicy = RetryPolicy {
 
 fn lane(sink_name: &str, sink: &Arc<Told>) -> LanePlan {
     let sink: Arc<dyn AnySink> = Arc::new(Shared(Arc::clone(sink)));
-    LanePlan { name: name(sink_name), sink, retry: QUICK, concurrency: 4, start: cdr_spool::Start::Beginning }
+    LanePlan {
+        name: name(sink_name),
+        sink,
+        retry: QUICK,
+        concurrency: 4,
+        rate_limit: None,
+        start: cdr_spool::Start::Beginning,
+    }
 }
 
 fn plan(lanes: Vec<LanePlan>) -> Plan {
@@ -552,6 +562,33 @@ async fn a_panic_outside_of_deliver_does_not_end_the_lane() {
     until_idle(&dispatcher).await;
     let sessions: std::collections::HashSet<_> = told.batches().into_iter().flatten().collect();
     assert_eq!(sessions.len(), 5);
+    dispatcher.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sinks_that_block_their_threads_hold_up_neither_the_others_nor_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let quick = Told::new();
+    let mut lanes = vec![lane("quick", &quick)];
+    let mut let_go = Vec::new();
+    for number in 0..4 {
+        let (go, held) = std::sync::mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let sink = Told::new();
+        sink.answers(move |batch| {
+            let _ = held.lock().unwrap().recv();
+            good(batch)
+        });
+        lanes.push(lane(&format!("blocks-{number}"), &sink));
+        let_go.push(go);
+    }
+    let (dispatcher, _events) = open(folder.path(), plan(lanes));
+    for number in 0..50 {
+        push(&dispatcher, &format!("s{number}")).await;
+    }
+    until("the quick one has all", || snapshot(&dispatcher, "quick").delivered == 50).await;
+    drop(let_go);
+    until_idle(&dispatcher).await;
     dispatcher.stop(Duration::from_secs(5)).await;
 }
 

@@ -1,208 +1,139 @@
 //! `cdr-gateway dead`: deliveries that were given up.
 
-use std::collections::BTreeMap;
+mod decide;
+mod letters;
+mod show;
+mod summary;
 
-use anyhow::bail;
-use cdr_core::cdr;
-use cdr_spool::{Logged, Outcome, Position, StoredPush};
-use clap::{Args, Subcommand};
-use hyper::{Method, StatusCode};
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Common, Ended, kept::Kept, running};
-use crate::{admin::BODY_LIMIT, config::Admin};
-
-/// So many are decided at once: their numbers fit into one request, and a lane is not flooded.
-const AT_ONCE: usize = 10_000;
-const _: () = assert!(AT_ONCE * "18446744073709551615,".len() < BODY_LIMIT / 2);
+use self::letters::Letters;
+use super::{Common, Ended, condition::Condition, kept::Kept};
+use crate::dead::{About, Letter, Which};
 
 /// Deliveries that were given up.
 #[derive(Subcommand)]
 pub enum Dead {
-    /// Lists them, oldest first: sink, number, session, when and why.
+    /// Lists them by sink, oldest push first: sink, number, when and why given up, session.
     ///
-    /// Example: cdr-gateway dead list --sink crm
-    List(Which),
-    /// Shows one with the beginning of the receiver's answer and the body of the push.
+    /// Example: cdr-gateway dead list --sink crm --newer-than 2h
     ///
-    /// Example: cdr-gateway dead show 1207 --sink crm
-    Show(Which),
-    /// Sends them again; the gateway must run.
+    /// Example: cdr-gateway dead list --summary
+    List(List),
+    /// Shows some with all that is known: the push, each attempt, the receiver's answer, what to do.
     ///
-    /// Example: cdr-gateway dead retry --sink crm
-    Retry(Which),
+    /// Reads the disk, so it works with the gateway stopped. Example: cdr-gateway dead show 1207 --sink crm
+    Show(show::Show),
+    /// Sends them again; the gateway must run. Goes no faster than the sink takes them.
+    ///
+    /// Example: cdr-gateway dead retry --sink crm --reason 'answered 503'
+    Retry(Chosen),
     /// Decides that they are not to be delivered; the gateway must run.
     ///
-    /// Example: cdr-gateway dead discard 1207 --sink crm
-    Discard(Which),
+    /// Example: cdr-gateway dead discard --sink crm --older-than 30d
+    Discard(Chosen),
 }
 
-/// Which dead letters.
+/// Which dead letters are listed.
 #[derive(Args)]
-pub struct Which {
-    /// Numbers of pushes; without any all of them.
+pub struct List {
+    #[command(flatten)]
+    filter: Filter,
+    /// Counts them by sink and reason instead.
+    #[arg(long)]
+    summary: bool,
+}
+
+/// Which dead letters are decided about. Without any word about it none are: it might be millions.
+#[derive(Args)]
+#[command(group = ArgGroup::new("chosen").required(true).multiple(true)
+    .args(["numbers", "sink", "reason", "older_than", "newer_than", "condition", "all"]))]
+pub struct Chosen {
+    #[command(flatten)]
+    filter: Filter,
+    /// Every dead letter of every sink.
+    #[arg(long, conflicts_with_all = ["numbers", "sink", "reason", "older_than", "newer_than", "condition"])]
+    all: bool,
+}
+
+/// Which dead letters: those for which everything holds that is given.
+#[derive(Args)]
+pub struct Filter {
+    /// Numbers of pushes.
     numbers: Vec<u64>,
     /// Those of this sink only.
     #[arg(long)]
     sink: Option<String>,
+    /// Those whose reason contains this, in whatever case.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Those that were given up longer ago than this, such as 2d.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    older_than: Option<Duration>,
+    /// Those that were given up less long ago than this, such as 2h.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    newer_than: Option<Duration>,
+    /// Those of pushes for which this holds; the language of routes.
+    #[arg(long = "where", value_name = "EXPR", value_parser = Condition::read)]
+    condition: Option<Condition>,
 }
 
-impl Which {
-    fn takes(&self, letter: &Letter) -> bool {
-        let sink = self.sink.as_ref().is_none_or(|sink| *sink == letter.sink);
-        sink && (self.numbers.is_empty() || self.numbers.contains(&letter.position.0))
+impl Filter {
+    fn which(&self) -> Which {
+        let ago = |time: Duration| Timestamp::now().checked_sub(time).unwrap_or(Timestamp::MIN);
+        Which {
+            numbers: self.numbers.iter().copied().map(cdr_core::Position).collect(),
+            reason: self.reason.clone(),
+            died_after: self.newer_than.map(ago),
+            died_before: self.older_than.map(ago),
+            condition: self.condition.as_ref().map(|condition| condition.text().to_owned()),
+        }
     }
-}
-
-/// A dead letter.
-struct Letter {
-    sink: String,
-    position: Position,
-    died_at: Timestamp,
-    reason: String,
-    excerpt: String,
-    attempts: u32,
 }
 
 impl Dead {
     /// Lists, shows, retries or discards.
     pub async fn run(self, common: &Common) -> Ended {
-        let kept = Kept::find(common)?;
         match self {
-            Self::List(which) => list(&kept, &letters(&kept, &which)?, common.wants_json()),
-            Self::Show(which) => show(&kept, &letters(&kept, &which)?, common.wants_json()),
-            Self::Retry(which) => decide(&kept, &common.admin()?, &which, "retry").await,
-            Self::Discard(which) if which.numbers.is_empty() && which.sink.is_none() => {
-                bail!("name a sink with --sink, or numbers: this would discard every dead letter there is")
+            Self::List(List { filter, summary: false }) => list(common, &filter).await,
+            Self::List(List { filter, summary: true }) => summary::tell(common, &filter).await,
+            Self::Show(show) => show.run(common),
+            Self::Retry(Chosen { filter, .. }) => decide::retry(common, &filter).await,
+            Self::Discard(Chosen { filter, .. }) => decide::discard(common, &filter).await,
+        }
+    }
+}
+
+async fn list(common: &Common, filter: &Filter) -> Ended {
+    let kept = Kept::find(common)?;
+    let mut letters = Letters::anywhere(common, &kept, filter).await?;
+    let mut count = 0_u64;
+    while let Some(page) = letters.next().await? {
+        for letter in &page {
+            match common.wants_json() {
+                true => say!("{}", json!(letter)),
+                false => say!("{}", line(&kept, letter)),
             }
-            Self::Discard(which) => decide(&kept, &common.admin()?, &which, "discard").await,
         }
+        count += page.len() as u64;
     }
-}
-
-fn letters(kept: &Kept, which: &Which) -> anyhow::Result<Vec<Letter>> {
-    let mut dead: BTreeMap<(String, Position), Letter> = BTreeMap::new();
-    kept.each(|at, entry| match entry {
-        Logged::Outcome { lane, position, outcome: Outcome::Dead { reason, excerpt, attempts } } => {
-            let letter = Letter { sink: lane.clone(), position, died_at: at, reason, excerpt, attempts };
-            dead.insert((lane, position), letter);
-        }
-        Logged::Outcome { lane, position, outcome } if outcome.is_final() => {
-            drop(dead.remove(&(lane, position)))
-        }
-        Logged::Reopened { lane, position } => drop(dead.remove(&(lane, position))),
-        _ => {}
-    })?;
-    Ok(dead.into_values().filter(|letter| which.takes(letter)).collect())
-}
-
-fn list(kept: &Kept, letters: &[Letter], wants_json: bool) -> Ended {
-    let sessions = bodies(kept, letters, |push| session(&push))?;
-    for letter in letters {
-        let Letter { sink, position, attempts, reason, .. } = letter;
-        let session = sessions.get(position).and_then(Option::as_deref);
-        match wants_json {
-            true => say!("{}", as_json(letter, session)),
-            false => say!(
-                "{sink:<12} {position:>8}  {}  {}  {attempts} attempts: {reason}",
-                kept.local(letter.died_at),
-                session.unwrap_or("no session")
-            ),
-        }
-    }
-    if !wants_json {
-        eprintln!("{} dead letters", letters.len());
+    if !common.wants_json() {
+        eprintln!("{count} dead letters");
     }
     Ok(())
 }
 
-fn show(kept: &Kept, letters: &[Letter], wants_json: bool) -> Ended {
-    let bodies = bodies(kept, letters, |push| String::from_utf8_lossy(&push.body).into_owned())?;
-    if letters.is_empty() {
-        bail!("there is no such dead letter; cdr-gateway dead list tells which there are");
-    }
-    for letter in letters {
-        let body = bodies.get(&letter.position);
-        if wants_json {
-            let mut shown = as_json(letter, None);
-            shown["body"] = json!(body);
-            say!("{shown}");
-            continue;
-        }
-        say!(
-            "sink      {}\nnumber    {}\ndied      {}",
-            letter.sink,
-            letter.position,
-            kept.local(letter.died_at)
-        );
-        say!("attempts  {}\nwhy       {}", letter.attempts, letter.reason);
-        say!("answer    {}\n", if letter.excerpt.is_empty() { "none" } else { &letter.excerpt });
-        say!("{}\n", body.map_or("the body is gone", String::as_str));
-    }
-    Ok(())
-}
-
-async fn decide(kept: &Kept, admin: &Admin, which: &Which, verb: &str) -> Ended {
-    let mut by_sink: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for letter in letters(kept, which)? {
-        by_sink.entry(letter.sink).or_default().push(letter.position.0);
-    }
-    if by_sink.is_empty() {
-        say!("there is no such dead letter");
-    }
-    for (sink, positions) in by_sink {
-        let (mut decided, mut is_parked) = (0, false);
-        for positions in positions.chunks(AT_ONCE) {
-            let path = format!("/api/v1/dead/{sink}/{verb}");
-            let body = json!({ "positions": positions });
-            let (status, answer) = running::ask(admin, Method::POST, &path, Some(body)).await?;
-            if status != StatusCode::OK {
-                return Err(running::message(status, &answer));
-            }
-            decided += answer["positions"].as_array().map_or(0, Vec::len);
-            is_parked = answer["parked"] == true;
-        }
-        match (verb, is_parked) {
-            ("retry", false) => say!("{sink}: {decided} dead letters are being sent again"),
-            ("retry", true) => say!(
-                "{sink}: {decided} dead letters wait; they are sent when the configuration has a sink of this name again"
-            ),
-            _ => say!("{sink}: {decided} dead letters discarded"),
-        }
-    }
-    Ok(())
-}
-
-/// What `of` makes of the pushes of these letters; those whose bytes are gone are not there.
-fn bodies<T>(
-    kept: &Kept,
-    letters: &[Letter],
-    of: impl Fn(StoredPush) -> T,
-) -> anyhow::Result<BTreeMap<Position, T>> {
-    let wanted: std::collections::BTreeSet<Position> = letters.iter().map(|letter| letter.position).collect();
-    let mut found = BTreeMap::new();
-    if wanted.is_empty() {
-        return Ok(found);
-    }
-    kept.each(|_, entry| {
-        if let Logged::Push { push, .. } = entry
-            && wanted.contains(&push.position)
-        {
-            found.insert(push.position, of(push));
-        }
-    })?;
-    Ok(found)
-}
-
-fn session(push: &StoredPush) -> Option<String> {
-    let action = push.key.action.parse().ok()?;
-    cdr::read(&action, &push.body).ok()??.session_id.map(Into::into)
-}
-
-fn as_json(letter: &Letter, session: Option<&str>) -> Value {
-    json!({
-        "sink": letter.sink, "number": letter.position.0, "session_id": session, "died_at": letter.died_at,
-        "attempts": letter.attempts, "reason": letter.reason, "answer": letter.excerpt,
-    })
+fn line(kept: &Kept, letter: &Letter) -> String {
+    let Letter { sink, number, attempts, reason, about, .. } = letter;
+    let session = match about {
+        Some(About { session_id: Some(id), .. }) => id,
+        Some(_) => "no session",
+        None => "its bytes are gone",
+    };
+    let died = kept.local(letter.died_at);
+    format!("{sink:<12} {number:>8}  {died}  {session}  {attempts} attempts: {reason}")
 }

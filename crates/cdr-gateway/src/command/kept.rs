@@ -30,13 +30,28 @@ impl Kept {
     ///
     /// # Errors
     /// There is no spool, or the disk cannot be read.
-    pub fn each(&self, mut entry: impl FnMut(Timestamp, Logged)) -> anyhow::Result<()> {
+    pub fn each(&self, entry: impl FnMut(Timestamp, Logged)) -> anyhow::Result<()> {
+        self.rest(&mut self.log_since(Timestamp::MIN)?, entry)
+    }
+
+    /// The log from a little before this time on.
+    ///
+    /// # Errors
+    /// There is no spool, or the disk cannot be read.
+    pub fn log_since(&self, since: Timestamp) -> anyhow::Result<LogReader> {
         let path = self.at.spool.display();
-        let log = LogReader::open(&self.at.spool).with_context(|| {
+        LogReader::open_since(&self.at.spool, since.as_millisecond()).with_context(|| {
             format!(
                 "no spool can be read at {path} (spool.path); has the gateway run with this configuration?"
             )
-        })?;
+        })
+    }
+
+    /// Goes through what is left of the log. What is damaged is told to stderr, once, and passed over.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub fn rest(&self, log: &mut LogReader, mut entry: impl FnMut(Timestamp, Logged)) -> anyhow::Result<()> {
         for read in log {
             match read {
                 Ok(read) => entry(moment(read.at_ms), read.what),

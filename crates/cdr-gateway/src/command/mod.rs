@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod check;
+mod condition;
 mod dead;
 mod demo;
 mod explain;
@@ -19,9 +20,11 @@ mod logging;
 mod quarantine;
 mod reload;
 mod running;
+mod schema;
 mod send;
 mod serve;
 mod sink;
+mod tail;
 mod told;
 mod trace;
 
@@ -102,6 +105,12 @@ enum Command {
     ///
     /// Works with the gateway stopped, too. Example: cdr-gateway trace e97be0ab-1ef6-4ad2-a8c4-2b2bbfb18e55
     Trace(trace::Trace),
+    /// Tells what arrives and what becomes of it, a line each, as it happens; Ctrl-C ends it.
+    ///
+    /// Reads the disk, so it goes on over a restart of the gateway. No line holds a phone number.
+    ///
+    /// Example: cdr-gateway tail --since 10m --where 'result == "abandoned"'
+    Tail(tail::Tail),
     /// Deliveries that were given up: look at them, send them again, or discard them.
     ///
     /// Example: cdr-gateway dead list --sink crm
@@ -112,6 +121,11 @@ enum Command {
     /// Example: cdr-gateway quarantine show 17
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
+    /// Writes the JSON Schema of gateway.yaml, by which editors check and complete it.
+    ///
+    /// Example: cdr-gateway schema > gateway.schema.json, and in the first line of gateway.yaml:
+    /// `# yaml-language-server: $schema=gateway.schema.json`
+    Schema,
     /// How the sinks' lanes are doing, and what becomes of a sink that left the configuration.
     ///
     /// Example: cdr-gateway sink list
@@ -174,9 +188,11 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Demo(demo) => demo.run(&common, sinks).await,
         Command::Send(send) => send.run(&common).await,
         Command::Trace(trace) => trace.run(&common),
+        Command::Tail(tail) => tail.run(&common).await,
         Command::Dead(dead) => dead.run(&common).await,
         Command::Quarantine(quarantine) => quarantine.run(&common).await,
         Command::Explain(explain) => explain.run(&common, &sinks),
+        Command::Schema => schema::run(&sinks),
         Command::Sink(sink) => sink.run(&common).await,
     }
 }

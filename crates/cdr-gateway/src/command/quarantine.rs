@@ -3,16 +3,22 @@
 use std::{collections::BTreeMap, io::Write as _};
 
 use anyhow::{Context as _, bail};
+use cdr_core::Facts;
+use cdr_dispatch::stored::suspect_facts;
 use cdr_spool::{Logged, Position, StoredQuarantine};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use hyper::{Method, StatusCode};
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::{
-    Common, Ended,
+    Common, Ended, Said,
     kept::{Kept, moment},
     running,
 };
+
+/// So many are decided at once: reading and storing them again takes the gateway a moment.
+const SLICE: usize = 500;
 
 /// Authentic requests that were no pushes.
 #[derive(Subcommand)]
@@ -31,92 +37,174 @@ pub enum Quarantine {
         #[arg(long)]
         raw: bool,
     },
+    /// Reads requests again as the gateway reads them today; the gateway must run.
+    ///
+    /// One that is a push now is stored, routed and delivered like any other, and leaves the quarantine; one that still is
+    /// none stays, and is told with its reason. Example: cdr-gateway quarantine retry --all
+    Retry(Chosen),
     /// Takes requests out of quarantine for good; the gateway must run.
     ///
     /// Example: cdr-gateway quarantine discard 17 18
-    Discard {
-        /// The numbers from the list.
-        #[arg(required = true)]
-        numbers: Vec<u64>,
-    },
+    Discard(Chosen),
 }
 
-impl Quarantine {
-    /// Lists, shows or discards.
-    pub async fn run(&self, common: &Common) -> Ended {
-        let kept = Kept::find(common)?;
-        let held = held(&kept)?;
-        match self {
-            Self::Discard { numbers } => discard(common, numbers).await,
-            Self::List => list(&kept, held.values(), common.wants_json()),
-            Self::Show { number, raw } => {
-                let entry = held.get(&Position(*number)).with_context(|| {
-                    format!("nothing lies in quarantine under {number}; cdr-gateway quarantine list tells what does")
-                })?;
-                show(&kept, entry, *raw, common.wants_json())
-            }
+/// Which requests are decided about.
+#[derive(Args)]
+pub struct Chosen {
+    /// The numbers from the list.
+    #[arg(required_unless_present = "all")]
+    numbers: Vec<u64>,
+    /// Everything in quarantine.
+    #[arg(long, conflicts_with = "numbers")]
+    all: bool,
+}
+
+/// What a list tells of a request; its bytes stay on disk.
+struct Held {
+    received_at: Timestamp,
+    bytes: usize,
+    sha256: [u8; 32],
+    reason: String,
+    facts: Option<Facts>,
+}
+
+impl Held {
+    fn new(entry: &StoredQuarantine) -> Self {
+        Self {
+            received_at: moment(entry.received_at_ms),
+            bytes: entry.body.len(),
+            sha256: entry.sha256,
+            reason: entry.reason.clone(),
+            facts: suspect_facts(entry),
         }
     }
 }
 
-async fn discard(common: &Common, numbers: &[u64]) -> Ended {
-    let body = json!({ "positions": numbers });
-    let (status, answer) =
-        running::ask(&common.admin()?, Method::POST, "/api/v1/quarantine/discard", Some(body)).await?;
-    if status != StatusCode::OK {
-        return Err(running::message(status, &answer));
+impl Quarantine {
+    /// Lists, shows, retries or discards.
+    pub async fn run(&self, common: &Common) -> Ended {
+        match self {
+            Self::List => list(&Kept::find(common)?, common.wants_json()),
+            Self::Show { number, raw } => {
+                show(&Kept::find(common)?, Position(*number), *raw, common.wants_json())
+            }
+            Self::Retry(chosen) => retry(common, &chosen.numbers(common)?).await,
+            Self::Discard(chosen) => discard(common, &chosen.numbers(common)?).await,
+        }
     }
-    say!("{} discarded", answer["positions"].as_array().map_or(0, Vec::len));
+}
+
+impl Chosen {
+    fn numbers(&self, common: &Common) -> anyhow::Result<Vec<u64>> {
+        if !self.all {
+            return Ok(self.numbers.clone());
+        }
+        let held = held(&Kept::find(common)?, |_| ())?;
+        Ok(held.into_keys().map(|position| position.0).collect())
+    }
+}
+
+/// Fails when something stays in quarantine, so that a script hears of it.
+async fn retry(common: &Common, numbers: &[u64]) -> Ended {
+    let admin = common.admin()?;
+    let (mut stored, mut others) = (0, 0);
+    for numbers in numbers.chunks(SLICE) {
+        let asked = json!({ "positions": numbers });
+        let path = "/api/v1/quarantine/retry";
+        let (status, answer) = running::ask(&admin, Method::POST, path, Some(asked)).await?;
+        for retried in answer["retried"].as_array().into_iter().flatten() {
+            let is_stored = !retried["push"].is_null();
+            if is_stored {
+                stored += 1
+            } else {
+                others += 1
+            }
+            match common.wants_json() {
+                true => say!("{retried}"),
+                false => say!("{}", in_words(retried)),
+            }
+        }
+        if status != StatusCode::OK {
+            return Err(running::message(status, &answer));
+        }
+    }
+    if !common.wants_json() {
+        eprintln!("{stored} stored as pushes, {others} not");
+    }
+    if others == 0 { Ok(()) } else { Err(Said.into()) }
+}
+
+fn in_words(retried: &Value) -> String {
+    let number = &retried["number"];
+    match (&retried["push"], retried["still"].as_str()) {
+        (Value::Null, Some(reason)) => format!("{number} still is no push: {reason}"),
+        (Value::Null, None) => format!("nothing lies in quarantine under {number}"),
+        (push, _) if retried["repeat"] == true => format!("{number} was there already as push {push}"),
+        (push, _) => format!("{number} is push {push} now"),
+    }
+}
+
+async fn discard(common: &Common, numbers: &[u64]) -> Ended {
+    let admin = common.admin()?;
+    let mut discarded = 0;
+    for numbers in numbers.chunks(SLICE) {
+        let asked = json!({ "positions": numbers });
+        let answer =
+            running::ask_for(&admin, Method::POST, "/api/v1/quarantine/discard", Some(asked)).await?;
+        discarded += answer["positions"].as_array().map_or(0, Vec::len);
+    }
+    say!("{discarded} discarded");
     Ok(())
 }
 
-fn held(kept: &Kept) -> anyhow::Result<BTreeMap<Position, StoredQuarantine>> {
+/// What lies in quarantine, and what `of` keeps of each.
+fn held<T>(kept: &Kept, of: impl Fn(StoredQuarantine) -> T) -> anyhow::Result<BTreeMap<Position, T>> {
     let mut held = BTreeMap::new();
     kept.each(|_, entry| match entry {
-        Logged::Quarantine { quarantine, .. } => drop(held.insert(quarantine.position, quarantine)),
+        Logged::Quarantine { quarantine, .. } => drop(held.insert(quarantine.position, of(quarantine))),
         Logged::QuarantineDiscarded { position } => drop(held.remove(&position)),
         _ => {}
     })?;
     Ok(held)
 }
 
-fn list<'a>(
-    kept: &Kept,
-    held: impl ExactSizeIterator<Item = &'a StoredQuarantine>,
-    wants_json: bool,
-) -> Ended {
-    let count = held.len();
-    for entry in held {
-        let (number, bytes) = (entry.position, entry.body.len());
+fn list(kept: &Kept, wants_json: bool) -> Ended {
+    let held = held(kept, |entry| Held::new(&entry))?;
+    for (number, entry) in &held {
         match wants_json {
-            true => say!("{}", as_json(entry)),
+            true => say!("{}", as_json(*number, entry)),
             false => say!(
-                "{number:>8}  {}  {bytes:>7} bytes  {}",
-                kept.local(moment(entry.received_at_ms)),
+                "{number:>8}  {}  {:>7} bytes  {}",
+                kept.local(entry.received_at),
+                entry.bytes,
                 entry.reason
             ),
         }
     }
     if !wants_json {
-        eprintln!("{count} in quarantine");
+        eprintln!("{} in quarantine", held.len());
     }
     Ok(())
 }
 
-fn show(kept: &Kept, entry: &StoredQuarantine, raw: bool, wants_json: bool) -> Ended {
+fn show(kept: &Kept, number: Position, raw: bool, wants_json: bool) -> Ended {
+    let is_asked_for = |entry: StoredQuarantine| (entry.position == number).then_some(entry);
+    let entry = held(kept, is_asked_for)?.remove(&number).flatten().with_context(|| {
+        format!("nothing lies in quarantine under {number}; cdr-gateway quarantine list tells what does")
+    })?;
     let mut stdout = std::io::stdout().lock();
     if raw {
         stdout.write_all(&entry.body)?;
         return Ok(());
     }
     if wants_json {
-        writeln!(stdout, "{}", as_json(entry))?;
+        writeln!(stdout, "{}", as_json(number, &Held::new(&entry)))?;
         return Ok(());
     }
-    let Some(facts) = cdr_dispatch::stored::suspect_facts(entry) else {
-        bail!("what is known about number {} cannot be read; its bytes can, with --raw", entry.position);
+    let Some(facts) = suspect_facts(&entry) else {
+        bail!("what is known about number {number} cannot be read; its bytes can, with --raw");
     };
-    writeln!(stdout, "number    {}", entry.position)?;
+    writeln!(stdout, "number    {number}")?;
     writeln!(stdout, "arrived   {}", kept.local(facts.received_at))?;
     writeln!(
         stdout,
@@ -131,13 +219,12 @@ fn show(kept: &Kept, entry: &StoredQuarantine, raw: bool, wants_json: bool) -> E
     Ok(())
 }
 
-fn as_json(entry: &StoredQuarantine) -> serde_json::Value {
-    let facts = cdr_dispatch::stored::suspect_facts(entry);
+fn as_json(number: Position, entry: &Held) -> Value {
+    let facts = entry.facts.as_ref();
     json!({
-        "number": entry.position.0, "received_at": moment(entry.received_at_ms), "bytes": entry.body.len(),
+        "number": number.0, "received_at": entry.received_at, "bytes": entry.bytes,
         "sha256": hex(&entry.sha256), "reason": entry.reason,
-        "action": facts.as_ref().map(|facts| facts.action.to_string()),
-        "uuid": facts.as_ref().and_then(|facts| facts.uuid.clone()),
+        "action": facts.map(|facts| facts.action.as_str()), "uuid": facts.and_then(|facts| facts.uuid.as_ref()),
         "sender": facts.and_then(|facts| facts.sender),
     })
 }

@@ -15,6 +15,27 @@ use crate::config::Admin;
 /// An answer takes no longer; reading the configuration and writing decisions are quick.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Whether anybody listens where the running gateway would be asked.
+pub async fn is_there(admin: &Admin) -> bool {
+    TcpStream::connect(admin.listen).await.is_ok()
+}
+
+/// Asks, and gives the JSON of the answer when it is good.
+///
+/// # Errors
+/// Nobody listens, what listens is no gateway, or its answer is no success.
+pub async fn ask_for(
+    admin: &Admin,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> anyhow::Result<Value> {
+    match ask(admin, method, path, body).await? {
+        (StatusCode::OK, answer) => Ok(answer),
+        (status, answer) => Err(message(status, &answer)),
+    }
+}
+
 /// Asks, and gives status and JSON of the answer.
 ///
 /// # Errors

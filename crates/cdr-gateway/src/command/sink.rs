@@ -59,6 +59,9 @@ fn list(answer: &Value) {
         let oldest = lane["oldest_undelivered_s"].as_f64().map(|age| format!(", the oldest for {age:.0} s"));
         let state = match lane["paused"]["reason"].as_str() {
             Some(reason) => format!("away: {reason}"),
+            None if lane["rate_limit"]["holds_back"] == true => {
+                format!("held to {} by rate_limit", lane["rate_limit"]["rate"].as_str().unwrap_or_default())
+            }
             None => "runs".to_owned(),
         };
         let oldest = oldest.unwrap_or_default();

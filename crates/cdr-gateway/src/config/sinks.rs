@@ -10,7 +10,7 @@ use cdr_core::{
     registry::AnySink,
     setting::{self, Step},
 };
-use cdr_dispatch::{LanePlan, RetryPolicy, RetrySettings};
+use cdr_dispatch::{LanePlan, Rate, RetryPolicy, RetrySettings};
 use cdr_spool::Start;
 use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::de::DeserializeOwned;
@@ -29,16 +29,17 @@ pub struct PlannedSink {
 
 impl fmt::Debug for PlannedSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, lane: LanePlan { name, retry, concurrency, start, .. } } = self;
-        write!(f, "{name} ({kind}, {retry:?}, {concurrency} at once, from {start:?})")
+        let Self { kind, lane: LanePlan { name, retry, concurrency, rate_limit, start, .. } } = self;
+        let rate = rate_limit.map(|rate| format!(", at most {rate}")).unwrap_or_default();
+        write!(f, "{name} ({kind}, {retry:?}, {concurrency} at once{rate}, from {start:?})")
     }
 }
 
 /// What every sink may have, whatever its kind.
-const COMMON: [&str; 3] = ["retry", "concurrency", "start_at"];
+const COMMON: [&str; 4] = ["retry", "rate_limit", "concurrency", "start_at"];
 
 /// Names that the format reserves. Taking them silently would promise what is not done.
-const NOT_YET: [&str; 2] = ["rate_limit", "mask"];
+const NOT_YET: [&str; 1] = ["mask"];
 
 /// Enough that a receiver in another country keeps up, few enough that a small CRM survives.
 const CONCURRENCY: usize = 8;
@@ -70,6 +71,7 @@ impl Ground<'_> {
         let mut faults = Faults::default();
         faults.0.extend(take_not_yet(&mut settings));
         let retry: RetrySettings = take_part(&mut settings, "retry", &mut faults);
+        let rate_limit: Option<Rate> = take_part(&mut settings, "rate_limit", &mut faults);
         let concurrency: Option<NonZeroUsize> = take_part(&mut settings, "concurrency", &mut faults);
         let start: Option<String> = take_part(&mut settings, "start_at", &mut faults);
         let name: Option<SinkName> = faults.take(name.parse().map_err(|error| at("", error)));
@@ -82,7 +84,8 @@ impl Ground<'_> {
         let concurrency = concurrency.map_or(CONCURRENCY, NonZeroUsize::get);
         match (name, sink, retry, start) {
             (Some(name), Some(sink), Some(retry), Some(start)) if faults.0.is_empty() => {
-                Ok(PlannedSink { kind, lane: LanePlan { name, sink, retry, concurrency, start } })
+                let lane = LanePlan { name, sink, retry, concurrency, rate_limit, start };
+                Ok(PlannedSink { kind, lane })
             }
             _ => Err(faults.0),
         }

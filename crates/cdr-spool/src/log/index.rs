@@ -5,15 +5,17 @@
 //! 16 MB instead of 3 GB. The rejected alternative, the same in frames of the log, makes cleaning the log harder.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::Position;
 use crate::dedupe::{Prints, short_digest};
-use crate::disk::Directory;
+use crate::disk::{Directory, File};
 use crate::log::codec::{Put, Take};
 use crate::log::entry::{self, Entry};
 use crate::log::frame::{FrameHeader, Stamp};
 use crate::log::outcomes::Item;
 use crate::log::segment;
+use crate::log::walk::{Here, Walk};
 
 const MAGIC: &[u8; 8] = b"CDRINDX1";
 /// How far apart the frames are that the sparse index names: what a read in the middle of a segment reads in vain.
@@ -33,7 +35,7 @@ pub(crate) struct SegmentIndex {
     pub(crate) newest_ms: i64,
     /// A scan found damage in it.
     pub(crate) damaged: bool,
-    /// By which a repeat is suspected: one for each position from `first` on.
+    /// By which a repeat is suspected: one for each position from `first` on. Recovery lets them go where the file has them.
     pub(crate) prints: Vec<Prints>,
     /// Frames here and there: position and offset.
     pub(crate) sparse: Vec<(Position, u64)>,
@@ -127,6 +129,16 @@ impl SegmentIndex {
         self.until = self.until.max(position.next());
     }
 
+    /// What it holds, and where: pushes, and those carried into it.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (Prints, Position)> {
+        let positions = (self.first.0..).map(Position);
+        let pushes = self.prints.iter().copied().zip(positions).filter(|(prints, _)| *prints != Prints::NONE);
+        pushes.chain(self.notes.iter().filter_map(|note| match note {
+            Note::Carried { position, prints, .. } => Some((*prints, *position)),
+            _ => None,
+        }))
+    }
+
     pub(crate) fn mark(&self) -> Mark {
         Mark {
             until: self.until,
@@ -174,6 +186,31 @@ impl SegmentIndex {
         let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
         let read = file.read_at(&mut bytes, 0).ok()?;
         SegmentIndex::decode(bytes.get(..read)?).filter(|index| index.stamp == stamp && index.end == end)
+    }
+
+    /// Makes it again from the frames of a closed segment, as far as they are whole.
+    pub(crate) fn scan(
+        file: Arc<dyn File>,
+        stamp: Stamp,
+        first: Position,
+        end: u64,
+    ) -> io::Result<SegmentIndex> {
+        let mut index = SegmentIndex::new(stamp, first, 0);
+        let mut walk = Walk::over_bad_pages(file, stamp, end);
+        let mut offset = Walk::start();
+        loop {
+            offset = match walk.at(offset)? {
+                Here::Frame(header, bytes) => {
+                    index.add(offset, &header, bytes);
+                    offset + header.size()
+                }
+                Here::Broken => match walk.next_whole(offset + 1)? {
+                    Some(at) => at,
+                    None => return Ok(index),
+                },
+                Here::End => return Ok(index),
+            };
+        }
     }
 
     fn encode(&self) -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::intake::{self, Batch};
 use super::tail::Tail;
 use super::{SYNC_OUTCOMES_WITHIN, Writer};
+use crate::disk::LOCK;
 use crate::log::frame::{FrameBuilder, Stamp};
 use crate::log::index::Mark;
 use crate::log::segment::{self, SegmentHeader};
@@ -60,7 +61,9 @@ impl<T> Writer<T> {
         }
         let now = self.wall_ms();
         let Some(tail) = self.tail.as_mut() else { return Err(io::Error::other("no segment is open")) };
+        let known = tail.index().notes.len();
         tail.write(frame, position, now)?;
+        self.dedupe.carried(&tail.index().notes[known..]);
         let (number, written) = (tail.stamp().segment, tail.written());
         let mut state = self.shared.store.state_mut();
         if let Some(segment) = state.segments.last_mut().filter(|s| s.number() == number) {
@@ -85,16 +88,20 @@ impl<T> Writer<T> {
     /// Ends the segment at its last good commit.
     fn end_segment(&mut self) {
         let Some(tail) = self.tail.take() else { return };
+        let file = tail.file.clone();
         let index = tail.close();
         self.last = (index.stamp.segment, index.end);
+        self.shared.store.keep_open(&index, file);
         self.shared.store.state_mut().open = None;
         if let Err(error) = index.save(&*self.shared.store.directory) {
             tracing::debug!(segment = index.stamp.segment, %error, "the index of a segment was not written; a start will scan the segment");
         }
+        self.dedupe.close(&index, &self.shared.store.directory);
     }
 
     /// Makes a new segment, durable with a checkpoint as its first frame, and with frames that were in doubt.
     fn begin_segment(&mut self, first: Position, in_doubt: &[Doubtful]) -> io::Result<()> {
+        self.directory_is_ours()?;
         let store = &self.shared.store;
         let now = store.clock.wall_ms();
         let number = self.next_number;
@@ -121,6 +128,7 @@ impl<T> Writer<T> {
             store.directory.remove(&segment::unborn_name(number)).ok();
         })?;
         let index = tail.index();
+        index.known().for_each(|(prints, position)| self.dedupe.insert(prints, position));
         let mut state = store.state_mut();
         state.segments.push(Segment::of(index, tail.written()));
         state.open = Some(OpenFile { number, file: tail.file.clone(), sparse: index.sparse.clone() });
@@ -129,6 +137,33 @@ impl<T> Writer<T> {
         drop(state);
         self.tail = Some(tail);
         Ok(())
+    }
+
+    /// Whether the directory is the one that was opened. Another one at its place, such as an empty one below a file system that
+    /// is not mounted, is no spool of ours: what is stored there would be hidden when the right one is back.
+    fn directory_is_ours(&self) -> io::Result<()> {
+        let is_ours = match self.shared.store.directory.id_of(LOCK) {
+            Ok(id) => self.lock.as_ref().is_some_and(|lock| lock.file == id),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if is_ours {
+            return Ok(());
+        }
+        let path = self.shared.store.settings.path.display();
+        let gone = format!(
+            "{path} is not the directory that was opened: it was removed, moved away, or is not mounted. Put it back as it was and \
+             pushes are taken again; a restart begins with what lies there then"
+        );
+        Err(io::Error::new(io::ErrorKind::NotFound, gone))
+    }
+
+    /// Looks whether the segment is still there when nobody asks for a commit, so that somebody hears of it before the next push.
+    pub(super) fn look_for_the_segment(&mut self) {
+        let in_place = self.tail.as_ref().map(|tail| tail.is_in_place(&*self.shared.store.directory));
+        if let Some(Err(error)) = in_place {
+            self.fail("use its directory", &error);
+        }
     }
 
     /// Makes everything written durable and tells everyone who waits.
@@ -148,7 +183,7 @@ impl<T> Writer<T> {
     fn sync_tail(&mut self) -> io::Result<Mark> {
         let began = self.running();
         let Some(tail) = self.tail.as_mut() else { return Err(io::Error::other("no segment is open")) };
-        let mark = tail.sync()?;
+        let mark = tail.sync(&*self.shared.store.directory)?;
         let took = self.running().saturating_sub(began);
         let mut state = self.shared.store.state_mut();
         state.counters.syncs += 1;
@@ -256,9 +291,11 @@ impl<T> Writer<T> {
     fn say_failing(&mut self, reason: &str) {
         let mut state = self.shared.store.state_mut();
         state.counters.failures += 1;
-        if !matches!(state.health, Health::Failing { .. }) {
-            state.health = Health::Failing { reason: reason.to_owned(), since: SystemTime::now() };
-        }
+        let since = match state.health {
+            Health::Failing { since, .. } => since,
+            Health::Ok | Health::Full { .. } => SystemTime::now(),
+        };
+        state.health = Health::Failing { reason: reason.to_owned(), since };
     }
 
     fn refuse_batch(&mut self, reason: &str) {
@@ -299,7 +336,14 @@ impl<T> Writer<T> {
         let path = self.shared.store.settings.path.clone();
         let failed = |source| OpenError::Io { doing: "begin a segment", path: path.clone(), source };
         let first = in_doubt.first().map_or(self.next, |doubtful| doubtful.position);
-        self.begin_segment(first, in_doubt).map_err(failed)?;
+        match self.begin_segment(first, in_doubt) {
+            // Others filled the disk since the last stop: in the reserve's room sinks are served all the same.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_reserve() => {
+                self.begin_segment(first, in_doubt)
+            }
+            begun => begun,
+        }
+        .map_err(failed)?;
         if self.tail.as_ref().is_some_and(|tail| tail.index().until != self.next) {
             self.rotate(self.next).map_err(failed)?;
         }

@@ -218,7 +218,13 @@ impl<T> Writer<T> {
             state.segments.iter().find(|s| s.newest_ms >= ms).map(|s| s.first)?.max(beginning)
         };
         loop {
-            let read = store.read(from, SEARCH, usize::MAX).ok()?;
+            let read = match store.read(from, SEARCH, usize::MAX) {
+                Ok(read) => read,
+                Err(error) => {
+                    tracing::warn!(%error, position = %from, "a lane's first push cannot be looked for; it starts here: too many are better than a gap");
+                    return Some(from);
+                }
+            };
             if let Some(found) = read.pushes.iter().find(|push| push.received_at_ms >= ms) {
                 return Some(found.position);
             }

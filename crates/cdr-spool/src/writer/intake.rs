@@ -6,11 +6,11 @@ use tokio::sync::oneshot;
 
 use super::Writer;
 use crate::dedupe::{Dedupe, Prints, short_digest};
+use crate::disk::Directory;
 use crate::log::entry::{Entry, PushEntry, QuarantineEntry};
-use crate::log::index::Note;
+use crate::log::index::SegmentIndex;
 use crate::log::outcomes::{Item, Items};
 use crate::recovery::Recovered;
-use crate::store::Store;
 use crate::{AppendError, Appended, Health, Key, NewPush, NewQuarantine, Outcome, Position, Quarantined};
 
 /// Bytes of a push on disk besides its body, facts and names: entry, position, time, digest, lengths.
@@ -73,6 +73,10 @@ enum Compared {
     Other,
 }
 
+fn compare_keys(key: &Key, other: &Key) -> Compared {
+    compare(key, &other.action, other.uuid.as_deref(), &other.sha256)
+}
+
 fn compare(key: &Key, action: &str, uuid: Option<&str>, sha256: &[u8; 32]) -> Compared {
     match key.uuid.as_deref() == uuid {
         true if key.sha256 == *sha256 && key.action == action => Compared::Same,
@@ -113,40 +117,47 @@ impl<T> Writer<T> {
             body: &push.body,
         };
         self.frame.push(&entry, false);
-        let store = &self.shared.store;
-        self.dedupe.insert(prints, position, || first_remembered(store));
+        self.dedupe.insert(prints, position);
         let NewPush { key, live, .. } = push;
         self.batch.pushes.push(Queued { position, key, live, uuid_reused, reply, repeats: Vec::new() });
     }
 
-    /// Whether a push is here already. The table only suspects; the push itself is read before it is believed.
+    /// Whether a push is here already. What is remembered only suspects; the push itself is read before it is believed.
     fn known(&self, key: &Key, prints: Prints) -> Known {
         let mut uuid_reused = false;
-        for suspect in self.dedupe.suspects(prints) {
-            if suspect >= self.batch.first {
-                let Ok(at) = self.batch.pushes.binary_search_by_key(&suspect, |q| q.position) else {
-                    continue;
+        for layer in self.dedupe.layers() {
+            for suspect in layer.suspects(prints, uuid_reused, |number| self.index(number)) {
+                let in_flight = self.in_flight(suspect);
+                let compared = match in_flight {
+                    Some(at) => compare_keys(key, &self.batch.pushes[at].key),
+                    None => self.compare_stored(key, suspect),
                 };
-                let other = &self.batch.pushes[at].key;
-                match compare(key, &other.action, other.uuid.as_deref(), &other.sha256) {
-                    Compared::Same => return Known::InFlight(at),
+                match compared {
+                    Compared::Same => return in_flight.map_or(Known::Stored(suspect), Known::InFlight),
                     Compared::SameUuid => uuid_reused = true,
                     Compared::Other => {}
                 }
-                continue;
-            }
-            match self.compare_stored(key, suspect) {
-                Compared::Same => return Known::Stored(suspect),
-                Compared::SameUuid => uuid_reused = true,
-                Compared::Other => {}
             }
         }
         Known::New { uuid_reused }
     }
 
+    /// The index of a push in the batch.
+    fn in_flight(&self, position: Position) -> Option<usize> {
+        self.batch.pushes.binary_search_by_key(&position, |queued| queued.position).ok()
+    }
+
+    /// What cannot be read suspects nothing: then the push is stored.
+    fn index(&self, number: u64) -> Option<SegmentIndex> {
+        self.shared.store.index(number).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot look for repeats in a segment; the push is stored as a new one");
+            None
+        })
+    }
+
     /// A push that cannot be read cannot be confirmed: then the new one is stored.
     fn compare_stored(&self, key: &Key, suspect: Position) -> Compared {
-        let oldest = self.wall_ms().saturating_sub(millis(self.shared.store.settings.dedupe_window));
+        let oldest = self.oldest_repeat_ms();
         let compared = self.shared.store.with_entry(suspect, |entry| match entry {
             Entry::Push { push, .. } if push.received_at_ms >= oldest => {
                 compare(key, push.action, push.uuid, push.sha256)
@@ -160,6 +171,11 @@ impl<T> Writer<T> {
                 Compared::Other
             }
         }
+    }
+
+    /// A push that arrived before this is no repeat of one that comes now.
+    pub(super) fn oldest_repeat_ms(&self) -> i64 {
+        self.wall_ms().saturating_sub(millis(self.shared.store.settings.dedupe_window))
     }
 
     pub(super) fn take_quarantine(&mut self, found: NewQuarantine, reply: QuarantineReply) {
@@ -284,40 +300,27 @@ impl<T> Writer<T> {
     }
 }
 
-/// Pushes before this one are too old to be repeats, or gone.
-fn first_remembered(store: &Store) -> Position {
-    let oldest = store.clock.wall_ms().saturating_sub(millis(store.settings.dedupe_window));
-    let state = store.state();
-    state.segments.iter().find(|s| s.newest_ms >= oldest).map_or(state.end, |s| s.first)
-}
-
 /// Later words replace earlier ones.
 pub(super) fn merge(into: &mut std::collections::BTreeMap<String, Items>, lane: String, items: Items) {
     into.entry(lane).or_default().extend(items);
 }
 
-/// The table of repeats, from the indexes of the segments that are young enough.
-pub(super) fn remembered(recovered: &mut Recovered, now_ms: i64, window: Duration) -> Dedupe {
-    let mut dedupe = Dedupe::new();
-    let floor = Position::FIRST;
+/// What is remembered of the segments that are young enough, from their indexes.
+pub(super) fn remembered(
+    recovered: &Recovered,
+    directory: &dyn Directory,
+    now_ms: i64,
+    window: Duration,
+) -> Dedupe {
     // A wall clock that is wrong must not forget everything: the newest entry counts if it is older.
     let now = recovered.newest_ms.map_or(now_ms, |newest| newest.min(now_ms));
     let oldest = now.saturating_sub(millis(window));
-    for index in recovered.indexes.iter_mut().filter(|index| index.newest_ms >= oldest) {
-        for note in &index.notes {
-            if let Note::Carried { position, prints, .. } = note {
-                dedupe.insert(*prints, *position, || floor);
-            }
-        }
-        for (place, prints) in index.prints.iter().enumerate() {
-            dedupe.insert(*prints, Position(index.first.0 + place as u64), || floor);
-        }
-        // They lie in the index's file and are not needed again; those of a scanned segment are still to be written.
-        if !recovered.scanned.contains(&index.stamp.segment) {
-            index.prints = Vec::new();
-        }
-    }
-    dedupe
+    let young: Vec<_> = recovered.indexes.iter().filter(|index| index.newest_ms >= oldest).collect();
+    let prints = |index: &SegmentIndex| index.known().map(|(prints, _)| prints).collect();
+    Dedupe::of(&young, |index| match recovered.scanned.contains(&index.stamp.segment) {
+        true => Some(prints(index)),
+        false => SegmentIndex::load(directory, index.stamp, index.end).map(|whole| prints(&whole)),
+    })
 }
 
 pub(super) fn millis(duration: Duration) -> i64 {

@@ -24,6 +24,7 @@ use self::intake::Batch;
 use self::space::AgeGuard;
 use self::tail::Tail;
 use crate::dedupe::Dedupe;
+use crate::disk::{Directory, Lock};
 use crate::inbox::{Inbox, Request, Taken};
 use crate::log::frame::FrameBuilder;
 use crate::log::outcomes::{Item, Items};
@@ -80,7 +81,7 @@ pub(crate) struct Writer<T> {
     reserved: bool,
     closed: watch::Sender<bool>,
     /// Held until the writer ends.
-    lock: Option<Box<dyn Send + Sync>>,
+    lock: Option<Lock>,
 }
 
 impl<T> Writer<T> {
@@ -90,7 +91,7 @@ impl<T> Writer<T> {
         on_commit: OnCommit<T>,
         recovered: Start,
         lanes: &[NewLane],
-        lock: Box<dyn Send + Sync>,
+        lock: Lock,
         closed: watch::Sender<bool>,
     ) -> Result<(Writer<T>, Vec<String>), OpenError> {
         let clock = &shared.store.clock;
@@ -134,10 +135,12 @@ impl<T> Writer<T> {
         loop {
             let Taken { requests, bytes, stopping } = self.shared.inbox.take(self.patience());
             let idle = requests.is_empty();
+            self.shared.store.round.begin(self.running());
             requests.into_iter().for_each(|request| self.take(request));
             self.commit();
             self.shared.inbox.done(bytes);
             self.look_after();
+            self.shared.store.round.end(self.running());
             if stopping && idle {
                 break;
             }
@@ -184,10 +187,12 @@ impl<T> Writer<T> {
         }
         if now >= self.look_due {
             self.look_due = now + LOOK_AFTER;
+            self.look_for_the_segment();
             self.let_go_by_age();
             self.restore_reserve();
             self.open_the_door_if_there_is_room();
             self.shared.store.state_mut().prune_lost();
+            self.dedupe.take_filters();
         }
     }
 
@@ -245,10 +250,15 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    pub(crate) fn of(recovered: &mut Recovered, now_ms: i64, dedupe_window: Duration) -> Start {
-        let dedupe = intake::remembered(recovered, now_ms, dedupe_window);
+    pub(crate) fn of(
+        recovered: &mut Recovered,
+        directory: &dyn Directory,
+        now_ms: i64,
+        dedupe_window: Duration,
+    ) -> Start {
         let dead = recovered.dead_of_lost(now_ms);
         recovered.give_up_the_doubtful();
+        let dedupe = intake::remembered(recovered, directory, now_ms, dedupe_window);
         Start {
             next_number: recovered.next_number,
             last: recovered.last,

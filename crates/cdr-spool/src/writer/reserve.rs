@@ -58,15 +58,20 @@ impl<T> Writer<T> {
 
     /// The disk is full: gives its room to outcomes, and tries again at once.
     pub(super) fn spend_reserve(&mut self) {
-        if !std::mem::take(&mut self.reserved) {
-            return;
+        if std::mem::take(&mut self.reserved) && self.give_reserve() {
+            self.retry_due = self.running();
         }
-        if self.shared.store.directory.remove(NAME).is_ok() {
+    }
+
+    /// Lets the reserve file go; false if there is none.
+    pub(super) fn give_reserve(&self) -> bool {
+        let given = self.shared.store.directory.remove(NAME).is_ok();
+        if given {
             tracing::warn!(
                 "the disk is full: the spool's reserve is given to outcomes; pushes are refused until there is room"
             );
-            self.retry_due = self.running();
         }
+        given
     }
 
     /// With room again, the reserve comes first and pushes after it.

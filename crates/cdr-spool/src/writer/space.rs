@@ -104,13 +104,15 @@ impl<T> Writer<T> {
         if let Health::Full { owed, max_size } = state.health {
             return AppendError::Full { owed, max_size };
         }
-        let stats = crate::stats::of(&state);
-        let owed = stats.owed_bytes;
-        let lane = stats.owed_by_lane.first().map_or("none", |(name, _)| name.as_str());
+        let owed = crate::stats::of(&state).owed_bytes;
+        let holders = crate::stats::holders(&state);
+        let most = holders.first();
         tracing::error!(
             owed,
             max_size,
-            lane,
+            lane = most.map_or("none", |holder| &holder.lane),
+            waiting_bytes = most.map_or(0, |holder| holder.waiting_bytes),
+            dead_letter_bytes = most.map_or(0, |holder| holder.dead_bytes),
             "the spool is full of what sinks have not taken; pushes are refused; the lane named holds most"
         );
         if state.health == Health::Ok {
@@ -139,6 +141,7 @@ impl<T> Writer<T> {
             return;
         }
         let keep = self.shared.store.settings.keep;
+        self.dedupe.forget_older(self.oldest_repeat_ms());
         self.end_segment_of_the_past(wall, keep);
         let oldest = wall.saturating_sub(millis(keep));
         while let Some(number) = self.next_to_go(oldest) {
@@ -292,6 +295,7 @@ impl<T> Writer<T> {
             damaged
         };
         store.forget_file(number);
+        self.dedupe.forget_segment(number);
         let name = segment::file_name(number);
         let removed = match damaged {
             true => store.directory.rename(&name, &segment::damaged_name(number)),

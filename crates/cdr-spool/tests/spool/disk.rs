@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cdr_spool::disk::{Directory, File};
+use cdr_spool::disk::{Directory, File, FileId, LOCK, Lock};
 
 #[derive(Clone, Default)]
 pub struct Disk(Arc<Mutex<Content>>);
@@ -23,7 +23,16 @@ struct Content {
     power: Option<u32>,
     failing_syncs: u32,
     failing_writes: u32,
+    failing_reads: bool,
+    /// Bytes of one file that cannot be read.
+    bad_place: Option<(u64, std::ops::Range<u64>)>,
+    read_only: bool,
+    hanging: bool,
     capacity: Option<u64>,
+    /// The directory is elsewhere, with these files, and nothing is at its place.
+    away: Option<BTreeMap<String, u64>>,
+    /// While it is away, an empty one is at its place.
+    replaced: bool,
 }
 
 #[derive(Default, Clone)]
@@ -83,6 +92,45 @@ impl Disk {
 
     pub fn fail_writes(&self, n: u32) {
         self.lock().failing_writes = n;
+    }
+
+    /// Each read of a file fails, until it is told otherwise.
+    pub fn fail_reads(&self, fail: bool) {
+        self.lock().failing_reads = fail;
+    }
+
+    /// Each read that touches these bytes of a file fails; none mends it.
+    pub fn spoil(&self, place: Option<(&str, std::ops::Range<u64>)>) {
+        let mut content = self.lock();
+        content.bad_place = place.map(|(name, bytes)| (content.names[name], bytes));
+    }
+
+    /// Syncs do not come back, until it is told otherwise.
+    pub fn hang(&self, hang: bool) {
+        self.lock().hanging = hang;
+    }
+
+    /// Nothing can be changed, until it is told otherwise.
+    pub fn make_read_only(&self, read_only: bool) {
+        self.lock().read_only = read_only;
+    }
+
+    /// Moves the directory away, with all that is open in it.
+    pub fn move_away(&self) {
+        let mut content = self.lock();
+        content.away = Some(std::mem::take(&mut content.names));
+    }
+
+    /// Makes an empty directory at the place of one that is away.
+    pub fn make_another(&self) {
+        self.lock().replaced = true;
+    }
+
+    /// Moves the directory back.
+    pub fn move_back(&self) {
+        let mut content = self.lock();
+        content.names = content.away.take().unwrap();
+        content.replaced = false;
     }
 
     pub fn set_capacity(&self, bytes: Option<u64>) {
@@ -178,10 +226,25 @@ impl Content {
     /// A change: costs power.
     fn change(&mut self, boot: u64) -> io::Result<()> {
         self.alive(boot)?;
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         if let Some(left) = &mut self.power {
             *left -= 1;
         }
         Ok(())
+    }
+
+    fn lock_file(&self) -> FileId {
+        FileId { device: 1, inode: 0 }
+    }
+
+    /// Fails while there is no directory at the place of the spool's.
+    fn has_directory(&self) -> io::Result<()> {
+        match self.away {
+            Some(_) if !self.replaced => Err(io::ErrorKind::NotFound.into()),
+            _ => Ok(()),
+        }
     }
 
     fn find(&self, name: &str) -> io::Result<u64> {
@@ -194,12 +257,12 @@ struct SimDirectory {
     boot: u64,
 }
 
-struct Lock {
+struct Guard {
     disk: Disk,
     boot: u64,
 }
 
-impl Drop for Lock {
+impl Drop for Guard {
     fn drop(&mut self) {
         let mut content = self.disk.lock();
         if content.boot == self.boot {
@@ -209,13 +272,23 @@ impl Drop for Lock {
 }
 
 impl Directory for SimDirectory {
-    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+    fn lock(&self) -> io::Result<Lock> {
         let mut content = self.disk.lock();
         content.alive(self.boot)?;
         if std::mem::replace(&mut content.locked, true) {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "another test"));
         }
-        Ok(Box::new(Lock { disk: self.disk.clone(), boot: self.boot }))
+        let guard = Box::new(Guard { disk: self.disk.clone(), boot: self.boot });
+        Ok(Lock { file: content.lock_file(), guard })
+    }
+
+    fn id_of(&self, name: &str) -> io::Result<FileId> {
+        let content = self.disk.lock();
+        content.alive(self.boot)?;
+        match name {
+            LOCK if content.away.is_none() => Ok(content.lock_file()),
+            name => Ok(FileId { device: 0, inode: content.find(name)? }),
+        }
     }
 
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
@@ -231,6 +304,7 @@ impl Directory for SimDirectory {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut content = self.disk.lock();
         content.change(self.boot)?;
+        content.has_directory()?;
         if content.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -268,6 +342,7 @@ impl Directory for SimDirectory {
     fn sync(&self) -> io::Result<()> {
         let mut content = self.disk.lock();
         content.change(self.boot)?;
+        content.has_directory()?;
         if content.failing_syncs > 0 {
             content.failing_syncs -= 1;
             return Err(io::Error::other("injected: the directory cannot be synced"));
@@ -284,6 +359,10 @@ struct SimFile {
 }
 
 impl File for SimFile {
+    fn id(&self) -> io::Result<FileId> {
+        Ok(FileId { device: 0, inode: self.id })
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut content = self.disk.lock();
         content.alive(self.boot)?;
@@ -295,6 +374,9 @@ impl File for SimFile {
         let grows =
             (offset + bytes.len() as u64).saturating_sub(content.files[&self.id].current.len() as u64);
         let room = content.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(others));
+        if content.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         // A write that the power or the room ends is there in part.
         let powered = content.change(self.boot).is_ok() && content.power != Some(0);
         let length = if grows > room || !powered { bytes.len() / 2 } else { bytes.len() };
@@ -309,6 +391,9 @@ impl File for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        while self.disk.lock().hanging {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let mut content = self.disk.lock();
         content.change(self.boot)?;
         let fails = content.failing_syncs > 0;
@@ -329,6 +414,12 @@ impl File for SimFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let content = self.disk.lock();
         content.alive(self.boot)?;
+        let end = offset + bytes.len() as u64;
+        let touches =
+            |(id, bad): &(u64, std::ops::Range<u64>)| *id == self.id && offset < bad.end && bad.start < end;
+        if content.failing_reads || content.bad_place.as_ref().is_some_and(touches) {
+            return Err(io::Error::other("injected: the read fails"));
+        }
         let data = &content.files[&self.id].current;
         let start = data.len().min(offset as usize);
         let length = bytes.len().min(data.len() - start);

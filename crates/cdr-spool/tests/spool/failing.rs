@@ -131,6 +131,149 @@ fn on_a_full_disk_outcomes_go_on_and_pushes_come_back_with_the_room() {
 }
 
 #[test]
+fn a_disk_that_hangs_is_told_while_it_does() {
+    let world = World::new();
+    world.clock.freeze();
+    let (spool, _) = world.open(&["crm"]);
+    world.disk.hang(true);
+    let pushing = std::thread::spawn({
+        let spool = spool.clone();
+        move || wait(spool.append(push(1)))
+    });
+    until("the push waits for the disk", || spool.stats().in_flight > 0);
+    assert_eq!(spool.health(), Health::Ok);
+    until("it is told", || {
+        world.clock.pass(Duration::from_secs(1));
+        matches!(spool.health(), Health::Failing { reason, .. } if reason.contains("slow or hangs"))
+    });
+    world.disk.hang(false);
+    assert!(pushing.join().unwrap().is_ok(), "whoever still waits is answered");
+    poke(&spool);
+    assert_eq!(spool.health(), Health::Ok);
+}
+
+#[test]
+fn a_disk_that_became_read_only_refuses_and_goes_on_when_it_can_be_written() {
+    let world = World::new();
+    world.clock.freeze();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..3);
+    world.disk.make_read_only(true);
+    let refused = wait(spool.append(push(3)));
+    assert!(
+        matches!(refused, Err(AppendError::Failing { ref reason }) if reason.contains("read-only")),
+        "{refused:?}"
+    );
+    let recorded = spool.record("crm", vec![(Position(1), DELIVERED)]);
+    assert_eq!(
+        spool.read(Position(1), 9, usize::MAX).unwrap().pushes.len(),
+        3,
+        "it can be read all the same"
+    );
+    world.clock.pass(LONG);
+    poke(&spool);
+    assert!(matches!(spool.health(), Health::Failing { .. }));
+    world.disk.make_read_only(false);
+    world.clock.pass(LONG);
+    poke(&spool);
+    assert_eq!(spool.health(), Health::Ok);
+    wait(recorded);
+    append(&spool, [3]);
+}
+
+#[test]
+fn a_push_that_cannot_be_compared_is_stored_and_reading_goes_on_with_the_disk() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..3);
+    world.disk.fail_reads(true);
+    let again = wait(spool.append(push(1))).unwrap();
+    assert!(matches!(again, Appended::Stored { .. }), "nothing is confirmed that was not read: {again:?}");
+    assert!(spool.read(Position(1), 9, usize::MAX).is_err());
+    assert!(spool.get(Position(1)).is_err(), "unreadable now is not gone");
+    world.disk.fail_reads(false);
+    assert_eq!(spool.read(Position(1), 9, usize::MAX).unwrap().pushes.len(), 4);
+    assert_eq!(spool.health(), Health::Ok);
+}
+
+/// Reads all there is, over what cannot be read; gives what was read and what was not.
+fn read_over(spool: &cdr_spool::Spool<u64>, max: usize) -> (Vec<u64>, Vec<u64>) {
+    let (mut found, mut stepped_over, mut from) = (Vec::new(), Vec::new(), Position(1));
+    while from < spool.end() {
+        let next = match spool.read(from, 1000, usize::MAX) {
+            Ok(read) => {
+                found.extend(read.pushes.iter().map(|push| push.position.0));
+                read.next
+            }
+            Err(_) => {
+                let (positions, next) = spool.step_over(from, max);
+                assert!(positions.len() <= max);
+                stepped_over.extend(positions.iter().map(|position| position.0));
+                next
+            }
+        };
+        assert!(next > from, "no step ahead at {from}");
+        from = next;
+    }
+    (found, stepped_over)
+}
+
+#[test]
+fn what_lies_before_and_behind_an_unreadable_place_can_be_read() {
+    let mut world = World::new();
+    world.settings.max_size = 1 << 20;
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..60);
+    let segments = spool.stats().segments;
+    assert!(segments > 2, "{segments}");
+    // In the middle of a closed segment, and of the one that is being written.
+    for name in ["0000000002.log".to_owned(), format!("{segments:010}.log")] {
+        let place = world.disk.bytes_of(&name).len() as u64 * 3 / 4;
+        world.disk.spoil(Some((&name, place..place + 1)));
+        for max in [1, 5, 1000] {
+            let (found, stepped_over) = read_over(&spool, max);
+            let mut all: Vec<u64> = found.iter().chain(&stepped_over).copied().collect();
+            all.sort_unstable();
+            assert_eq!(all, (1..=60).collect::<Vec<_>>(), "{name}, {max} at a time");
+            assert!((1..12).contains(&stepped_over.len()), "{name}: {stepped_over:?}");
+            assert!(stepped_over.iter().any(|p| spool.get(Position(*p)).is_err()));
+        }
+    }
+    world.disk.spoil(None);
+    assert_eq!(read_over(&spool, 1000).0.len(), 60);
+}
+
+#[test]
+fn a_lane_whose_beginning_cannot_be_looked_for_starts_early_and_skips_nothing() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..10);
+    world.disk.fail_reads(true);
+    let late = cdr_spool::NewLane { name: "late".into(), start: cdr_spool::Start::At(1_800_000_000_000) };
+    wait(spool.register_lanes(&[late])).unwrap();
+    assert_eq!(lane(&spool, "late").next, Position(1));
+}
+
+#[test]
+fn a_start_on_a_disk_that_others_filled_gives_up_the_reserve() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..10);
+    wait(spool.close());
+    world.disk.set_capacity(Some(world.disk.used()));
+    let (spool, _) = world.open(&["crm"]);
+    assert!(matches!(spool.health(), Health::Failing { .. }));
+    assert!(wait(spool.append(push(50))).is_err(), "the reserve is not for pushes");
+    record(&spool, "crm", vec![(Position(1), DELIVERED)]);
+    assert_eq!(lane(&spool, "crm").next, Position(2));
+    world.disk.set_capacity(None);
+    world.clock.pass(LONG);
+    poke(&spool);
+    assert_eq!(spool.health(), Health::Ok);
+    append(&spool, [50]);
+}
+
+#[test]
 fn a_fault_in_the_callback_stops_the_spool_and_says_so() {
     let world = World::new();
     let ground = cdr_spool::Ground {

@@ -5,9 +5,12 @@ mod harness;
 
 mod appending;
 mod failing;
+mod following;
+mod gone;
 mod lanes;
 mod model;
 mod real;
 mod recovering;
+mod repeats;
 mod room;
 mod seals;

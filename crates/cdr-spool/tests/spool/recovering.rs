@@ -253,3 +253,41 @@ fn a_crash_at_any_change_of_the_first_start_leaves_a_spool_or_none() {
         record(&spool, "crm", vec![(Position(1), Outcome::Passed)]);
     }
 }
+
+#[test]
+fn a_start_goes_over_a_place_that_cannot_be_read_and_nothing_of_it_is_given_up() {
+    let mut world = World::new();
+    world.settings.max_size = 1 << 20;
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..12);
+    record(&spool, "crm", vec![(Position(1), DELIVERED)]);
+    wait(spool.close());
+    world.disk.spoil(Some(("0000000001.log", 2000..2001)));
+    let (spool, recovery) = world.open(&["crm"]);
+    assert_eq!(recovery.damage.len(), 1, "{:?}", recovery.damage);
+    assert!(spool.read(Position(1), 99, usize::MAX).is_ok_and(|read| read.next < Position(13)));
+    assert!(spool.dead_letters("crm", Position(0), 99).unwrap().is_empty());
+    assert_eq!(append(&spool, [12]), [Position(13)], "the door is open");
+    world.disk.spoil(None);
+    let read = spool.read(Position(1), 99, usize::MAX).unwrap();
+    assert_eq!(
+        read.pushes.iter().map(|push| push.position.0).collect::<Vec<_>>(),
+        (1..=13).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn an_end_that_cannot_be_read_is_not_taken_for_a_torn_write() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..3);
+    let size = world.disk.bytes_of("0000000001.log").len() as u64;
+    world.disk.kill();
+    drop(spool);
+    world.disk.spoil(Some(("0000000001.log", size - 1..size)));
+    let refused = world.open_with(&[]).unwrap_err().to_string();
+    assert!(refused.contains("the end of 0000000001.log cannot be read"), "{refused}");
+    world.disk.spoil(None);
+    let (spool, recovery) = world.open(&["crm"]);
+    assert_eq!((recovery.torn_bytes, spool.read(Position(1), 9, usize::MAX).unwrap().pushes.len()), (0, 3));
+}

@@ -184,8 +184,50 @@ fn stats_name_the_lane_that_holds_the_room() {
     let (spool, _) = world.open(&["quick", "dead"]);
     append(&spool, 0..100);
     record(&spool, "quick", all_delivered(101));
-    let stats = spool.stats();
-    assert_eq!(stats.owed_by_lane[0].0, "dead");
-    assert_eq!(stats.owed_by_lane[1], ("quick".into(), 0));
+    let (stats, holders) = (spool.stats(), spool.holders());
+    assert_eq!(holders.iter().map(|holder| holder.lane.as_str()).collect::<Vec<_>>(), ["dead"]);
+    assert!(holders[0].waiting_bytes > stats.bytes / 2 && holders[0].dead_bytes == 0, "{holders:?}");
     assert!(stats.owed_bytes > stats.bytes / 2 && stats.owed_bytes <= stats.bytes);
+}
+
+#[test]
+fn dead_letters_hold_room_and_are_named_wherever_they_lie() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm", "slow"]);
+    append(&spool, 0..100);
+    record(&spool, "crm", (1..=100).map(|p| (Position(p), dead("no"))).collect());
+    record(&spool, "slow", (1..=90).map(|p| (Position(p), DELIVERED)).collect());
+    let held = spool.holders();
+    assert_eq!(held.iter().map(|holder| holder.lane.as_str()).collect::<Vec<_>>(), ["crm", "slow"]);
+    assert_eq!((held[0].waiting_bytes, held[0].dead_letters, held[1].dead_bytes), (0, 100, 0));
+    assert!(held[0].dead_bytes > 5 * held[1].waiting_bytes && held[1].waiting_bytes > 0, "{held:?}");
+    assert!(spool.stats().owed_bytes >= held[0].dead_bytes);
+
+    // Few of many: they are carried, and held all the same.
+    wait(spool.discard("crm", &(6..=100).map(Position).collect::<Vec<_>>())).unwrap();
+    record(&spool, "slow", (91..=100).map(|p| (Position(p), DELIVERED)).collect());
+    age(&world, &spool);
+    assert!(spool.stats().carried >= 5);
+    let held = spool.holders();
+    assert_eq!((held.len(), held[0].lane.as_str(), held[0].dead_letters), (1, "crm", 5));
+    assert!(held[0].dead_bytes > 5 * 40, "{held:?}");
+}
+
+#[test]
+fn a_spool_full_of_dead_letters_opens_when_they_are_discarded() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    let mut stored = 0;
+    while wait(spool.append(push(stored))).is_ok() {
+        stored += 1;
+        record(&spool, "crm", vec![(Position(stored), dead("no"))]);
+    }
+    let Health::Full { owed, max_size } = spool.health() else { panic!("{:?}", spool.health()) };
+    assert!(owed > max_size / 2, "{owed} of {max_size}");
+    assert_eq!(spool.holders()[0].dead_letters, stored);
+    wait(spool.discard("crm", &(1..=stored).map(Position).collect::<Vec<_>>())).unwrap();
+    world.clock.pass(Duration::from_secs(10));
+    poke(&spool);
+    assert_eq!(spool.health(), Health::Ok);
+    append(&spool, [stored + 1]);
 }

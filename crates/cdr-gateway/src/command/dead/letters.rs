@@ -1,0 +1,134 @@
+//! Where dead letters are read: from the running gateway, a page at a time, or from disk when none runs.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use anyhow::Context as _;
+use cdr_core::{Position, SpoolId, setting};
+use cdr_dispatch::stored;
+use cdr_spool::{DeadLetter, Logged, Outcome};
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{super::running, Common, Condition, Filter, Kept};
+use crate::{
+    config::{self, Admin},
+    dead::{About, Letter, Page, Which},
+};
+
+/// Dead letters by sink, oldest push first.
+pub struct Letters(From);
+
+enum From {
+    /// The running gateway: it knows where each lies, and gives them in pages.
+    Gateway { admin: Admin, sinks: VecDeque<String>, after: Position, which: Which },
+    /// The log, read as a whole.
+    Disk(Option<Vec<Letter>>),
+}
+
+impl Letters {
+    /// From the running gateway, or from disk if it cannot be asked; that is said to stderr.
+    pub async fn anywhere(common: &Common, kept: &Kept, filter: &Filter) -> anyhow::Result<Self> {
+        // A file that has a fault there, or a secret that this shell does not have, must not keep anybody from looking.
+        match config::admin(&common.source(), config::environment()) {
+            Ok(admin) if running::is_there(&admin).await => Self::of_gateway(admin, filter).await,
+            Ok(admin) => {
+                eprintln!("no gateway answers at {} (admin.listen); reading the disk", admin.listen);
+                Self::on_disk(kept, filter)
+            }
+            Err(_) => {
+                eprintln!("`admin` of the configuration cannot be read here; reading the disk");
+                Self::on_disk(kept, filter)
+            }
+        }
+    }
+
+    /// From the running gateway, of all sinks or of the one that is named; parked ones too.
+    pub async fn of_gateway(admin: Admin, filter: &Filter) -> anyhow::Result<Self> {
+        let lanes = running::ask_for(&admin, Method::GET, "/api/v1/lanes", None).await?;
+        let names = |list: &str, name: &str| -> Vec<String> {
+            let lanes = lanes[list].as_array().into_iter().flatten();
+            lanes.filter_map(|lane| lane[name].as_str().map(str::to_owned)).collect()
+        };
+        let known = [names("lanes", "sink"), names("parked", "name")].concat();
+        let sinks: VecDeque<String> = match &filter.sink {
+            Some(sink) if !known.contains(sink) => {
+                anyhow::bail!(setting::unknown("sink", sink, known.iter().map(String::as_str)))
+            }
+            Some(sink) => [sink.clone()].into(),
+            None => known.into(),
+        };
+        let which = filter.which();
+        Ok(Self(From::Gateway { admin, sinks, after: Position(0), which }))
+    }
+
+    /// From the log on disk. In memory for a moment: it is for a gateway that does not run.
+    fn on_disk(kept: &Kept, filter: &Filter) -> anyhow::Result<Self> {
+        let mut dead = dead(kept, filter)?;
+        let mut pushes: BTreeMap<cdr_spool::Position, Option<About>> =
+            dead.keys().map(|(_, position)| (*position, None)).collect();
+        kept.each(|_, entry| {
+            let Logged::Push { push, .. } = entry else { return };
+            let Some(about) = pushes.get_mut(&push.position) else { return };
+            let push = stored::from_spool(SpoolId([0; 8]), push);
+            if filter.condition.as_ref().is_none_or(|condition: &Condition| condition.holds(&push)) {
+                *about = Some(About::of(&push));
+            }
+        })?;
+        for ((_, position), letter) in &mut dead {
+            letter.about = pushes.get(position).cloned().flatten();
+        }
+        let holds = |letter: &Letter| filter.condition.is_none() || letter.about.is_some();
+        Ok(Self(From::Disk(Some(dead.into_values().filter(holds).collect()))))
+    }
+
+    /// Some more, all of one sink when they come from the gateway; none at the end.
+    ///
+    /// # Errors
+    /// The gateway does not answer any more, or its disk cannot be read.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Vec<Letter>>> {
+        let (admin, sinks, after, which) = match &mut self.0 {
+            From::Disk(letters) => return Ok(letters.take()),
+            From::Gateway { admin, sinks, after, which } => (admin, sinks, after, which),
+        };
+        while let Some(sink) = sinks.front() {
+            let path = format!("/api/v1/dead/{sink}/find");
+            let asked: Value = json!({ "after": after, "which": which });
+            let answer = running::ask_for(admin, Method::POST, &path, Some(asked)).await?;
+            let page: Page = serde_json::from_value(answer)
+                .context("the gateway is of another version than this command")?;
+            *after = page.next.unwrap_or(Position(0));
+            if page.next.is_none() {
+                sinks.pop_front();
+            }
+            if !page.letters.is_empty() {
+                return Ok(Some(page.letters));
+            }
+        }
+        Ok(None)
+    }
+}
+
+type Dead = BTreeMap<(String, cdr_spool::Position), Letter>;
+
+/// What the log says is dead, as far as it is meant without looking at the pushes.
+fn dead(kept: &Kept, filter: &Filter) -> anyhow::Result<Dead> {
+    let which = filter.which();
+    let mut dead = Dead::new();
+    kept.each(|at, entry| match entry {
+        Logged::Outcome { lane, position, outcome: Outcome::Dead { reason, excerpt, attempts } } => {
+            let died_at_ms = at.as_millisecond();
+            let letter = DeadLetter { lane: lane.clone(), position, reason, excerpt, attempts, died_at_ms };
+            dead.insert((lane, position), Letter::new(letter));
+        }
+        Logged::Outcome { lane, position, outcome } if outcome.is_final() => {
+            drop(dead.remove(&(lane, position)))
+        }
+        Logged::Reopened { lane, position } => drop(dead.remove(&(lane, position))),
+        _ => {}
+    })?;
+    dead.retain(|(sink, _), letter| {
+        filter.sink.as_ref().is_none_or(|wanted| wanted == sink)
+            && which.may_take(letter.number, &letter.reason, letter.died_at)
+    });
+    Ok(dead)
+}
