@@ -1,7 +1,9 @@
 //! The handle that everyone else holds.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -57,6 +59,24 @@ impl<T> Clone for Spool<T> {
 impl<T> std::fmt::Debug for Spool<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Spool").field("identity", &self.store().identity).finish_non_exhaustive()
+    }
+}
+
+/// A push on its way to the disk: see [`Spool::append`].
+#[must_use = "only its outcome tells whether the push is kept"]
+#[derive(Debug)]
+pub struct Appending(Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError>);
+
+impl Future for Appending {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(answer) => {
+                Pin::new(answer).poll(context).map(|answer| answer.unwrap_or(Err(AppendError::Stopping)))
+            }
+            Err(refused) => Poll::Ready(Err(refused.clone())),
+        }
     }
 }
 
@@ -177,15 +197,20 @@ impl<T: Send + 'static> Spool<T> {
         self.store().identity
     }
 
-    /// Stores a push; returns when it is on disk, or when it is sure that it was before.
+    /// Stores a push, which is queued when this returns; the future is ready when it is on disk, or when it is sure that it
+    /// was before. It is stored whether or not anyone waits: a dropped future loses the answer and never the push.
     ///
-    /// Once queued it is stored whether or not anyone waits: a dropped future loses the answer and never the push.
-    ///
-    /// # Errors
     /// Whatever the error, the push was not stored, or not for certain: its sender must keep it. After
     /// [`AppendError::Failing`] a crash that comes before the next segment may still bring it back; its sender's retry then is a
     /// repeat.
-    pub async fn append(&self, push: NewPush<T>) -> Result<Appended, AppendError> {
+    pub fn append(&self, push: NewPush<T>) -> Appending {
+        Appending(self.queue(push))
+    }
+
+    fn queue(
+        &self,
+        push: NewPush<T>,
+    ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
         let settings = &self.store().settings;
         at_most("the body", push.body.len(), settings.body_limit)?;
         at_most("the facts", push.facts.len(), LONGEST_FACTS as u64)?;
@@ -194,7 +219,7 @@ impl<T: Send + 'static> Spool<T> {
         let (reply, answer) = oneshot::channel();
         let bytes = push.body.len() as u64;
         self.handle.shared.inbox.offer(Request::Append(push, reply), bytes, settings.in_flight)?;
-        answer.await.unwrap_or(Err(AppendError::Stopping))
+        Ok(answer)
     }
 
     /// Keeps the bytes of an authentic request that is no push; once for equal bytes.
