@@ -290,7 +290,7 @@ fn each_sink_has_one_kind_and_only_what_it_knows() {
         "gateway.yaml:6:8: sinks.e.file: missing setting \"path\"",
         "gateway.yaml:7:27: unknown setting \"paht\"; there are: retry, rate_limit, concurrency, start_at",
         "gateway.yaml:8:39: sinks.g.rate_limit: expected a number of pushes per second, minute or hour, such as 10/s, 600/m or 1000/h",
-        "gateway.yaml:8:45: sinks.g.mask: is not in this version; remove it",
+        "gateway.yaml:8:44: sinks.g.mask: is not in this version; remove it",
         "gateway.yaml:10:3: sinks.On-Call: a sink's name is 1 to 64 lower-case letters, digits, - or _, beginning with a letter or digit",
         "gateway.yaml:11:57: sinks.i.concurrency: must be at least 1",
         "gateway.yaml:11:60: sinks.i.retry.max: must be at least initial, which is 1200s",
