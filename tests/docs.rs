@@ -6,6 +6,7 @@
 
 mod ingress;
 mod names;
+mod schema;
 mod snippets;
 
 use std::{

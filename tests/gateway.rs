@@ -6,6 +6,7 @@ mod crash;
 mod dead;
 mod disk;
 mod disk_faults;
+mod finding;
 mod looking;
 mod main_job;
 mod operating;
@@ -62,7 +63,7 @@ fn result(body: &[u8]) -> CallResult {
 }
 
 fn session(body: &[u8]) -> String {
-    cdr::read(&"cdr".parse().unwrap(), body).unwrap().unwrap().session_id.unwrap()
+    cdr::read(&"cdr".parse().unwrap(), body).unwrap().unwrap().session_id.unwrap().into()
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

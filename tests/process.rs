@@ -306,6 +306,15 @@ impl Process {
         }
     }
 
+    /// Waits until no lane owes anything but this one, which has seen everything.
+    pub fn until_delivered_but(&self, sink: &str) {
+        until("everything else is delivered", || {
+            let lanes = self.ask("GET", "/api/v1/lanes").json();
+            let idle = |lane: &Value| (lane["open"] == 0 || lane["sink"] == sink) && lane["unread"] == 0;
+            lanes["lanes"].as_array()?.iter().all(idle).then_some(())
+        });
+    }
+
     fn owed(&self) -> u64 {
         let lanes = self.ask("GET", "/api/v1/lanes").json();
         let owed = |lane: &Value| lane["open"].as_u64().unwrap_or(1) + lane["unread"].as_u64().unwrap_or(1);

@@ -35,7 +35,7 @@ pub struct Settings {
     /// Undelivered pushes of the backlog's part; 0 leaves it out.
     #[arg(long, env = "BENCH_BACKLOG", default_value_t = 200_000)]
     pub backlog: u64,
-    /// The gateway's `log.level`; its lines go nowhere, but at info it writes one for each push.
+    /// The gateway's `log.level`; its lines go nowhere, and at info there are a few a minute.
     #[arg(long, env = "BENCH_LOG", default_value = "info")]
     pub log: String,
     /// Where the spools lie while they are measured; a disk like the one that they will lie on. `target/tmp`.

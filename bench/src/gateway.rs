@@ -74,7 +74,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it in a folder, with these sinks and one route that sends every push to all of them; returns when it
+    /// Starts it in a folder, with these sinks and one route that sends every push to all of them, if any; returns when it
     /// is ready.
     ///
     /// # Errors
@@ -84,11 +84,16 @@ impl Gateway {
         let names: Vec<&str> = sinks.iter().map(|sink| &*sink.name).collect();
         let settings: serde_json::Map<_, _> =
             sinks.iter().map(|sink| (sink.name.clone(), sink.settings.clone())).collect();
+        // A route goes somewhere.
+        let routes = match names.is_empty() {
+            true => json!([]),
+            false => json!([{ "name": "every push goes everywhere", "to": names }]),
+        };
         let configuration = json!({
             "ingress": { "listen": door.to_string() },
             "spool": { "path": "spool" },
             "sinks": settings,
-            "routes": [{ "name": "every push goes everywhere", "to": names }],
+            "routes": routes,
             // A receiver that comes back is noticed within a second; waiting is not what is measured.
             "retry": { "initial": "1s", "max": "1s" },
             "alerts": { "to": [] },

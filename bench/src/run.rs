@@ -82,6 +82,9 @@ impl Lanes {
     /// As in tables: `3 lanes (2 http, archive)`.
     pub fn name(self) -> String {
         let Self { http, archive } = self;
+        if self.count() == 0 {
+            return "no sinks".to_owned();
+        }
         let count = self.count();
         let lanes = if count == 1 { "lane" } else { "lanes" };
         format!("{count} {lanes} ({http} http{})", if archive { ", archive" } else { "" })

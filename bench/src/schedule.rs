@@ -6,9 +6,10 @@ use crate::{
     run::{Candidate, Lanes, Measured, Rig},
 };
 
-/// The gateways that are measured. The second is what the processor's target is about, as pipe does the same job;
-/// the last one writes nothing but its spool.
-pub const GATEWAYS: [Lanes; 4] = [
+/// The gateways that are measured. The first one does what door does, and reads, checks and routes. The third is what
+/// the processor's target is about, as pipe does the same job; the last one writes nothing but its spool.
+pub const GATEWAYS: [Lanes; 5] = [
+    Lanes { http: 0, archive: false },
     Lanes { http: 1, archive: false },
     Lanes { http: 1, archive: true },
     Lanes { http: 2, archive: true },

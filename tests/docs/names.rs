@@ -26,7 +26,7 @@ fn settings(value: &Value, is_sinks: bool, found: &mut BTreeSet<String>) {
 }
 
 /// The shipped file with the settings that stand in comments.
-fn shipped() -> Value {
+pub(super) fn shipped() -> Value {
     let text = fs::read_to_string(root().join("gateway.yaml")).unwrap();
     let is_setting = |rest: &str| {
         let name = rest.trim_start().trim_start_matches("- ").split(':').next().unwrap_or_default();

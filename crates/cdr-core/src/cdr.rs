@@ -11,24 +11,29 @@
 //! `tencentcloud-sdk-python-ccc` 3.1.177, whose fields were seen in pushes or announced; **O** the pages of the
 //! other pushes (recording 1229/59642, voicemail 679/86651, text 679/67259, video 679/82296).
 
+mod text;
 mod value;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub use self::value::{Shape, Value};
+pub use self::{
+    text::Text,
+    value::{Shape, Value},
+};
 use crate::{Action, CallResult, EndStatus, json};
 
 /// Reads a body strictly; published actions give their typed view.
 ///
 /// # Errors
 /// The body is not one JSON object, or it is a `cdr` whose `SessionId` is neither a non-empty text nor a number.
-pub fn read(action: &Action, body: &[u8]) -> Result<Option<Cdr>, json::Fault> {
+pub fn read(action: &Action, body: &[u8]) -> Result<Option<Box<Cdr>>, json::Fault> {
     if !action.is_published() {
         return json::read_object(body, |_, _| {}).map(|()| None);
     }
-    let mut cdr = Cdr::default();
+    // Boxed from the beginning: it is 2 KB, and would be copied at each return.
+    let mut cdr = Box::<Cdr>::default();
     json::read_object(body, |key, raw| cdr.take(&key, raw))?;
     if action.is_cdr() && cdr.session_id.as_deref().unwrap_or_default().is_empty() {
         return Err(json::Fault::whole("a cdr needs a SessionId, a non-empty text or a number; found none"));
@@ -66,16 +71,14 @@ impl Field for i64 {
     }
 }
 
-impl Field for String {
+impl Field for Text {
     const SHAPE: Shape = Shape::Text;
 
     fn read(raw: &RawValue) -> Result<Self, WrongType> {
         match json::text(raw) {
-            Some(text) => Ok(text.into_owned()),
+            Some(text) => Ok(text.into()),
             // A number keeps its digits, however many: two long identifiers must not become one float.
-            None if raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
-                Ok(raw.get().to_owned())
-            }
+            None if raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) => Ok(raw.get().into()),
             None => Err(WrongType),
         }
     }
@@ -102,7 +105,7 @@ impl<T: Fields> Field for T {
 
     fn read(raw: &RawValue) -> Result<Self, WrongType> {
         let mut fields = T::default();
-        json::read_object(raw.get().as_bytes(), |key, raw| fields.take(&key, raw)).map_err(|_| WrongType)?;
+        json::members(raw.get(), |key, raw| fields.take(&key, raw)).map_err(|_| WrongType)?;
         Ok(fields)
     }
 
@@ -198,7 +201,7 @@ fields! {
         /// The instance (application) of the contact centre, such as 1400000214 (P).
         sdk_app_id: i64 = "SdkAppId",
         /// The session; what everything about a call is found by (P). Never absent or empty in a `cdr`.
-        session_id: String = "SessionId",
+        session_id: Text = "SessionId",
         /// 0 inbound, 1 outbound, for the session as a whole (P).
         direction: i64 = "Direction",
         /// 1 phone out, 2 phone in, 3 audio in, 5 predictive, 6 internal; 4 is unused (N, 2025-06).
@@ -221,22 +224,22 @@ fields! {
         /// How the session ended (P and the status page 679/123938).
         end_status: EndStatus = "EndStatusString",
         /// Who hung up: `user`, `seat` (P) or `system` (A).
-        hung_up_side: String = "HungUpSide",
+        hung_up_side: Text = "HungUpSide",
         /// The calling number; on the mainland with the prefix 0086 (P). Empty with number protection (A).
-        caller: String = "Caller",
+        caller: Text = "Caller",
         /// The called number; on the mainland with the prefix 0086 (P). Empty with number protection (A).
-        callee: String = "Callee",
+        callee: Text = "Callee",
         /// Where the caller's number is from, as plain text such as province and city (N).
-        caller_location: String = "CallerLocation",
+        caller_location: Text = "CallerLocation",
         /// The skill group it was queued for; 0: never queued (P).
         ///
         /// For outbound calls TCCC chooses (P): the agent's only phone skill group; of several, the one bound
         /// to the calling number, the first of those; else the agent's first phone skill group.
         queued_skill_group_id: i64 = "QueuedSkillGroupId",
         /// Its name (N).
-        queued_skill_group_name: String = "QueuedSkillGroupName",
+        queued_skill_group_name: Text = "QueuedSkillGroupName",
         /// The keys pressed in the IVR, in order (P); null where none.
-        ivr_key_pressed: Vec<String> = "IVRKeyPressed",
+        ivr_key_pressed: Vec<Text> = "IVRKeyPressed",
         /// The same with their labels (P).
         ivr_key_pressed_ex: Vec<IvrKey> = "IVRKeyPressedEx",
         /// The keys pressed after the call, usually the satisfaction score (P); key `noInput`: asked, none pressed (A).
@@ -246,35 +249,35 @@ fields! {
         /// Who served, in order: one entry a participant and transfer (P).
         serve_participants: Vec<ServeParticipant> = "ServeParticipants",
         /// What the agent noted (P).
-        user_remark: String = "UserRemark",
+        user_remark: Text = "UserRemark",
         /// Where the customer's number is from (P).
         tel_location: TelLocation = "TelLocation",
         /// What the caller of the outbound API gave along, returned as it was (P); any length.
-        uui: String = "Uui",
+        uui: Text = "Uui",
         /// The customer's side of the recording (N); text, though samples hold digits.
-        record_id: String = "RecordId",
+        record_id: Text = "RecordId",
         /// The caller's number under number protection (A).
-        protected_caller: String = "ProtectedCaller",
+        protected_caller: Text = "ProtectedCaller",
         /// The called number under number protection (A).
-        protected_callee: String = "ProtectedCallee",
+        protected_callee: Text = "ProtectedCallee",
         /// The AI agent that took the call (A).
         ai_agent_id: i64 = "AIAgentId",
         /// Its name (A).
-        ai_agent_name: String = "AIAgentName",
+        ai_agent_name: Text = "AIAgentName",
         /// Customer of a text or video session (O).
-        user_id: String = "UserId",
+        user_id: Text = "UserId",
         /// Their nickname (O).
-        user_nick_name: String = "UserNickName",
+        user_nick_name: Text = "UserNickName",
         /// What the client gave along with a text or video session (O).
-        client_data: String = "ClientData",
+        client_data: Text = "ClientData",
         /// When a recording or message was made, Unix seconds (O).
         timestamp: i64 = "Timestamp",
         /// Whose side a recording is of: an agent's address or a number (O; a bare number in the voicemail sample).
-        endpoint_user: String = "EndpointUser",
+        endpoint_user: Text = "EndpointUser",
         /// Where to fetch a recording or message (O).
-        record_url: String = "RecordURL",
+        record_url: Text = "RecordURL",
         /// Where it lies when recordings are transferred to one's own storage (O).
-        custom_record_url: String = "CustomRecordURL",
+        custom_record_url: Text = "CustomRecordURL",
     }
 }
 
@@ -282,17 +285,17 @@ fields! {
     /// A key pressed in an IVR (P). The table says `Key` and `Label`, the sample on the same page `key` and `label`.
     IvrKey {
         /// The key, or the words recognised in its place (A).
-        key: String = "Key" | "key",
+        key: Text = "Key" | "key",
         /// What the IVR calls it; `lable` on an older page.
-        label: String = "Label" | "label" | "lable",
+        label: Text = "Label" | "label" | "lable",
         /// When, Unix **milliseconds** (A).
         timestamp: i64 = "Timestamp",
         /// The node of the IVR (A).
-        node_label: String = "NodeLabel",
+        node_label: Text = "NodeLabel",
         /// What was said (A).
-        original_content: String = "OriginalContent",
+        original_content: Text = "OriginalContent",
         /// What was played (A).
-        tts_prompt: String = "TTSPrompt",
+        tts_prompt: Text = "TTSPrompt",
     }
 }
 
@@ -300,23 +303,23 @@ fields! {
     /// An agent (P). Empty text means none.
     SeatUser {
         /// Mail address, TCCC's login.
-        mail: String = "Mail",
+        mail: Text = "Mail",
         /// Name.
-        name: String = "Name",
+        name: Text = "Name",
         /// Display name.
-        nick: String = "Nick",
+        nick: Text = "Nick",
         /// Phone number; usually empty.
-        phone: String = "Phone",
+        phone: Text = "Phone",
         /// User id; usually the mail address.
-        user_id: String = "UserId",
+        user_id: Text = "UserId",
         /// Staff number: text, it has leading zeros.
-        staff_number: String = "StaffNumber",
+        staff_number: Text = "StaffNumber",
         /// Names of the skill groups the agent belongs to; ids as text in the pull API's sample.
-        skill_group_name_list: Vec<String> = "SkillGroupNameList",
+        skill_group_name_list: Vec<Text> = "SkillGroupNameList",
         /// Role (A).
         role: i64 = "Role",
         /// Extension (A).
-        extension_number: String = "ExtensionNumber",
+        extension_number: Text = "ExtensionNumber",
     }
 }
 
@@ -326,9 +329,9 @@ fields! {
         /// From 0; absent in the published sample.
         sequence: i64 = "Sequence",
         /// The agent's mail address.
-        mail: String = "Mail",
+        mail: Text = "Mail",
         /// The number that served, for outside lines.
-        phone: String = "Phone",
+        phone: Text = "Phone",
         /// Unix seconds.
         start_timestamp: i64 = "StartTimestamp",
         /// Unix seconds; 0: never rang.
@@ -339,19 +342,19 @@ fields! {
         ended_timestamp: i64 = "EndedTimestamp",
         /// `staffSeat`, `outboundSeat`, `staffPhoneSeat` (P), `miniProgramSeat`, `staffExtensionSeat`
         /// (1229/59622); an open set.
-        kind: String = "Type",
+        kind: Text = "Type",
         /// Recording of this stretch; text, though samples hold digits.
-        record_id: String = "RecordId",
+        record_id: Text = "RecordId",
         /// Who handed the call over.
-        transfer_from: String = "TransferFrom",
+        transfer_from: Text = "TransferFrom",
         /// To whom it was handed on.
-        transfer_to: String = "TransferTo",
+        transfer_to: Text = "TransferTo",
         /// The kind of the one it was handed on to, as in `Type`.
-        transfer_to_type: String = "TransferToType",
+        transfer_to_type: Text = "TransferToType",
         /// Skill group.
         skill_group_id: i64 = "SkillGroupId",
         /// Its name.
-        skill_group_name: String = "SkillGroupName",
+        skill_group_name: Text = "SkillGroupName",
         /// Its priority in the distribution.
         skill_group_priority: i64 = "SkillGroupPriority",
         /// How this stretch ended. A chain can hold `seatGiveUp` here while the session is `ok`.
@@ -363,15 +366,15 @@ fields! {
     /// Where a number is from (P).
     TelLocation {
         /// The number.
-        tel_number: String = "TelNumber",
+        tel_number: Text = "TelNumber",
         /// Country.
-        country: String = "Country",
+        country: Text = "Country",
         /// Province.
-        province: String = "Province",
+        province: Text = "Province",
         /// City.
-        city: String = "City",
+        city: Text = "City",
         /// Carrier.
-        operator: String = "Operator",
+        operator: Text = "Operator",
     }
 }
 

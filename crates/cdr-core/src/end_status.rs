@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use crate::cdr::Text;
+
 /// What became of the call, in seven words that a route can use.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub enum CallResult {
@@ -146,7 +148,7 @@ pub enum EndStatus {
     /// One of [`PUBLISHED`].
     Known(&'static Published),
     /// Anything else, as it came.
-    Unpublished(String),
+    Unpublished(Text),
 }
 
 impl EndStatus {
@@ -154,7 +156,7 @@ impl EndStatus {
     pub fn new(text: &str) -> Self {
         match PUBLISHED.iter().find(|status| status.name.eq_ignore_ascii_case(text)) {
             Some(status) => Self::Known(status),
-            None => Self::Unpublished(text.to_owned()),
+            None => Self::Unpublished(text.into()),
         }
     }
 

@@ -2,6 +2,9 @@
 //!
 //! The store answers only after its fsync. Whoever stops waiting changes nothing: what was handed over is
 //! stored or not stored, never half.
+//!
+//! What waits for a push is a type of its own that borrows nothing, so that the door can await it in place and hand it
+//! to a task only when the sender hangs up, instead of starting a task for every push.
 
 use std::{fmt, time::Duration};
 
@@ -11,11 +14,11 @@ use crate::{Facts, Incoming, Position};
 
 /// What stands behind the door.
 pub trait Intake: Send + Sync + 'static {
-    /// Keeps a push: an `Ok` means that it is fsynced, now or earlier.
-    ///
-    /// # Errors
-    /// It is not kept, and the sender must hear that.
-    fn store(&self, push: Incoming) -> impl Future<Output = Result<Stored, NotStored>> + Send;
+    /// Waits for what became of a push. An error: it is not kept, and the sender must hear that.
+    type Storing: Future<Output = Result<Stored, NotStored>> + Send + Unpin + 'static;
+
+    /// Keeps a push, which is handed over when this returns; an `Ok` means that it is fsynced, now or earlier.
+    fn store(&self, push: Incoming) -> Self::Storing;
 
     /// Keeps the bytes of an authentic request that is no push, once per SHA-256.
     ///

@@ -87,10 +87,7 @@ fn word_at(body: &[u8], byte: usize) -> Option<String> {
 ///
 /// # Errors
 /// It is not exactly one JSON object in valid UTF-8 of at most [`MAX_DEPTH`] levels.
-pub fn read_object<'a>(
-    body: &'a [u8],
-    mut field: impl FnMut(Cow<'a, str>, &'a RawValue),
-) -> Result<(), Fault> {
+pub fn read_object<'a>(body: &'a [u8], field: impl FnMut(Cow<'a, str>, &'a RawValue)) -> Result<(), Fault> {
     if body.is_empty() {
         return Err(Fault::whole("the body is empty; expected one JSON object"));
     }
@@ -103,21 +100,23 @@ pub fn read_object<'a>(
     if !start.starts_with('{') {
         return Err(Fault::at(body, text.len() - start.len(), not_an_object(start)));
     }
-    let mut too_deep = None;
-    let mut reader = serde_json::Deserializer::from_str(json);
-    reader
-        .deserialize_map(Fields(&mut |key, raw: &'a RawValue| {
-            if let Some(at) = deeper_than(raw.get(), MAX_DEPTH - 1) {
-                too_deep.get_or_insert(raw.get()[at..].as_ptr().addr() - text.as_ptr().addr());
-            }
-            field(key, raw);
-        }))
-        .and_then(|()| reader.end())
-        .map_err(|error| syntax_fault(body, skipped, &error))?;
-    match too_deep {
-        Some(byte) => Err(Fault::at(body, byte, format!("nested deeper than {MAX_DEPTH} levels"))),
+    members(json, field).map_err(|error| syntax_fault(body, skipped, &error))?;
+    match too_deep(json) {
+        Some(byte) => Err(Fault::at(body, skipped + byte, format!("nested deeper than {MAX_DEPTH} levels"))),
         None => Ok(()),
     }
+}
+
+/// Hands each member of `json` to `field`, if it is one JSON object.
+///
+/// Asks less than [`read_object`], which has asked it all before: for what lies inside of a body.
+pub(crate) fn members<'a>(
+    json: &'a str,
+    mut field: impl FnMut(Cow<'a, str>, &'a RawValue),
+) -> Result<(), serde_json::Error> {
+    let mut reader = serde_json::Deserializer::from_str(json);
+    reader.deserialize_map(Fields(&mut field))?;
+    reader.end()
 }
 
 fn not_an_object(start: &str) -> &'static str {
@@ -187,21 +186,22 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Key<'a> {
     }
 }
 
-/// Where `raw`, which is valid JSON, first nests deeper than `levels`.
-fn deeper_than(raw: &str, levels: usize) -> Option<usize> {
-    // Nothing shorter can: each level takes a bracket on both sides.
-    if raw.len() <= 2 * levels || !raw.starts_with(['{', '[']) {
+/// Where `json`, which is valid, first nests deeper than [`MAX_DEPTH`].
+fn too_deep(json: &str) -> Option<usize> {
+    let brackets = json.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    // Hardly any body has so many, and counting them is cheaper than reading along.
+    if brackets <= MAX_DEPTH {
         return None;
     }
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-    for (at, byte) in raw.bytes().enumerate() {
+    for (at, byte) in json.bytes().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_text => escaped = true,
             b'"' => in_text = !in_text,
             b'{' | b'[' if !in_text => {
                 depth += 1;
-                if depth > levels {
+                if depth > MAX_DEPTH {
                     return Some(at);
                 }
             }

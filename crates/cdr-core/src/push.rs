@@ -3,7 +3,7 @@
 //! The bytes are never changed. [`Facts`] are what the door learned; [`Push`] adds the place that the
 //! spool gave it. The typed view of the body is read once and travels along.
 
-use std::{fmt, net::IpAddr, str::FromStr, sync::OnceLock};
+use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr, sync::OnceLock};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -45,7 +45,7 @@ impl fmt::Debug for SpoolId {
 /// `action=CDR` and `action=cdr` are the same thing to every route.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Action(Box<str>);
+pub struct Action(Cow<'static, str>);
 
 impl Action {
     /// The pushes that TCCC documents (product pages 679/67257, 1229/59642, 679/86651, 679/67259, 679/82296).
@@ -61,7 +61,7 @@ impl Action {
 
     /// A phone session's detail record, the main thing.
     pub fn is_cdr(&self) -> bool {
-        &*self.0 == "cdr"
+        self.0 == "cdr"
     }
 
     /// Whether its fields are published, so that there is a typed view of its body.
@@ -85,7 +85,7 @@ impl FromStr for Action {
         }
         let known = Self::PUBLISHED.iter().chain(&Self::QUESTIONS);
         let spelling = known.copied().find(|name| name.eq_ignore_ascii_case(text));
-        Ok(Self(spelling.unwrap_or(text).into()))
+        Ok(Self(spelling.map_or_else(|| text.to_owned().into(), Cow::Borrowed)))
     }
 }
 
@@ -99,7 +99,7 @@ impl TryFrom<String> for Action {
 
 impl From<Action> for String {
     fn from(action: Action) -> Self {
-        action.0.into()
+        action.0.into_owned()
     }
 }
 
@@ -186,7 +186,7 @@ impl Incoming {
     /// The body is not one JSON object, or it is a `cdr` without a `SessionId`.
     pub fn read(facts: Facts, body: Bytes) -> Result<Self, json::Fault> {
         let cdr = cdr::read(&facts.action, &body)?;
-        Ok(Self { facts, body, cdr: cdr.map(Box::new) })
+        Ok(Self { facts, body, cdr })
     }
 }
 
@@ -244,7 +244,7 @@ impl Push {
 
     /// The typed view of the body; none for unpublished actions and alerts.
     pub fn cdr(&self) -> Option<&Cdr> {
-        let read = || cdr::read(&self.facts.action, &self.body).ok().flatten().map(Box::new);
+        let read = || cdr::read(&self.facts.action, &self.body).ok().flatten();
         self.cdr.get_or_init(read).as_deref()
     }
 

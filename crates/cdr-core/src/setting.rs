@@ -8,8 +8,9 @@
 //! configuration's. This crate does no I/O, so whoever loads
 //! the settings lends them that world with [`with_surroundings`].
 
-use std::{cell::RefCell, fmt, path::PathBuf, rc::Rc};
+use std::{borrow::Cow, cell::RefCell, fmt, path::PathBuf, rc::Rc};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -216,6 +217,15 @@ pub fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> 
     }
 }
 
+/// The JSON Schema of settings, draft 07, which editors know; it refers to nothing outside itself, so that it can be put into
+/// another one.
+pub fn schema<T: JsonSchema>() -> Value {
+    let generator = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
+    let mut schema = generator.into_generator().into_root_schema_for::<T>();
+    schema.remove("$schema");
+    schema.into()
+}
+
 /// What settings need from the world around them.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -228,7 +238,7 @@ pub struct Surroundings {
 }
 
 /// Where a secret lies.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SecretPlace {
     /// In an environment variable.
@@ -281,6 +291,27 @@ impl Secret {
     }
 }
 
+/// The forms in which a secret is written.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is asked for")]
+enum WrittenSecret {
+    /// The text itself, with a warning at start.
+    Literal(String),
+    /// Where it lies.
+    Place(SecretPlace),
+}
+
+impl JsonSchema for Secret {
+    fn schema_name() -> Cow<'static, str> {
+        WrittenSecret::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        WrittenSecret::json_schema(generator)
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
@@ -317,7 +348,7 @@ fn fetch(place: SecretPlace) -> Result<String, String> {
 }
 
 /// A path in settings; a relative one begins at the folder of the configuration's file.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, JsonSchema)]
 pub struct SettingPath(pub PathBuf);
 
 impl<'de> Deserialize<'de> for SettingPath {

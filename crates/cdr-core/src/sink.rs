@@ -8,7 +8,8 @@
 //! 3. The lane gathers pushes into a [`Batch`], as [`Sink::batching`] and [`Sink::partition`] want them.
 //! 4. [`Sink::seal`], when the sink wants one, names what the batch will become; it is stored before the attempt.
 //! 5. [`Sink::deliver`] is called, under an outer deadline, again and again until each push of it is delivered,
-//!    rejected or given up. After a crash it is called again: **expect repeats**.
+//!    rejected or given up. After a crash it is called again: **expect repeats**. Each sink has a thread and a tokio
+//!    runtime of its own: a call that blocks holds up its own sink alone, but all of that.
 //! 6. A reload builds a new sink beside the old one and drops the old one when its attempts are over.
 //!
 //! **The sink says what happened to this push; the lane decides about the sink.**
@@ -46,7 +47,8 @@ pub trait SinkConfig: DeserializeOwned + Send + 'static {
     /// Every fault of the settings, not just the first.
     fn build(self, name: &SinkName) -> Result<Self::Sink, BuildError>;
 
-    /// A JSON schema of the settings, for editors.
+    /// A JSON Schema of the settings, for editors; [`setting::schema`](crate::setting::schema) makes it of their type. Without
+    /// one, editors take whatever stands there.
     fn schema() -> Option<serde_json::Value> {
         None
     }

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 
 fn read(body: &str) -> Cdr {
-    cdr::read(&"cdr".parse().unwrap(), body.as_bytes()).unwrap().unwrap()
+    *cdr::read(&"cdr".parse().unwrap(), body.as_bytes()).unwrap().unwrap()
 }
 
 fn refused(body: &str) -> String {

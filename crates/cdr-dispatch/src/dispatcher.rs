@@ -6,7 +6,9 @@ mod parked;
 
 use std::{
     collections::BTreeMap,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -16,7 +18,8 @@ use cdr_core::{
     Quarantined, SinkName, Stored, Suspect, registry::AnySink,
 };
 use cdr_spool::{
-    AppendError, Appended, ControlError, DeadLetter, NewLane, OpenError, ReadError, Recovery, Settings,
+    AppendError, Appended, Appending, ControlError, DeadLetter, NewLane, OpenError, ReadError, Recovery,
+    Settings,
 };
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
@@ -317,18 +320,31 @@ async fn send_at_once(name: &SinkName, sink: Arc<dyn AnySink>, lane: &Handle, pu
     error!(sink = %name, reason, "the alert could not be sent");
 }
 
+/// A push on its way to the disk.
+#[must_use = "only its outcome tells whether the push is kept"]
+pub struct Storing(Appending);
+
+impl Future for Storing {
+    type Output = Result<Stored, NotStored>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|appended| appended.map(stored_as).map_err(not_stored))
+    }
+}
+
+fn stored_as(appended: Appended) -> Stored {
+    let (repeat, uuid_reused) = match appended {
+        Appended::Stored { uuid_reused, .. } => (false, uuid_reused),
+        Appended::Repeat { .. } => (true, false),
+    };
+    Stored { position: stored::position(appended.position()), repeat, uuid_reused }
+}
+
 impl Intake for Dispatcher {
-    async fn store(&self, push: Incoming) -> Result<Stored, NotStored> {
-        // Dropping the wait does not drop the push: it belongs to the spool from here on.
-        let appended = self.store.spool().append(stored::to_spool(Box::new(push))).await;
-        match appended.map_err(not_stored)? {
-            Appended::Stored { position, uuid_reused } => {
-                Ok(Stored { position: stored::position(position), repeat: false, uuid_reused })
-            }
-            Appended::Repeat { position } => {
-                Ok(Stored { position: stored::position(position), repeat: true, uuid_reused: false })
-            }
-        }
+    type Storing = Storing;
+
+    fn store(&self, push: Incoming) -> Storing {
+        Storing(self.store.spool().append(stored::to_spool(Box::new(push))))
     }
 
     async fn quarantine(&self, suspect: Suspect) -> Result<Quarantined, NotStored> {

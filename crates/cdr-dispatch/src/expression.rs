@@ -159,6 +159,12 @@ impl Expression {
         })
     }
 
+    /// The variables it names and what they hold for a push, as they would be written in an expression. The whole body, `cdr`, is
+    /// left out.
+    pub(crate) fn values(&self, variables: &Variables<'_>) -> Vec<(String, String)> {
+        self.names.iter().filter_map(|name| Some((name.clone(), variables.shown(name)?))).collect()
+    }
+
     /// The variables it names that are null now: what most failures come from.
     fn nulls(&self, variables: &Variables<'_>) -> Vec<&str> {
         self.names.iter().map(String::as_str).filter(|name| variables.is_null(name)).collect()

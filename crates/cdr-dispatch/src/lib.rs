@@ -15,7 +15,8 @@
 //! * [`retry`]: the arithmetic of back-off. [`rate`]: `rate_limit`.
 //! * [`quarantine`]: a second look at what was no push.
 //! * [`routing`], [`route`] and [`expression`]: which push goes where.
-//! * [`window`], [`stored`], [`event`]: what is live, how facts lie in the spool, what operators are told.
+//! * [`window`], [`stored`], [`terms`], [`event`]: what is live, how facts lie in the spool, what a push is found by, what
+//!   operators are told.
 #![forbid(unsafe_code)]
 
 pub mod dispatcher;
@@ -30,6 +31,7 @@ pub mod route;
 pub mod routing;
 pub mod store;
 pub mod stored;
+pub mod terms;
 pub mod window;
 
 pub use dispatcher::{

@@ -6,6 +6,7 @@
 
 use std::{iter, time::Duration};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 
@@ -58,18 +59,21 @@ impl RetryPolicy {
 }
 
 /// `retry:` of the configuration, for all sinks and for one; what is not set comes from above.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetrySettings {
     /// The wait after the first failure; 1s.
     #[serde(with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
     pub initial: Option<Duration>,
     /// By what each further wait is multiplied; 2.
     pub factor: Option<u64>,
     /// The longest wait; 10m.
     #[serde(with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
     pub max: Option<Duration>,
     /// When a delivery is given up, or `never`; archives never, http 7d, email 24h.
+    #[schemars(with = "Option<String>")]
     pub give_up_after: Option<GiveUp>,
 }
 

@@ -9,6 +9,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -16,6 +17,7 @@ use std::{
 };
 
 use cdr_core::{Position, Push, SettingFault, SinkName, setting};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::expression::{EvalError, Expression, Variables};
@@ -27,7 +29,7 @@ pub const MAX_ROUTES: usize = 256;
 const REMEMBERED: usize = 1024;
 
 /// A route as it is written.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSettings {
     /// What people call it; each name once.
@@ -107,6 +109,29 @@ pub struct Failure {
     pub route: String,
     /// Why.
     pub error: EvalError,
+}
+
+/// A route to a sink that did not take a push, and what decided so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Missed {
+    /// Its name.
+    pub route: String,
+    /// The variables that its condition names, with what they hold for this push, as they would be written in it.
+    pub values: Vec<(String, String)>,
+    /// Why the condition failed, if it did.
+    pub error: Option<EvalError>,
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values: Vec<String> =
+            self.values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        match (&self.error, values.is_empty()) {
+            (Some(error), _) => write!(f, "\"{}\" failed: {error}", self.route),
+            (None, true) => write!(f, "\"{}\" does not match", self.route),
+            (None, false) => write!(f, "\"{}\": {}", self.route, values.join(", ")),
+        }
+    }
 }
 
 impl Decision {
@@ -206,6 +231,24 @@ impl Routes {
     pub fn consider(&self, push: &Push) -> Decision {
         let (matched, failures) = self.judge(push);
         self.decision(matched, failures)
+    }
+
+    /// The routes to this sink, if none of them takes the push; none if one does.
+    pub fn missed(&self, push: &Push, sink: &SinkName) -> Option<Vec<Missed>> {
+        let variables = Variables::of(push);
+        let mut missed = Vec::new();
+        for (number, route) in self.routes.iter().enumerate().filter(|(_, route)| route.to.contains(sink)) {
+            // Without a condition it takes everything.
+            let condition = self.conditions.iter().find(|condition| condition.routes.contains(number))?;
+            let error = match condition.holds.eval_with(&variables) {
+                Ok(true) => return None,
+                Ok(false) => None,
+                Err(error) => Some(error),
+            };
+            let values = condition.holds.values(&variables);
+            missed.push(Missed { route: route.name.clone(), values, error });
+        }
+        Some(missed)
     }
 
     /// What was counted so far.

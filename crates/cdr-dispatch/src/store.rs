@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     routing::{Destinations, Routing},
-    stored,
+    stored, terms,
     window::{Routed, Window},
 };
 
@@ -79,6 +79,9 @@ impl Store {
             Spool::open(settings, lanes, Box::new(move |pushes| writer.committed(pushes)))?;
         live.id.get_or_init(|| stored::spool_id(spool.identity()));
         live.committed.send_replace(stored::position(spool.end()));
+        if let Err(error) = spool.keep_catalog(terms::of) {
+            tracing::warn!(%error, "no catalog is kept in this run; searches read the log, which takes longer");
+        }
         Ok((Self { spool, live }, recovery))
     }
 

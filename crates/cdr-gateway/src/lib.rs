@@ -24,6 +24,7 @@
 //! * [`gateway`]: the plan → a running gateway: spool, lanes, door, admin listener; and the stop.
 //! * [`engine`]: what runs, for those who look at it or change it; the reload. [`restart`]: what a reload cannot change.
 //! * [`admin`], [`metrics`], [`alerts`]: what operators see and hear. [`dead`]: dead letters as they look for them.
+//!   [`traced`]: the life of a push in their words.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -35,6 +36,7 @@ pub mod engine;
 pub mod gateway;
 pub mod metrics;
 pub mod restart;
+pub mod traced;
 
 use std::process::ExitCode;
 

@@ -233,6 +233,16 @@ impl Scrape {
         page.counter("spool_syncs", "Calls of fdatasync", one(stats.syncs as f64))?;
         page.counter("spool_sync_seconds", "Time spent in fdatasync", one(stats.sync_time.as_secs_f64()))?;
         page.counter("spool_failures", "Writes and syncs that failed", one(stats.failures as f64))?;
+        page.gauge(
+            "catalog_behind_pushes",
+            "Positions of the spool that the catalog does not know yet; searches read them from the log",
+            one(stats.catalog_behind as f64),
+        )?;
+        page.counter(
+            "catalog_rebuilds",
+            "How often the catalog was built anew from the log",
+            one(stats.catalog_rebuilds as f64),
+        )?;
         let mut dead: BTreeMap<&str, u64> = BTreeMap::new();
         for (lane, count) in &stats.dead_letters {
             // Errands would be a label each.

@@ -21,12 +21,16 @@ use crate::Network;
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut client = peer.to_canonical();
+    // Most stand behind no proxy: then no header is looked at.
+    if !is_trusted(client) {
+        return client;
+    }
     for address in claimed(headers) {
+        let Some(address) = address else { return client };
+        client = address;
         if !is_trusted(client) {
             return client;
         }
-        let Some(address) = address else { return client };
-        client = address;
     }
     client
 }

@@ -30,7 +30,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The stop of the gateway, in two steps.
 #[derive(Clone, Default)]
 pub(crate) struct Stop {
-    /// Finish the request and close.
+    /// Finish the request and close; said first.
     pub finish: CancellationToken,
     /// Close, whatever is going on.
     pub abandon: CancellationToken,
@@ -54,34 +54,31 @@ impl Drop for Open {
 
 /// Answers all requests of a connection, until its end.
 pub(crate) async fn serve<I: Intake>(socket: TcpStream, visit: Visit<I>, stop: Stop, _open: Open) {
-    tokio::select! {
-        () = stop.abandon.cancelled() => {}
-        () = converse(socket, Arc::new(visit), &stop) => {}
-    }
-}
-
-async fn converse<I: Intake>(socket: TcpStream, visit: Arc<Visit<I>>, stop: &Stop) {
+    let visit = Arc::new(visit);
     let policy = visit.keeper.policy.load_full();
     let service = service_fn(|request: http::Request<Incoming>| {
         let visit = Arc::clone(&visit);
         Box::pin(async move { Ok::<_, Infallible>(visit.answer(request).await) })
     });
     let mut connection = http1(&policy).serve_connection(TokioIo::new(socket), service);
-    // What has arrived is read before the stop is looked at.
+    // What has arrived is read before the stop is looked at. To abandon comes after to finish, and is listened for
+    // only then: each thing to listen for costs a lock at every wake-up.
     let ended = tokio::select! {
         biased;
-        ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
+        ended = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(ended),
         () = stop.finish.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
-            poll_fn(|context| connection.poll_without_shutdown(context)).await
+            let finished = poll_fn(|context| connection.poll_without_shutdown(context));
+            stop.abandon.run_until_cancelled(finished).await
         }
     };
+    let Some(ended) = ended else { return };
     let Parts { io, read_buf, .. } = connection.into_parts();
     let mut socket = io.into_inner();
     if let Err(error) = ended {
         last_word(&mut socket, &error, &read_buf, &visit.keeper, visit.peer, &policy).await;
     }
-    linger(&mut socket, stop).await;
+    linger(&mut socket, &stop).await;
 }
 
 fn http1(policy: &Policy) -> http1::Builder {

@@ -82,8 +82,9 @@ impl DoorCounters {
         self.verdicts[verdict as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn kept(&self, bytes: usize) {
-        self.body_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// True the first time.
+    pub(crate) fn kept(&self, bytes: usize) -> bool {
+        self.body_bytes.fetch_add(bytes as u64, Ordering::Relaxed) == 0
     }
 
     /// True the first time.

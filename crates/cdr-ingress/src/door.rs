@@ -8,7 +8,10 @@ use std::{
 };
 
 use cdr_core::{Intake, SettingFault};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -26,8 +29,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long accepting rests after it failed, mostly for want of file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// How often it is told what refusals were not told one by one.
-const TELL_UNTOLD: Duration = Duration::from_secs(60);
+/// How often it is told what was not told one by one.
+const TELL: Duration = Duration::from_secs(60);
 
 /// So many senders above the limit hear why; the others are dropped without a word.
 const TURNED_AWAY_AT_ONCE: usize = 64;
@@ -122,7 +125,7 @@ impl Door {
             );
         }
         stop.abandon.cancel();
-        keeper.refusals.tell_untold();
+        keeper.tell_of_the_minute();
     }
 }
 
@@ -159,7 +162,7 @@ async fn accept_all<I: Intake>(
     tasks: &TaskTracker,
     stop: &Stop,
 ) {
-    let mut tell_untold = tokio::time::interval(TELL_UNTOLD);
+    let mut tell = tokio::time::interval_at(Instant::now() + TELL, TELL);
     let mut failing = false;
     loop {
         let (socket, peer) = tokio::select! {
@@ -170,8 +173,8 @@ async fn accept_all<I: Intake>(
                     continue;
                 }
             },
-            _ = tell_untold.tick() => {
-                keeper.refusals.tell_untold();
+            _ = tell.tick() => {
+                keeper.tell_of_the_minute();
                 continue;
             }
         };

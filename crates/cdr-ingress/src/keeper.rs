@@ -1,6 +1,6 @@
 //! What all connections share: the policy in force, the counters, and what was told already.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use cdr_core::SettingFault;
@@ -15,6 +15,7 @@ use crate::{
     proof::Proofs,
     refusals::{Newcomers, RefusalLog},
     settings::{AllowMode, IngressSettings},
+    summary::Summary,
 };
 
 /// The settings in force, and what was made of them once.
@@ -31,7 +32,7 @@ impl Policy {
             return Err(faults);
         }
         let proofs = Proofs::new(settings.verify.as_deref());
-        let path = meant(&settings.path);
+        let path = meant(&settings.path).into_owned();
         Ok(Self { settings, proofs, path })
     }
 
@@ -41,14 +42,14 @@ impl Policy {
         if request.method() != Method::POST {
             return Err(Rejection::Method);
         }
-        let is_here: bool = meant(request.uri().path()).ct_eq(&self.path).into();
+        let is_here: bool = meant(request.uri().path()).ct_eq(&*self.path).into();
         is_here.then_some(()).ok_or(Rejection::Path)
     }
 }
 
 /// What a path means: without percent-encoding and without a slash at its end.
-fn meant(path: &str) -> Vec<u8> {
-    percent_decode_str(path.trim_end_matches('/')).collect()
+fn meant(path: &str) -> Cow<'_, [u8]> {
+    percent_decode_str(path.trim_end_matches('/')).into()
 }
 
 /// What all connections share.
@@ -57,6 +58,7 @@ pub(crate) struct Keeper {
     pub counters: DoorCounters,
     pub in_flight: Arc<InFlight>,
     pub refusals: RefusalLog,
+    summary: Summary,
     newcomers: Newcomers,
 }
 
@@ -67,6 +69,7 @@ impl Keeper {
             counters: DoorCounters::default(),
             in_flight: Arc::default(),
             refusals: RefusalLog::default(),
+            summary: Summary::default(),
             newcomers: Newcomers::default(),
         }
     }
@@ -81,6 +84,12 @@ impl Keeper {
             _ => return Err(Rejection::Network),
         }
         Ok(())
+    }
+
+    /// Tells what was not told one by one; to be called every minute.
+    pub fn tell_of_the_minute(&self) {
+        self.refusals.tell_untold();
+        self.summary.tell(&self.counters);
     }
 
     /// Counts a refusal and tells of it.

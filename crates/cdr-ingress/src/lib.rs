@@ -18,7 +18,8 @@
 //! * `visit`: the way of a request, a line for each check; `answer`: the table of answers.
 //! * `proof`, `asked`, `body`, [`client_address`]: the checks themselves.
 //! * [`Door`], `connection`: the listener, and what hyper leaves to us.
-//! * [`DoorCounters`], `refusals`: what operators see.
+//! * [`DoorCounters`], `notes`, `refusals`, `summary`: what operators see.
+//! * `handed`: what happens to a push that was handed over when its sender hangs up.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -28,11 +29,14 @@ mod client_address;
 mod connection;
 mod counters;
 mod door;
+mod handed;
 mod keeper;
 mod network;
+mod notes;
 mod proof;
 mod refusals;
 mod settings;
+mod summary;
 mod visit;
 
 pub use answer::Verdict;

@@ -3,13 +3,14 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::{IpNet, Ipv4Net};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// A range of addresses: `203.0.113.0/24`, `2001:db8::/32`; a single address is a network of one.
 ///
 /// IPv4 addresses written as IPv6 (`::ffff:203.0.113.7`) are the IPv4 addresses that they mean.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Network(IpNet);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
+pub struct Network(#[schemars(with = "String")] IpNet);
 
 impl Network {
     /// Whether it holds this address.

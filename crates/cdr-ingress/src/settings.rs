@@ -8,16 +8,18 @@ use std::{
 use bytesize::ByteSize;
 use cdr_core::{Secret, SettingFault};
 use http::HeaderMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::{Network, client_address};
 
 /// Where the door is, who may come in, and how much at a time.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IngressSettings {
     /// Where to listen, an address and a port; port 0 takes a free one. Default `127.0.0.1:8080`.
     #[serde(deserialize_with = "address_and_port")]
+    #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// The path of the push URL; a slash at its end makes no difference. Default `/`. A long random path is a
     /// secret that only the sender knows.
@@ -35,7 +37,7 @@ pub struct IngressSettings {
 }
 
 /// Which networks may push.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Allow {
     /// Networks as `203.0.113.0/24`, or single addresses.
@@ -47,7 +49,7 @@ pub struct Allow {
 }
 
 /// What happens to senders that no allowed network holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AllowMode {
     /// They are refused with 403.
@@ -59,7 +61,7 @@ pub enum AllowMode {
 }
 
 /// One way to prove who one is.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Proof {
     /// User name and password, as typed into TCCC's console under `basicAuth` (product page 679/67256); sent
@@ -68,7 +70,7 @@ pub enum Proof {
 }
 
 /// A user name and its password.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BasicProof {
     /// The user name; it cannot hold a colon (RFC 7617 §2).
@@ -80,21 +82,25 @@ pub struct BasicProof {
 }
 
 /// How much at a time; more is refused, never queued.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// The largest body. Default 1 MiB.
+    #[schemars(with = "String")]
     pub body: ByteSize,
     /// Open connections. Default 4096.
     pub connections: usize,
     /// How long the head of a request may take; an idle connection is closed after this long too. Default 10 s.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub header_timeout: Duration,
     /// How long the body of a request may take. Default 10 s.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub body_timeout: Duration,
     /// Bytes of bodies that may be here without being fsynced: being read, or waiting for their commit.
     /// Default 16 MiB.
+    #[schemars(with = "String")]
     pub in_flight: ByteSize,
 }
 

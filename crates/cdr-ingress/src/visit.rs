@@ -3,9 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cdr_core::{
-    EndStatus, Facts, Incoming as Push, Intake, NotStored, Origin, Stored, Suspect, cdr, json::Fault, push,
-};
+use cdr_core::{Facts, Incoming as Push, Intake, NotStored, Origin, Suspect, cdr, json::Fault};
 use http::{HeaderMap, HeaderName, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -14,10 +12,12 @@ use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    answer::{self, Rejection, Verdict},
+    answer::{self, Rejection},
     asked::Asked,
     body::{self, Charge, Held},
+    handed::{Handed, ToTheEnd},
     keeper::{Keeper, Policy},
+    notes::Notes,
 };
 
 /// Identifies one push; the sender's retries repeat it (product page 679/67256).
@@ -70,7 +70,7 @@ impl<I: Intake> Visit<I> {
         let sender = Some(client);
         let facts = Facts { action, version, uuid, received_at, sender, origin: Origin::Push, sha256 };
         match cdr::read(&facts.action, &bytes) {
-            Ok(cdr) => self.store(Push { facts, body: bytes, cdr: cdr.map(Box::new) }, charge).await,
+            Ok(cdr) => self.store(Push { facts, body: bytes, cdr }, charge).await,
             Err(fault) => Err(self.quarantine(facts, bytes, fault, charge).await),
         }
     }
@@ -78,8 +78,9 @@ impl<I: Intake> Visit<I> {
     /// What the sender calls this push. A strange name is no reason to refuse it.
     fn push_uuid(&self, headers: &HeaderMap) -> Option<String> {
         let mut lines = headers.get_all(PUSH_UUID).iter();
-        let line = lines.next()?.as_bytes();
-        let is_fit = |line: &&[u8]| (1..=128).contains(&line.len()) && line.iter().all(u8::is_ascii_graphic);
+        let line = lines.next()?.to_str().unwrap_or_default();
+        let is_fit =
+            |line: &&str| (1..=128).contains(&line.len()) && line.bytes().all(|b| b.is_ascii_graphic());
         let uuid = Some(line).filter(is_fit).filter(|_| lines.next().is_none());
         if uuid.is_none() && self.keeper.counters.odd_uuid() {
             tracing::warn!(
@@ -87,22 +88,22 @@ impl<I: Intake> Visit<I> {
                  it counts as absent, and so will others like it without a word"
             );
         }
-        uuid.map(|uuid| String::from_utf8_lossy(uuid).into_owned())
+        uuid.map(str::to_owned)
     }
 
     /// Hands the push over and waits for its fsync.
     ///
-    /// In a task of its own: hyper drops us when the sender hangs up, and a commit that takes too long must go
-    /// on. Either way it is counted and logged when it is kept.
+    /// hyper drops us when the sender hangs up, and a commit that takes too long must go on: either way it is
+    /// counted and told when it is kept.
     async fn store(&self, push: Push, charge: Charge) -> Result<(), Rejection> {
-        let (keeper, intake) = (Arc::clone(&self.keeper), Arc::clone(&self.intake));
-        let stored = self.stores.spawn(async move {
-            let notes = Notes::of(&push);
-            let stored = intake.store(push).await;
-            drop(charge);
-            stored.map(|stored| notes.tell(&keeper, stored))
-        });
-        within_commit_timeout(stored).await.map_err(Rejection::NotStored)
+        let notes = Notes::of(&push);
+        let storing = self.intake.store(push);
+        let handed = Handed { storing, notes, keeper: Arc::clone(&self.keeper), _charge: charge };
+        let stored = ToTheEnd { future: Some(handed), tasks: &self.stores };
+        match tokio::time::timeout(COMMIT_TIMEOUT, stored).await {
+            Ok(stored) => stored.map_err(Rejection::NotStored),
+            Err(_) => Err(Rejection::NotStored(NotStored::Slow(COMMIT_TIMEOUT))),
+        }
     }
 
     /// Keeps what an authentic sender sent and what is no push.
@@ -138,79 +139,5 @@ async fn within_commit_timeout<T>(
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panicked)) => Err(NotStored::Failing(format!("storing was broken off: {panicked}"))),
         Err(_) => Err(NotStored::Slow(COMMIT_TIMEOUT)),
-    }
-}
-
-/// What will be told of a push when it is kept.
-struct Notes {
-    action: String,
-    session_id: Option<String>,
-    bytes: usize,
-    odd_fields: Vec<&'static str>,
-    unpublished_statuses: Vec<String>,
-}
-
-impl Notes {
-    fn of(push: &Push) -> Self {
-        let cdr = push.cdr.as_deref();
-        let participants = cdr.into_iter().flat_map(|cdr| cdr.participants());
-        let statuses = cdr
-            .and_then(|cdr| cdr.end_status.as_ref())
-            .into_iter()
-            .chain(participants.filter_map(|participant| participant.end_status.as_ref()));
-        let unpublished = statuses.filter_map(|status| match status {
-            EndStatus::Known(_) => None,
-            EndStatus::Unpublished(value) => Some(value.clone()),
-        });
-        Self {
-            action: push.facts.action.as_str().to_owned(),
-            session_id: cdr.and_then(|cdr| cdr.session_id.as_deref()).map(|id| push::short(id).to_owned()),
-            bytes: push.body.len(),
-            odd_fields: cdr.into_iter().flat_map(|cdr| cdr.odd_fields()).collect(),
-            unpublished_statuses: unpublished.collect(),
-        }
-    }
-
-    fn tell(self, keeper: &Keeper, stored: Stored) {
-        let Self { action, session_id, bytes, .. } = &self;
-        let (position, repeat) = (stored.position.0, stored.repeat);
-        tracing::info!(position, session_id, action, bytes, repeat, "stored");
-        keeper.counters.kept(*bytes);
-        keeper.counters.count(verdict(stored));
-        if stored.uuid_reused {
-            tracing::warn!(
-                position,
-                session_id,
-                "its X-TCCC-PUSH-UUID came before with other bytes; both are kept"
-            );
-        }
-        if !stored.repeat {
-            self.tell_oddities(keeper, position);
-        }
-    }
-
-    fn tell_oddities(&self, keeper: &Keeper, position: u64) {
-        for &field in &self.odd_fields {
-            if keeper.counters.odd_field(field) {
-                tracing::warn!(position, field, "a field has a value of a wrong type and counts as missing");
-            }
-        }
-        for status in &self.unpublished_statuses {
-            if let Some(status) = keeper.counters.unpublished_status(status) {
-                tracing::warn!(
-                    position,
-                    status,
-                    "an EndStatusString that is not published; its result is other"
-                );
-            }
-        }
-    }
-}
-
-fn verdict(stored: Stored) -> Verdict {
-    match stored {
-        Stored { repeat: true, .. } => Verdict::Repeat,
-        Stored { uuid_reused: true, .. } => Verdict::UuidReused,
-        _ => Verdict::Stored,
     }
 }

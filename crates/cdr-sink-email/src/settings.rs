@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use cdr_core::{BuildError, Secret, SettingPath, SinkConfig, SinkName};
+use cdr_core::{BuildError, Secret, SettingPath, SinkConfig, SinkName, setting};
 use jiff::tz::TimeZone;
 use lettre::message::Mailbox;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::{Host, Url};
 
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// What `email: { … }` holds: exactly one of `smtp` and `outbox`, a sender, and recipients.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmailSettings {
     /// The mail server.
@@ -28,12 +29,15 @@ pub struct EmailSettings {
     pub to: Vec<String>,
     /// How long the first push waits for company; at once by default.
     #[serde(default, with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub group_wait: Duration,
     /// Least time between two mails about calls, or about one kind of alert: what comes in between goes together.
     #[serde(default = "group_interval", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub group_interval: Duration,
     /// Longest time for one mail, from the connection to the server's answer.
     #[serde(default = "timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
     /// In which times are told, by its IANA name.
     #[serde(default = "timezone")]
@@ -53,7 +57,7 @@ fn timezone() -> String {
 }
 
 /// A mail server and how to log in there.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SmtpSettings {
     /// `smtps://host:465` (TLS from the start) or `smtp://host:587` (STARTTLS); the ports are the defaults.
@@ -69,7 +73,7 @@ pub struct SmtpSettings {
 }
 
 /// How a connection is kept private.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsSetting {
     /// TLS from the start: `smtps://`.
@@ -113,6 +117,10 @@ impl SinkConfig for EmailSettings {
             }),
             _ => Err(faults),
         }
+    }
+
+    fn schema() -> Option<serde_json::Value> {
+        Some(setting::schema::<Self>())
     }
 }
 

@@ -34,13 +34,14 @@ mod sink;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use cdr_core::{Batching, BuildError, SettingPath, SinkConfig, SinkName};
+use cdr_core::{Batching, BuildError, SettingPath, SinkConfig, SinkName, setting};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use sink::FileSink;
 
 /// Where files are put, and how they look.
-#[derive(Deserialize, Debug)]
+#[derive(Deserialize, Debug, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSettings {
     /// The folder of the archive. It may be made; the one above it must be there.
@@ -53,7 +54,7 @@ pub struct FileSettings {
 }
 
 /// How pushes become files.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// Many in a file, a JSON line each. Cheap: the disk is synced once for all of them.
@@ -64,15 +65,17 @@ pub enum Layout {
 }
 
 /// When a file is written: at whichever bound is reached first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchSettings {
     /// Most pushes in a file, 1 to 4000; 1000.
     pub pushes: usize,
     /// Most bytes of bodies in a file, up to 8 MiB; a larger push comes alone.
+    #[schemars(with = "String")]
     pub size: ByteSize,
     /// How long the first push of a file waits for others, up to an hour; 2 s.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub age: Duration,
 }
 
@@ -121,5 +124,9 @@ impl SinkConfig for FileSettings {
             }
         };
         Ok(FileSink::new(self.path.0, name, batching))
+    }
+
+    fn schema() -> Option<serde_json::Value> {
+        Some(setting::schema::<Self>())
     }
 }

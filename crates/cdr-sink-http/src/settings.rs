@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use cdr_core::{BuildError, Secret, SinkConfig, SinkName};
+use cdr_core::{BuildError, Secret, SinkConfig, SinkName, setting};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
@@ -27,7 +28,7 @@ const OURS: &[(&str, &str)] = &[
 ];
 
 /// Where pushes are sent, and how.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
     /// `http` or `https`, without credentials; a query in it is kept.
@@ -40,9 +41,11 @@ pub struct HttpSettings {
     pub headers: BTreeMap<String, Secret>,
     /// For a whole attempt, from connecting to the last byte of the answer; 30 s unless set.
     #[serde(default = "default_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
     /// For looking up the host, connecting and TLS; 5 s unless set.
     #[serde(default = "default_connect_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub connect_timeout: Duration,
     /// How to log in.
     pub auth: Option<Auth>,
@@ -59,7 +62,7 @@ pub struct HttpSettings {
 }
 
 /// The method of the request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
     /// Here is something new.
@@ -72,7 +75,7 @@ pub enum Method {
 }
 
 /// How to log in.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Auth {
     /// RFC 7617.
@@ -88,7 +91,7 @@ pub enum Auth {
 }
 
 /// What counts as taken beyond a status of 2xx.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Success {
     /// Whether a JSON answer with a non-zero `ErrCode` means that it was not taken, as in the sender's own
@@ -136,6 +139,10 @@ impl SinkConfig for HttpSettings {
         let template = RequestTemplate::new(method, &uri, headers, self.keep_query);
         let receiver = Receiver::new(uri, self.connect_timeout);
         Ok(HttpSink::new(receiver, template, self.timeout, self.success))
+    }
+
+    fn schema() -> Option<serde_json::Value> {
+        Some(setting::schema::<Self>())
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use cdr_core::{BuildError, Secret, SinkConfig, SinkName};
+use cdr_core::{BuildError, Secret, SinkConfig, SinkName, setting};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::{Host, Url};
 
@@ -12,7 +13,7 @@ use crate::{S3Sink, access::Access};
 ///
 /// Without credentials here they are read from AWS's usual environment, at first use: `AWS_ACCESS_KEY_ID`,
 /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, and `AWS_REGION` or `AWS_DEFAULT_REGION`.
-#[derive(Deserialize, Debug)]
+#[derive(Deserialize, Debug, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct S3Settings {
     /// The bucket, which must exist. At Tencent COS its name ends in the APPID: `cdr-1250000000`.
@@ -21,6 +22,7 @@ pub struct S3Settings {
     /// else what the environment says.
     pub region: Option<String>,
     /// The server, without the bucket: `https://cos.ap-shanghai.myqcloud.com`. Without it: AWS.
+    #[schemars(with = "Option<String>")]
     pub endpoint: Option<Url>,
     /// Whether the bucket is named in the path of the URL instead of its host. AWS and COS want the host, most
     /// servers of one's own want the path. An endpoint that is an IP address is always asked by path.
@@ -47,11 +49,12 @@ pub struct S3Settings {
     pub checksums: Option<Checksums>,
     /// How long an attempt may take, 1 s to 10 m, from connecting to the last byte of the answer.
     #[serde(default = "default_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
 }
 
 /// How pushes become objects.
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
     /// An object per push: its exact bytes.
@@ -60,7 +63,7 @@ pub enum Layout {
 }
 
 /// When uploads bear a checksum header.
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Checksums {
     /// Where S3 demands one.
@@ -99,6 +102,10 @@ impl SinkConfig for S3Settings {
             timeout: self.timeout,
             access: Access::new(self),
         })
+    }
+
+    fn schema() -> Option<serde_json::Value> {
+        Some(setting::schema::<Self>())
     }
 }
 

@@ -136,6 +136,9 @@ pub enum ReadError {
     /// The directory is no spool.
     #[error("{0}")]
     NoSpool(String),
+    /// A search cannot go on, with the catalog or without it.
+    #[error("cannot search: {0}; is there room for temporary files?")]
+    Search(String),
 }
 
 /// Why a decision about lanes or dead letters was not made durable. It did not happen.

@@ -30,11 +30,13 @@
 //!    carried out of it first), `reserve.rs` (someone else filled the disk).
 //! 4. `state.rs`: what is known in memory; `store.rs`: reading.
 //! 5. `recovery.rs`: from files back to the state; torn or damaged.
-//! 6. `dedupe/`: which push came before. `inbox.rs`: the queue. [`LogReader`]: reading from outside.
+//! 6. `catalog/`: by which pushes are found; [`Search`] asks it. [`LogReader`]: reading everything, from outside.
+//! 7. `dedupe/`: which push came before. `inbox.rs`: the queue.
 //!
 //! Every access to the disk goes through [`disk`], every look at the time through [`clock`]: the tests put others below,
 //! that lose, tear, fail and jump, and hold the whole against a model (`tests/spool/model.rs`).
 
+mod catalog;
 pub mod clock;
 mod dedupe;
 pub mod disk;
@@ -53,11 +55,12 @@ mod stats;
 mod store;
 mod writer;
 
+pub use catalog::{LaneLife, Life, Query, Search, Terms, TermsOf, Told};
 pub use error::{AppendError, ControlError, OpenError, ReadError};
 pub use lane::{DeadLetter, Errand, LaneState, NewLane, Open, Outcome, Seal, Start};
 pub use position::{Position, SpoolId};
 pub use push::{Appended, Key, NewPush, NewQuarantine, Quarantined, Read, StoredPush, StoredQuarantine};
 pub use reader::{CheckpointLane, LogEntry, LogReader, Logged};
 pub use settings::Settings;
-pub use spool::{Ground, OnCommit, Spool};
+pub use spool::{Appending, Ground, OnCommit, Spool};
 pub use stats::{Damage, Health, Holder, Recovery, Stats};

@@ -9,6 +9,7 @@ use crate::disk::{Directory, File, RealDirectory};
 use crate::log::entry::{self, Entry, LaneChange};
 use crate::log::outcomes::{Item, Run};
 use crate::log::segment::{self, SegmentHeader};
+use crate::log::view;
 use crate::log::walk::{Here, Walk};
 use crate::{Errand, Outcome, Position, ReadError, Seal, SpoolId, StoredPush, StoredQuarantine};
 
@@ -249,6 +250,7 @@ impl LogReader {
             sealed: SealedKeys::default(),
         };
         reader.find_segments(0)?;
+        reader.heed_the_newest_checkpoint()?;
         let Some(last) = reader.ahead.back() else {
             return Err(ReadError::NoSpool(format!("there is no spool at {}", reader.path)));
         };
@@ -257,6 +259,16 @@ impl LogReader {
             reader.ahead.pop_front();
         }
         Ok(reader)
+    }
+
+    /// Leaves out what was given up, and what was dropped and is still there.
+    fn heed_the_newest_checkpoint(&mut self) -> Result<(), ReadError> {
+        let failed = |source| ReadError::Io { file: self.path.clone(), source };
+        let stamps = self.ahead.iter().map(|ahead| ahead.header.stamp);
+        if let Some((own, checkpoint)) = view::newest_checkpoint(&self.directory, stamps).map_err(failed)? {
+            self.ahead.retain_mut(|ahead| view::heed(own, &checkpoint, ahead.number, &mut ahead.end));
+        }
+        Ok(())
     }
 
     /// Looks once whether there is more after the end: true when the iterator goes on. Works over a restart of the gateway
@@ -407,24 +419,9 @@ fn logged(entry: Entry, sealed: &mut SealedKeys, mut tell: impl FnMut(Logged)) {
 fn logged_run(number: u32, lane: &str, run: &Run, sealed: &mut SealedKeys, tell: &mut impl FnMut(Logged)) {
     for position in run.positions() {
         let lane = lane.to_owned();
-        let outcome = match sealed.whole(number, position, run.item.clone()) {
-            Item::Reopened => {
-                tell(Logged::Reopened { lane, position });
-                continue;
-            }
-            Item::Delivered(receipt) => Outcome::Delivered { receipt },
-            Item::Passed => Outcome::Passed,
-            Item::Discarded => Outcome::Discarded,
-            Item::Dead(dead) => {
-                Outcome::Dead { reason: dead.reason, excerpt: dead.excerpt, attempts: dead.attempts }
-            }
-            Item::Retry(open) => Outcome::Retry {
-                attempts: open.attempts,
-                spent: open.spent,
-                due_ms: open.due_ms,
-                answer: open.answer,
-            },
-        };
-        tell(Logged::Outcome { lane, position, outcome });
+        match sealed.whole(number, position, run.item.clone()).into_outcome() {
+            Some(outcome) => tell(Logged::Outcome { lane, position, outcome }),
+            None => tell(Logged::Reopened { lane, position }),
+        }
     }
 }

@@ -1,11 +1,15 @@
 //! The handle that everyone else holds.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
+use crate::catalog::keeper::{self, Keeper};
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{Directory, Lock, RealDirectory};
 use crate::inbox::{Change, Changed, Inbox, Request};
@@ -16,7 +20,7 @@ use crate::writer::{self, Shared, Writer};
 use crate::{
     AppendError, Appended, ControlError, DeadLetter, Health, Holder, LaneState, NewLane, NewPush,
     NewQuarantine, OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings,
-    SpoolId, Start, Stats, StoredPush, StoredQuarantine,
+    SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
 };
 
 /// What the writer calls after each commit that holds pushes: on its own thread, in order, after the sync and before any
@@ -37,6 +41,7 @@ pub struct Spool<T> {
 struct Handle<T> {
     shared: Arc<Shared<T>>,
     closed: watch::Receiver<bool>,
+    catalog: OnceLock<Keeper>,
 }
 
 impl<T> Drop for Handle<T> {
@@ -54,6 +59,24 @@ impl<T> Clone for Spool<T> {
 impl<T> std::fmt::Debug for Spool<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Spool").field("identity", &self.store().identity).finish_non_exhaustive()
+    }
+}
+
+/// A push on its way to the disk: see [`Spool::append`].
+#[must_use = "only its outcome tells whether the push is kept"]
+#[derive(Debug)]
+pub struct Appending(Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError>);
+
+impl Future for Appending {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(answer) => {
+                Pin::new(answer).poll(context).map(|answer| answer.unwrap_or(Err(AppendError::Stopping)))
+            }
+            Err(refused) => Poll::Ready(Err(refused.clone())),
+        }
     }
 }
 
@@ -133,7 +156,40 @@ impl<T: Send + 'static> Spool<T> {
                 source,
             },
         )?;
-        Ok((Spool { handle: Arc::new(Handle { shared, closed: when_closed }) }, recovery))
+        Ok((
+            Spool { handle: Arc::new(Handle { shared, closed: when_closed, catalog: OnceLock::new() }) },
+            recovery,
+        ))
+    }
+
+    /// Keeps the catalog by which pushes are [searched](crate::Search), from here on and in the background: a file beside the
+    /// log, made from it and made again whenever it is no good. `terms` says what a push is found by.
+    ///
+    /// The second call and those after it change nothing.
+    ///
+    /// # Errors
+    /// If no thread can be started. What becomes of the file is told in the log and never here.
+    pub fn keep_catalog(&self, terms: TermsOf) -> std::io::Result<()> {
+        self.keep_catalog_at(self.store().settings.path.join(keeper::FILE), terms)
+    }
+
+    /// [`keep_catalog`](Self::keep_catalog) in a file elsewhere.
+    ///
+    /// # Errors
+    /// As [`keep_catalog`](Self::keep_catalog).
+    pub fn keep_catalog_at(&self, path: PathBuf, terms: TermsOf) -> std::io::Result<()> {
+        if self.handle.catalog.get().is_none() {
+            let keeper = Keeper::start(self.handle.shared.clone(), path, terms)?;
+            self.handle.catalog.set(keeper).ok();
+        }
+        Ok(())
+    }
+
+    /// Lets the catalog take in everything that is committed now, without waiting for more; ready when it has.
+    pub async fn catalog_caught_up(&self) {
+        if let Some(keeper) = self.handle.catalog.get() {
+            keeper.catch_up().await;
+        }
     }
 
     /// Whose spool it is.
@@ -141,15 +197,20 @@ impl<T: Send + 'static> Spool<T> {
         self.store().identity
     }
 
-    /// Stores a push; returns when it is on disk, or when it is sure that it was before.
+    /// Stores a push, which is queued when this returns; the future is ready when it is on disk, or when it is sure that it
+    /// was before. It is stored whether or not anyone waits: a dropped future loses the answer and never the push.
     ///
-    /// Once queued it is stored whether or not anyone waits: a dropped future loses the answer and never the push.
-    ///
-    /// # Errors
     /// Whatever the error, the push was not stored, or not for certain: its sender must keep it. After
     /// [`AppendError::Failing`] a crash that comes before the next segment may still bring it back; its sender's retry then is a
     /// repeat.
-    pub async fn append(&self, push: NewPush<T>) -> Result<Appended, AppendError> {
+    pub fn append(&self, push: NewPush<T>) -> Appending {
+        Appending(self.queue(push))
+    }
+
+    fn queue(
+        &self,
+        push: NewPush<T>,
+    ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
         let settings = &self.store().settings;
         at_most("the body", push.body.len(), settings.body_limit)?;
         at_most("the facts", push.facts.len(), LONGEST_FACTS as u64)?;
@@ -158,7 +219,7 @@ impl<T: Send + 'static> Spool<T> {
         let (reply, answer) = oneshot::channel();
         let bytes = push.body.len() as u64;
         self.handle.shared.inbox.offer(Request::Append(push, reply), bytes, settings.in_flight)?;
-        answer.await.unwrap_or(Err(AppendError::Stopping))
+        Ok(answer)
     }
 
     /// Keeps the bytes of an authentic request that is no push; once for equal bytes.
@@ -387,6 +448,11 @@ impl<T: Send + 'static> Spool<T> {
         let mut stats = crate::stats::of(&self.store().state());
         stats.health = self.store().health();
         stats.in_flight = self.handle.shared.inbox.bytes();
+        if let Some(keeper) = self.handle.catalog.get() {
+            let (known, has_all) = keeper.known();
+            stats.catalog_behind = if has_all { 0 } else { self.end().0.saturating_sub(known.0) };
+            stats.catalog_rebuilds = keeper.rebuilds();
+        }
         stats
     }
 
@@ -407,6 +473,9 @@ impl<T: Send + 'static> Spool<T> {
         let mut closed = self.handle.closed.clone();
         // An error means that the writer is gone, which is as closed as can be.
         closed.wait_for(|closed| *closed).await.ok();
+        if let Some(keeper) = self.handle.catalog.get() {
+            keeper.stop().await;
+        }
     }
 
     async fn control(&self, change: Change) -> Result<Changed, ControlError> {

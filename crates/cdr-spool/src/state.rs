@@ -14,7 +14,7 @@ use crate::log::outcomes::{Dead, Item};
 use crate::{Errand, Health, LaneState, Open, Position, Seal, Stats};
 
 /// A frame on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) segment: u64,
     pub(crate) offset: u64,

@@ -71,6 +71,10 @@ pub struct Stats {
     pub dropped_segments: u64,
     /// Bytes waiting for a commit now.
     pub in_flight: u64,
+    /// Positions that the catalog does not know yet; searches read them from the log.
+    pub catalog_behind: u64,
+    /// How often the catalog was built anew since the spool was opened.
+    pub catalog_rebuilds: u64,
 }
 
 /// What opening the spool found.

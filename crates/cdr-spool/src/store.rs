@@ -15,6 +15,7 @@ use crate::log::entry::{self, Entry};
 use crate::log::index::SegmentIndex;
 use crate::log::outcomes::{Dead, Item};
 use crate::log::segment;
+use crate::log::view::{Extent, LogView};
 use crate::log::walk::{Here, Walk};
 use crate::state::{Located, Place, Reason, Segment, State};
 use crate::{Health, Position, Read, ReadError, Settings, SpoolId, StoredPush, StoredQuarantine};
@@ -135,6 +136,12 @@ impl Store {
 
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is committed at this moment, to be read from end to end.
+    pub(crate) fn log(&self) -> LogView {
+        let extent = |segment: &Segment| Extent { stamp: segment.stamp, end: segment.end };
+        LogView::new(self.directory.clone(), self.state().segments.iter().map(extent).collect())
     }
 
     pub(crate) fn read(&self, from: Position, max: usize, max_bytes: usize) -> Result<Read, ReadError> {

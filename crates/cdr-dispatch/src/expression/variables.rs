@@ -35,6 +35,21 @@ impl<'p> Variables<'p> {
         self.get(name).is_some_and(|value| value.downcast_ref::<CelNull>().is_some())
     }
 
+    /// The value of a variable, as it would be written in an expression; none for the whole body.
+    pub(super) fn shown(&self, name: &str) -> Option<String> {
+        if let Some(value) = self.push.cdr().and_then(|cdr| cdr.get(name)) {
+            return Some(value.to_string());
+        }
+        let value = self.get(name)?;
+        if let Some(text) = value.downcast_ref::<CelString>() {
+            return Some(serde_json::Value::from(text.inner()).to_string());
+        }
+        if let Some(number) = value.downcast_ref::<CelInt>() {
+            return Some(number.inner().to_string());
+        }
+        value.downcast_ref::<CelNull>().map(|_| "null".to_owned())
+    }
+
     fn get<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         let facts = self.push.facts();
         let cdr = self.push.cdr();

@@ -38,7 +38,7 @@ use futures_util::{
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::Instant,
 };
 use tracing::{error, info};
@@ -63,6 +63,10 @@ use crate::{errand::Errand, event::Event, rate::Rate, retry::RetryPolicy, store:
 
 /// A lane whose own task panicked begins again after this, where the spool knows it to be.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+
+/// After a look ahead that gave nothing to try, as when a batch is still gathering or all went elsewhere, a lane is not
+/// woken by commits for this long: under load each is a wake-up, and there are hundreds in a second.
+const NO_HURRY: Duration = Duration::from_millis(10);
 
 /// A sink and how its lane shall drive it.
 #[derive(Clone)]
@@ -91,9 +95,6 @@ pub enum Control {
     Stop(Duration),
 }
 
-/// On the lane's own thread: a task of its own would cost more than it gives.
-type Attempting = Pin<Box<dyn Future<Output = Attempted> + Send>>;
-
 type Recording = Pin<Box<dyn Future<Output = Vec<Position>> + Send>>;
 
 /// The task of one lane.
@@ -115,7 +116,8 @@ pub struct Lane {
     pace: Pace,
     sealed: Sealed,
     summary: Summary,
-    attempts: FuturesUnordered<Attempting>,
+    /// Tasks, on the lane's thread: they go on while the lane waits for the disk.
+    attempts: JoinSet<Attempted>,
     /// Final outcomes of this turn of the loop; the spool gets them in one go.
     finals: Vec<(Position, Recorded)>,
     recordings: FuturesUnordered<Recording>,
@@ -123,6 +125,8 @@ pub struct Lane {
     unreadable: Unreadable,
     /// Nothing is read from the spool before this.
     read_again_at: Option<Instant>,
+    /// Commits do not wake the lane before this; see [`NO_HURRY`].
+    look_at: Option<Instant>,
     /// Deliveries that passed, to tell a push that is refused alone from a sink that is away.
     passed: u64,
     /// The sink reported different outcomes within a sealed batch, and the log says so.
@@ -216,11 +220,12 @@ impl Lane {
             pace: Pace::new(plan.retry, plan.concurrency, plan.rate_limit),
             sealed: Sealed::default(),
             summary: Summary::default(),
-            attempts: FuturesUnordered::new(),
+            attempts: JoinSet::new(),
             finals: Vec::new(),
             recordings: FuturesUnordered::new(),
             unreadable: Unreadable::default(),
             read_again_at: None,
+            look_at: None,
             passed: 0,
             said_mixed: false,
             rests: false,
@@ -248,8 +253,12 @@ impl Lane {
         loop {
             let is_more_due = self.gather_due().await;
             self.try_sealed().await;
+            let before = (self.next, self.attempts.len());
             let is_more = self.read_ahead().await || is_more_due;
             self.start_attempts();
+            if self.next != before.0 && self.attempts.len() == before.1 {
+                self.look_at = Some(Instant::now() + NO_HURRY);
+            }
             self.hand_over();
             self.learn_age().await;
             self.tell();
@@ -261,19 +270,18 @@ impl Lane {
             }
             let wake = if is_more { Instant::now() } else { self.next_wake() };
             tokio::select! {
-                Some(attempted) = self.attempts.next() => {
-                    self.settle(attempted);
+                Some(attempted) = self.attempts.join_next() => {
+                    self.after(attempted);
                     // What else is over settles in the same turn: one look ahead, one record for all of it.
-                    while let Some(Some(attempted)) = self.attempts.next().now_or_never() {
-                        self.settle(attempted);
+                    while let Some(attempted) = self.attempts.try_join_next() {
+                        self.after(attempted);
                     }
                 }
                 Some(closed) = self.recordings.next() => {
                     self.ledger.close(&closed);
                     self.forget_durable();
                 }
-                // A lane that has enough to do, or nothing more to read, need not be woken for more.
-                _ = self.committed.changed(), if !self.is_crowded() && self.next < self.until => {}
+                _ = self.committed.changed(), if self.is_curious() => {}
                 () = tokio::time::sleep_until(wake) => {}
                 order = orders.recv() => match order {
                     Some(Control::Reconfigure(plan)) => self.reconfigure(plan),
@@ -283,6 +291,13 @@ impl Lane {
                 },
             }
         }
+    }
+
+    /// Whether a commit may wake the lane: not one that has enough to do, has just looked in vain, or is at
+    /// its end.
+    fn is_curious(&mut self) -> bool {
+        self.look_at = self.look_at.filter(|&at| at > Instant::now());
+        self.look_at.is_none() && !self.is_crowded() && self.next < self.until
     }
 
     // === attempts ===
@@ -318,7 +333,7 @@ impl Lane {
         self.pace.began(batch.deliveries().len());
         let (sink, store, lane) =
             (Arc::clone(&self.plan.sink), Arc::clone(&self.store), Arc::clone(&self.lane));
-        self.attempts.push(Box::pin(attempt(sink, store, lane, partition, self.pace.epoch(), batch)));
+        self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch));
     }
 
     fn delivery(&mut self, position: Position) -> Option<Delivery> {
@@ -387,11 +402,11 @@ impl Lane {
     /// Lets attempts under way finish within `grace`; what is cut off counts as not tried.
     async fn stop(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
-        while let Ok(Some(attempted)) = tokio::time::timeout_at(deadline, self.attempts.next()).await {
-            self.settle(attempted);
+        while let Ok(Some(attempted)) = tokio::time::timeout_at(deadline, self.attempts.join_next()).await {
+            self.after(attempted);
             self.hand_over();
         }
-        self.attempts.clear();
+        self.attempts.shutdown().await;
         self.hand_over();
         while self.recordings.next().await.is_some() {}
         self.tell();
@@ -416,7 +431,7 @@ impl Lane {
         let held = self.pace.held_until();
         let batch = batch.map(|due| held.map_or(due, |until| due.max(until)));
         let idle = Instant::now() + Duration::from_secs(3600);
-        [self.ledger.next_due(), self.summary.due(), read_again, batch]
+        [self.ledger.next_due(), self.summary.due(), self.look_at, read_again, batch]
             .into_iter()
             .flatten()
             .fold(idle, Instant::min)

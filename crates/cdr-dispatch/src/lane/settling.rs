@@ -3,8 +3,8 @@
 use cdr_core::{Failure, Origin, Outcome, Partition, Position, Receipt, Unavailable};
 use cdr_spool::Outcome as Recorded;
 use jiff::Timestamp;
-use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tokio::{task::JoinError, time::Instant};
+use tracing::{debug, error, info, warn};
 
 use super::{
     Lane, SealedBatch,
@@ -14,7 +14,15 @@ use super::{
 use crate::event::Event;
 
 impl Lane {
-    pub(super) fn settle(&mut self, attempted: Attempted) {
+    pub(super) fn after(&mut self, attempted: Result<Attempted, JoinError>) {
+        match attempted {
+            Ok(attempted) => self.settle(attempted),
+            // `attempt` catches panics, and nobody aborts it but `stop`, which does not look here.
+            Err(error) => error!(sink = %self.plan.name, %error, "an attempt ended without a report"),
+        }
+    }
+
+    fn settle(&mut self, attempted: Attempted) {
         let Attempted { partition, positions, began, seal, went } = attempted;
         let report = match went {
             Ok(report) => report,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, Handle, Runtime, RuntimeFlavor},
     sync::oneshot,
     task::JoinHandle,
 };
@@ -50,8 +50,15 @@ impl Place {
     }
 }
 
-/// Runs a lane on a thread of its own; should the system give none, among everything else. Tells where, and when it ends.
+/// Runs a lane on a thread of its own. Tells where, and when it ends.
+///
+/// It stays here where there is but one thread, as in tests that turn the clock, and should the system give no other.
 pub fn run(sink: &str, lane: impl Future<Output = ()> + Send + 'static) -> (Place, JoinHandle<()>) {
+    let here = Place { runtime: Handle::current(), thread: Weak::new() };
+    if here.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        let task = here.run_beside(lane);
+        return (here, task);
+    }
     match own_thread(sink) {
         Ok((runtime, until_here)) => {
             let until_here = Arc::new(until_here);
@@ -61,7 +68,8 @@ pub fn run(sink: &str, lane: impl Future<Output = ()> + Send + 'static) -> (Plac
         }
         Err(error) => {
             error!(%sink, %error, "there is no thread for the lane; it shares those of the door, and a sink that blocks holds up everything");
-            (Place { runtime: Handle::current(), thread: Weak::new() }, tokio::spawn(lane))
+            let task = here.run_beside(lane);
+            (here, task)
         }
     }
 }

@@ -163,13 +163,4 @@ async fn gives_others(store: &Store) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looks_come_less_and_less_often() {
-        let waits: Vec<_> = (1..=9).map(|looks| wait_after(looks).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(wait_after(u32::MAX), LONGEST_WAIT);
-    }
-}
+mod tests;

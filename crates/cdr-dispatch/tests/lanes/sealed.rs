@@ -21,7 +21,7 @@ enum Then {
 }
 
 /// A sink that seals its batches under `{prefix}{first}-{last}`.
-struct Sealing {
+pub(super) struct Sealing {
     prefix: &'static str,
     batching: Batching,
     answer: Mutex<Answer>,
@@ -34,7 +34,10 @@ const FIVE: Batching =
     Batching { pushes: 5, bytes: 1 << 20, wait: Duration::from_millis(50), spacing: Duration::ZERO };
 
 impl Sealing {
-    fn new(prefix: &'static str, answer: impl Fn(&Batch) -> Report + Send + Sync + 'static) -> Arc<Self> {
+    pub(super) fn new(
+        prefix: &'static str,
+        answer: impl Fn(&Batch) -> Report + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Self::batching(prefix, FIVE, answer)
     }
 
@@ -54,7 +57,7 @@ impl Sealing {
         })
     }
 
-    fn answers(&self, answer: impl Fn(&Batch) -> Report + Send + Sync + 'static) {
+    pub(super) fn answers(&self, answer: impl Fn(&Batch) -> Report + Send + Sync + 'static) {
         *self.answer.lock().unwrap() = Box::new(answer);
     }
 
@@ -67,7 +70,7 @@ impl Sealing {
     }
 
     /// What lies under each key; a key under which different things were put is a fault.
-    fn objects(&self) -> BTreeMap<String, Vec<String>> {
+    pub(super) fn objects(&self) -> BTreeMap<String, Vec<String>> {
         let mut objects: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (key, sessions) in self.attempts() {
             let key = key.expect("every batch is sealed");
@@ -118,7 +121,7 @@ impl Sink for Given {
     }
 }
 
-fn sealing(sink: &Arc<Sealing>) -> LanePlan {
+pub(super) fn sealing(sink: &Arc<Sealing>) -> LanePlan {
     let sink: Arc<dyn AnySink> = Arc::new(Given(Arc::clone(sink)));
     LanePlan {
         name: name("archive"),
@@ -139,7 +142,7 @@ fn numbered(numbers: std::ops::Range<usize>) -> impl Iterator<Item = String> {
     numbers.map(|number| format!("s{number}"))
 }
 
-fn each_once(objects: &BTreeMap<String, Vec<String>>, count: usize) {
+pub(super) fn each_once(objects: &BTreeMap<String, Vec<String>>, count: usize) {
     let mut sessions: Vec<&String> = objects.values().flatten().collect();
     sessions.sort();
     let distinct: BTreeSet<_> = sessions.iter().collect();

@@ -1,9 +1,12 @@
 //! Lanes over a disk that does not give everything. A segment that cannot be read is a real one: a folder has taken its name, so
-//! that each read of it fails with EISDIR. Time is the test's own: hours pass in a moment.
+//! that each read of it fails with EISDIR. What becomes of it in hours is told in `lane/unreadable/tests.rs`.
 
 use std::{collections::HashSet, fs, path::PathBuf};
 
-use super::*;
+use super::{
+    sealed::{Sealing, each_once, sealing},
+    *,
+};
 
 /// Several segments full.
 const PUSHES: usize = 4000;
@@ -35,7 +38,6 @@ impl Backlog {
         dispatcher.stop(Duration::from_secs(5)).await;
         drop(dispatcher);
         let (dispatcher, _events) = open(folder.path(), nobody());
-        tokio::time::pause();
         Self { dispatcher, sink: Told::new(), folder }
     }
 
@@ -67,20 +69,9 @@ impl Backlog {
     }
 }
 
-/// Waits until it is so, in seconds of the test's own time.
-async fn until_later(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never happened: {what}");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_can_be_read_goes_on_and_the_rest_comes_when_the_disk_gives_it() {
     let backlog = Backlog::new().await;
-    // Too little of it passes here for anything to be given up.
-    tokio::time::resume();
     backlog.spoil(2);
     backlog.start().await;
     until("the lane has come to the end", || {
@@ -102,44 +93,26 @@ async fn what_can_be_read_goes_on_and_the_rest_comes_when_the_disk_gives_it() {
     assert_eq!((lane.delivered, lane.died, backlog.delivered().len()), (PUSHES as u64 + 1, 0, PUSHES + 1));
 }
 
-#[tokio::test]
-async fn what_stays_unreadable_is_a_dead_letter_that_can_be_retried() {
-    let backlog = Backlog::new().await;
-    backlog.spoil(2);
-    let began = tokio::time::Instant::now();
-    backlog.start().await;
-    until_later("the first is given up", || backlog.lane().died > 0).await;
-    assert!(began.elapsed() >= Duration::from_secs(600), "{:?}", began.elapsed());
-    until_later("all of them are", || backlog.lane().now.unreadable.is_none()).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_batch_that_cannot_be_read_waits_for_its_disk_and_is_made_again_the_same() {
+    let mut backlog = Backlog::new().await;
+    let sink = Sealing::new("a", fails);
+    backlog.dispatcher.reload(plan(vec![sealing(&sink)]), Duration::ZERO).await.unwrap();
+    until("some batches are sealed", || sink.objects().len() > 5).await;
+    backlog.dispatcher.stop(Duration::from_secs(5)).await;
+    let sealed = sink.objects();
+    backlog.dispatcher = open(backlog.folder.path(), nobody()).0;
+    backlog.spoil(1);
+    sink.answers(good);
+    backlog.dispatcher.reload(plan(vec![sealing(&sink)]), Duration::ZERO).await.unwrap();
+    let lane = || snapshot(&backlog.dispatcher, "archive");
+    until("later ones are delivered", || lane().delivered > 2000).await;
+    assert!(lane().now.unreadable.is_some());
+
+    backlog.mend(1);
     until_idle(&backlog.dispatcher).await;
-    let lane = backlog.lane();
-    assert_eq!(lane.delivered + lane.died, PUSHES as u64);
-    let dead = backlog.dispatcher.dead_letters("sink", Position(0), PUSHES).await.unwrap();
-    assert!(dead[0].reason.starts_with("unreadable on disk: "), "{}", dead[0].reason);
-
-    backlog.mend(2);
-    let positions: Vec<Position> = dead.iter().map(|letter| Position(letter.position.0)).collect();
-    backlog.dispatcher.retry_dead("sink", &positions).await.unwrap();
-    until_later("they are delivered", || backlog.delivered().len() == PUSHES).await;
-}
-
-#[tokio::test]
-async fn while_the_whole_spool_is_away_the_lane_waits_and_gives_nothing_up() {
-    let backlog = Backlog::new().await;
-    backlog.sink.answers(away);
-    backlog.start().await;
-    until_later("it has begun to read", || backlog.lane().now.paused.is_some()).await;
-    let elsewhere = tempfile::tempdir().unwrap();
-    let elsewhere = elsewhere.path().join("spool");
-    fs::rename(backlog.folder.path(), &elsewhere).unwrap();
-    assert!(backlog.dispatcher.store(incoming("refused")).await.is_err());
-    backlog.sink.answers(good);
-    until_later("it says so", || backlog.lane().now.unreadable.is_some()).await;
-    tokio::time::sleep(Duration::from_secs(7200)).await;
-    assert!(backlog.lane().now.unreadable.is_some());
-
-    fs::rename(&elsewhere, backlog.folder.path()).unwrap();
-    until_idle(&backlog.dispatcher).await;
-    let lane = backlog.lane();
-    assert_eq!((lane.delivered, lane.died, backlog.delivered().len()), (PUSHES as u64, 0, PUSHES));
+    assert_eq!((lane().delivered, lane().died), (PUSHES as u64, 0));
+    let objects = sink.objects();
+    each_once(&objects, PUSHES);
+    assert!(sealed.iter().all(|(key, sessions)| objects[key] == *sessions));
 }

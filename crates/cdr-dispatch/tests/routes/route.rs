@@ -49,6 +49,25 @@ fn every_route_that_matches_applies_and_a_sink_named_twice_is_named_once() {
 }
 
 #[test]
+fn what_kept_a_push_from_a_sink_is_told_with_its_values() {
+    let routes = build(vec![
+        route("all", "", &["archive"]),
+        route("answered", r#"action == "cdr" && result == "answered""#, &["crm"]),
+        route("long", "Duration > 60", &["crm", "archive"]),
+        route("vip", r#"cdr.Level == "gold""#, &["crm"]),
+    ]);
+    let push = cdr(r#""EndStatusString":"busy""#);
+    let missed = routes.missed(&push, &sink("crm")).unwrap();
+    let told: Vec<String> = missed.iter().map(ToString::to_string).collect();
+    assert_eq!(told[0], r#""answered": action = "cdr", result = "unreached""#);
+    assert!(told[1].starts_with(r#""long" failed: "#) && told[1].contains("Duration"), "{}", told[1]);
+    assert_eq!(told[2], r#""vip" does not match"#);
+    assert_eq!(routes.missed(&push, &sink("archive")), None);
+    assert_eq!(routes.missed(&push, &sink("on-call")), Some(Vec::new()));
+    assert_eq!(routes.missed(&cdr(r#""Duration":61"#), &sink("crm")), None);
+}
+
+#[test]
 fn a_push_that_no_route_takes_is_unrouted_and_counted() {
     let routes = build(vec![route("cdrs", r#"action == "cdr""#, &["archive"])]);
     assert!(routes.decide(&push::of("record", "{}")).unrouted());

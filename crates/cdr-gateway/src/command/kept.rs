@@ -1,13 +1,15 @@
-//! Reading what the spool keeps, straight from its log: beside a running gateway or without one.
+//! Reading what the spool keeps, from its log or by its catalog: beside a running gateway or without one.
 
 use std::{cell::RefCell, collections::BTreeSet};
 
 use anyhow::Context as _;
-use cdr_spool::{LogReader, Logged, ReadError};
-use jiff::{Timestamp, tz::TimeZone};
+use cdr_dispatch::terms;
+use cdr_spool::{LogReader, Logged, ReadError, Search};
+use jiff::Timestamp;
 
 use super::Common;
-use crate::config::Whereabouts;
+pub use crate::traced::moment;
+use crate::{config::Whereabouts, traced};
 
 /// The configuration's spool.
 pub struct Kept {
@@ -39,12 +41,24 @@ impl Kept {
     /// # Errors
     /// There is no spool, or the disk cannot be read.
     pub fn log_since(&self, since: Timestamp) -> anyhow::Result<LogReader> {
+        LogReader::open_since(&self.at.spool, since.as_millisecond()).with_context(|| self.no_spool())
+    }
+
+    /// The spool, to find pushes in it. That this takes long without a catalog is told to stderr.
+    ///
+    /// # Errors
+    /// There is no spool, or the disk cannot be read.
+    pub fn search(&self) -> anyhow::Result<Search> {
+        let search = Search::open(&self.at.spool, terms::of).with_context(|| self.no_spool())?;
+        if let Some(reason) = search.without_catalog() {
+            eprintln!("the catalog is not used ({reason}): the log was read instead, which takes longer");
+        }
+        Ok(search)
+    }
+
+    fn no_spool(&self) -> String {
         let path = self.at.spool.display();
-        LogReader::open_since(&self.at.spool, since.as_millisecond()).with_context(|| {
-            format!(
-                "no spool can be read at {path} (spool.path); has the gateway run with this configuration?"
-            )
-        })
+        format!("no spool can be read at {path} (spool.path); has the gateway run with this configuration?")
     }
 
     /// Goes through what is left of the log. What is damaged is told to stderr, once, and passed over.
@@ -73,15 +87,6 @@ impl Kept {
 
     /// A moment in the configuration's time zone, for people.
     pub fn local(&self, at: Timestamp) -> String {
-        local(at, &self.at.timezone)
+        traced::local(at, &self.at.timezone)
     }
-}
-
-/// Milliseconds since 1970 as a moment; what no calendar holds is 1970.
-pub fn moment(ms: i64) -> Timestamp {
-    Timestamp::from_millisecond(ms).unwrap_or_default()
-}
-
-fn local(at: Timestamp, timezone: &TimeZone) -> String {
-    at.to_zoned(timezone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }

@@ -15,12 +15,12 @@ mod demo;
 mod explain;
 mod init;
 mod kept;
-mod lanes;
 mod logging;
 mod quarantine;
 mod reload;
 mod replay;
 mod running;
+mod schema;
 mod send;
 mod serve;
 mod sink;
@@ -102,9 +102,9 @@ enum Command {
     ///
     /// Example: cdr-gateway explain call.json
     Explain(explain::Explain),
-    /// Tells the life of a session's pushes: when each came, and what became of it at every sink.
+    /// Tells the life of pushes, found by session, number, UUID or time: when each came, and what became of it at every sink.
     ///
-    /// Works with the gateway stopped, too. Example: cdr-gateway trace e97be0ab-1ef6-4ad2-a8c4-2b2bbfb18e55
+    /// Works with the gateway stopped, too. Example: cdr-gateway trace --number 13800138000 --since 2h
     Trace(trace::Trace),
     /// Tells what arrives and what becomes of it, a line each, as it happens; Ctrl-C ends it.
     ///
@@ -122,6 +122,11 @@ enum Command {
     /// Example: cdr-gateway quarantine show 17
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
+    /// Writes the JSON Schema of gateway.yaml, by which editors check and complete it.
+    ///
+    /// Example: cdr-gateway schema > gateway.schema.json, and in the first line of gateway.yaml:
+    /// `# yaml-language-server: $schema=gateway.schema.json`
+    Schema,
     /// Sends pushes that the spool keeps to a sink again, and follows how it goes; the gateway must run.
     ///
     /// Example: cdr-gateway replay --sink crm --from 2h --where 'EndStatusString == "busy"'
@@ -195,6 +200,7 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Dead(dead) => dead.run(&common).await,
         Command::Quarantine(quarantine) => quarantine.run(&common).await,
         Command::Explain(explain) => explain.run(&common, &sinks),
+        Command::Schema => schema::run(&sinks),
         Command::Sink(sink) => sink.run(&common).await,
         Command::Replay(replay) => replay.run(&common).await,
     }

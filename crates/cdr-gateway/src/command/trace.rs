@@ -1,22 +1,18 @@
-//! `cdr-gateway trace`: the life of a session's pushes.
+//! `cdr-gateway trace`: the life of pushes.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use anyhow::bail;
-use cdr_core::Push;
-use cdr_dispatch::stored;
-use cdr_spool::{Logged, Outcome, Position};
+use anyhow::{Context as _, bail};
+use cdr_dispatch::terms;
+use cdr_spool::{Position, Query};
 use clap::Args;
-use jiff::Timestamp;
-use serde_json::json;
+use jiff::{Timestamp, civil, tz::TimeZone};
 
-use super::{
-    Common, Ended,
-    kept::{Kept, moment},
-    lanes::{Lanes, Untold},
-};
+use super::{Common, Ended, kept::Kept};
+use crate::traced::Traced;
 
-/// The life of a session's pushes.
+/// Pushes that are read before the first of them is told.
+const PAGE: usize = 64;
+
+/// The life of pushes: those of a session, of a number, of a time.
 #[derive(Args)]
 pub struct Trace {
     /// The SessionId.
@@ -24,168 +20,122 @@ pub struct Trace {
     /// The X-TCCC-PUSH-UUID, instead of a session.
     #[arg(long, conflicts_with = "session_id")]
     uuid: Option<String>,
-}
-
-/// A push and what became of it, by sink.
-struct Life {
-    push: Arc<Push>,
-    sinks: BTreeMap<String, Became>,
-}
-
-/// What became of a push at a sink, as far as the log tells.
-enum Became {
-    Outcome(Timestamp, Outcome),
-    Reopened(Timestamp),
-    Untold(Untold),
+    /// A phone number in any spelling, instead of a session: whoever called, was called or served.
+    #[arg(long, conflicts_with_all = ["session_id", "uuid"])]
+    number: Option<String>,
+    /// Only what arrived since: 2h, 3days, 2026-11-22, 2026-11-22T08:30 or with an offset; alone everything since.
+    #[arg(long)]
+    since: Option<String>,
+    /// Only what arrived before, written like --since.
+    #[arg(long)]
+    until: Option<String>,
+    /// At most so many pushes.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Only pushes behind this number: how to go on after --limit.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    after: u64,
 }
 
 impl Trace {
     /// Tells every push and, for each sink, a sentence.
     pub fn run(&self, common: &Common) -> Ended {
-        if self.session_id.is_none() && self.uuid.is_none() {
-            bail!("name a session, or a push with --uuid");
+        let term = self.term()?;
+        if term.is_none() && self.since.is_none() {
+            bail!("name a session, a push with --uuid, a number with --number, or a time with --since");
         }
         let kept = Kept::find(common)?;
-        let lives = self.lives(&kept)?;
-        if lives.is_empty() {
+        let now = Timestamp::now();
+        let time = |text: &Option<String>, setting| {
+            let read = text.as_deref().map(|text| since(text, now, &kept.at.timezone));
+            read.transpose().with_context(|| format!("cannot read {setting}"))
+        };
+        let (since, until) = (time(&self.since, "--since")?, time(&self.until, "--until")?);
+        let query = Query {
+            term: term.as_ref().map(|(kind, text)| (*kind, text.as_str())),
+            since_ms: since.map(Timestamp::as_millisecond),
+            until_ms: until.map(Timestamp::as_millisecond),
+            after: Position(self.after),
+        };
+        self.tell(&kept, query, common.wants_json())
+    }
+
+    fn term(&self) -> anyhow::Result<Option<(&'static str, String)>> {
+        Ok(match (&self.session_id, &self.uuid, &self.number) {
+            (Some(session), ..) => Some((terms::SESSION, session.clone())),
+            (None, Some(uuid), _) => Some((terms::UUID, uuid.clone())),
+            (None, None, Some(number)) => {
+                let national = terms::national(number);
+                let national = national.with_context(|| format!("{number:?} is no phone number"))?;
+                Some((terms::NUMBER, national))
+            }
+            (None, None, None) => None,
+        })
+    }
+
+    fn tell(&self, kept: &Kept, mut query: Query, wants_json: bool) -> Ended {
+        let mut search = kept.search()?;
+        let mut left = self.limit.unwrap_or(usize::MAX);
+        let mut found = 0;
+        while left > 0 {
+            let lives = search.find(&query, PAGE.min(left))?;
+            for position in search.take_damaged() {
+                eprintln!("passed over: push {position} is damaged on disk");
+            }
+            let Some(last) = lives.last() else { break };
+            query.after = last.push.position;
+            (found, left) = (found + lives.len(), left - lives.len());
+            for life in lives {
+                let (sinks, routes) = (&kept.at.sinks, kept.at.routes.as_deref());
+                let traced = Traced::new(search.identity(), life, sinks, routes);
+                match wants_json {
+                    true => say!("{}", traced.json()),
+                    false => say!("{}", traced.text(&kept.at.timezone)),
+                }
+            }
+        }
+        if found == 0 {
             bail!(
                 "the spool keeps no such push; it may have come before spool.keep ({}), or never",
                 humantime::format_duration(kept.at.keep)
             );
         }
-        for (position, life) in &lives {
-            match common.wants_json() {
-                true => say!("{}", as_json(*position, life)),
-                false => tell(&kept, *position, life),
-            }
+        if left == 0 && !search.find(&query, 1)?.is_empty() {
+            eprintln!("there are more: go on with --after {}", query.after);
         }
         Ok(())
     }
-
-    /// Goes through the log twice: a push that was carried into a newer segment stands behind its own outcomes.
-    fn lives(&self, kept: &Kept) -> anyhow::Result<BTreeMap<Position, Life>> {
-        let (mut lives, lanes) = self.pushes(kept)?;
-        if lives.is_empty() {
-            return Ok(lives);
-        }
-        kept.each(|at, entry| {
-            let (lane, position, became) = match entry {
-                Logged::Outcome { lane, position, outcome } => (lane, position, Became::Outcome(at, outcome)),
-                Logged::Reopened { lane, position } => (lane, position, Became::Reopened(at)),
-                _ => return,
-            };
-            if let Some(life) = lives.get_mut(&position) {
-                life.sinks.insert(lane, became);
-            }
-        })?;
-        for (position, life) in &mut lives {
-            for sink in &kept.at.sinks {
-                let untold = || Became::Untold(lanes.untold(sink, *position));
-                life.sinks.entry(sink.clone()).or_insert_with(untold);
-            }
-        }
-        Ok(lives)
-    }
-
-    fn pushes(&self, kept: &Kept) -> anyhow::Result<(BTreeMap<Position, Life>, Lanes)> {
-        let (mut lives, mut lanes) = (BTreeMap::new(), Lanes::default());
-        kept.each(|_, entry| {
-            lanes.note(&entry);
-            let Logged::Push { push, .. } = entry else { return };
-            let position = push.position;
-            // The identity of the spool plays no part here.
-            let push = stored::from_spool(cdr_core::SpoolId([0; 8]), push);
-            if self.is_about(&push) {
-                lives.entry(position).or_insert(Life { push, sinks: BTreeMap::new() });
-            }
-        })?;
-        Ok((lives, lanes))
-    }
-
-    fn is_about(&self, push: &Push) -> bool {
-        match (&self.session_id, &self.uuid) {
-            (Some(session), _) => push.session_id() == Some(session),
-            (None, uuid) => push.facts().uuid == *uuid,
-        }
-    }
 }
 
-fn tell(kept: &Kept, position: Position, life: &Life) {
-    let facts = life.push.facts();
-    let status = life.push.cdr().and_then(|cdr| cdr.end_status.as_ref()).map_or("", |status| status.as_str());
-    say!(
-        "push {position}: {} {status}, arrived {} from {}, {} bytes, uuid {}",
-        facts.action,
-        kept.local(facts.received_at),
-        facts.sender.map_or_else(|| "unknown".to_owned(), |sender| sender.to_string()),
-        life.push.body().len(),
-        facts.uuid.as_deref().unwrap_or("none"),
-    );
-    for (sink, became) in &life.sinks {
-        say!("  {sink}: {}", sentence(kept, became));
+/// A moment as people write it: so long ago, a day or a time of the configuration's zone, or a time with an offset.
+fn since(text: &str, now: Timestamp, timezone: &TimeZone) -> anyhow::Result<Timestamp> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(now.checked_sub(ago)?);
     }
-}
-
-fn sentence(kept: &Kept, became: &Became) -> String {
-    match became {
-        Became::Outcome(at, outcome) => outcome_in_words(kept, *at, outcome),
-        Became::Reopened(at) => format!("waiting: sent again by an operator {}", kept.local(*at)),
-        Became::Untold(Untold::Waiting) => "waiting for its first attempt".to_owned(),
-        Became::Untold(Untold::Before) => "came before this sink".to_owned(),
-        Became::Untold(Untold::Forgotten) => {
-            "closed, or came before this sink; the spool does not tell any more".to_owned()
-        }
+    if let Ok(moment) = text.parse::<Timestamp>() {
+        return Ok(moment);
     }
+    let local: civil::DateTime = text.parse().with_context(|| {
+        format!("expected 2h, 2026-11-22, 2026-11-22T08:30 or 2026-11-22T08:30:00Z, found {text:?}")
+    })?;
+    Ok(local.to_zoned(timezone.clone())?.timestamp())
 }
 
-fn outcome_in_words(kept: &Kept, at: Timestamp, outcome: &Outcome) -> String {
-    let when = kept.local(at);
-    match outcome {
-        Outcome::Delivered { receipt } => {
-            format!("delivered {when}: {}", receipt.as_deref().unwrap_or("confirmed"))
-        }
-        Outcome::Passed => "not routed: no route sends this push there".to_owned(),
-        Outcome::Discarded => format!("discarded {when} by an operator"),
-        Outcome::Dead { reason, attempts, .. } => {
-            format!(
-                "dead letter since {when} after {attempts} attempts: {reason}; cdr-gateway dead retry sends it again"
-            )
-        }
-        Outcome::Retry { attempts, due_ms, answer, .. } => {
-            format!(
-                "waiting: {attempts} attempts, the last at {when}: {answer}; next at {}",
-                kept.local(moment(*due_ms))
-            )
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn as_json(position: Position, life: &Life) -> serde_json::Value {
-    let facts = life.push.facts();
-    let sink = |(sink, became): (&String, &Became)| (sink.clone(), state(became));
-    let sinks: serde_json::Map<String, serde_json::Value> = life.sinks.iter().map(sink).collect();
-    json!({
-        "number": position.0, "action": facts.action.as_str(), "received_at": facts.received_at, "uuid": facts.uuid,
-        "sha256": life.push.sha256_hex(), "sinks": sinks,
-    })
-}
-
-fn state(became: &Became) -> serde_json::Value {
-    match became {
-        Became::Outcome(at, outcome) => match outcome {
-            Outcome::Delivered { receipt } => json!({ "state": "delivered", "at": at, "receipt": receipt }),
-            Outcome::Passed => json!({ "state": "not routed", "at": at }),
-            Outcome::Discarded => json!({ "state": "discarded", "at": at }),
-            Outcome::Dead { reason, attempts, excerpt } => {
-                json!({ "state": "dead", "at": at, "reason": reason, "attempts": attempts, "answer": excerpt })
-            }
-            Outcome::Retry { attempts, due_ms, answer, .. } => {
-                json!({ "state": "waiting", "at": at, "attempts": attempts, "next": moment(*due_ms), "answer": answer })
-            }
-        },
-        Became::Reopened(at) => json!({ "state": "waiting", "at": at, "attempts": 0 }),
-        Became::Untold(Untold::Waiting) => json!({ "state": "waiting", "attempts": 0 }),
-        Became::Untold(Untold::Before) => json!({ "state": "before this sink" }),
-        Became::Untold(Untold::Forgotten) => json!({ "state": "not told any more" }),
+    #[test]
+    fn a_time_is_read_as_people_write_it() {
+        let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        let zone = TimeZone::get("Asia/Shanghai").unwrap();
+        let read = |text| since(text, now, &zone).map(|moment| moment.to_string()).unwrap();
+        assert_eq!(read("2h"), "2026-11-22T10:00:00Z");
+        assert_eq!(read("3days"), "2026-11-19T12:00:00Z");
+        assert_eq!(read("2026-11-22"), "2026-11-21T16:00:00Z");
+        assert_eq!(read("2026-11-22T08:30"), "2026-11-22T00:30:00Z");
+        assert_eq!(read("2026-11-22T08:30:00Z"), "2026-11-22T08:30:00Z");
+        assert_eq!(read("2026-11-22T08:30:00+02:00"), "2026-11-22T06:30:00Z");
+        assert!(since("yesterday", now, &zone).is_err());
     }
 }

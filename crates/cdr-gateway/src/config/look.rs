@@ -3,9 +3,10 @@
 //! Only these parts are read. So a command that looks works in a shell without the gateway's secrets, and beside
 //! a file that somebody has just broken in another place; and nothing can be started with what it gets.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use cdr_core::setting;
+use cdr_dispatch::route::Routes;
 use jiff::tz::TimeZone;
 
 use super::{
@@ -26,6 +27,8 @@ pub struct Whereabouts {
     pub timezone: TimeZone,
     /// The names of the sinks.
     pub sinks: Vec<String>,
+    /// Which pushes go where; none if the routes have faults.
+    pub routes: Option<Arc<Routes>>,
 }
 
 /// Where the configuration keeps its spool. No secret is fetched.
@@ -43,7 +46,8 @@ pub fn whereabouts(
         match (timezone, spool.map(|spool| plan::spool(spool, None, source.base()))) {
             (Some(timezone), Some(cdr_spool::Settings { path: spool, keep, .. })) => {
                 let sinks = layers.names(&path(["sinks"]));
-                Ok((Whereabouts { spool, keep, timezone, sinks }, Vec::new()))
+                let routes = plan::routes_alone(layers, &sinks).map(Arc::new);
+                Ok((Whereabouts { spool, keep, timezone, sinks, routes }, Vec::new()))
             }
             _ => Err(faults.0),
         }

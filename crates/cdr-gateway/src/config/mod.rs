@@ -15,7 +15,7 @@
 //! # Reading order
 //! [`sections`] and [`sinks`] say what there is to set; [`plan`] puts it together; [`checks`] compares; [`layers`]
 //! merges what was written; [`places`] and [`finding`] tell where a fault stands. Commands that only look at what a
-//! gateway keeps read less: [`look`].
+//! gateway keeps read less: [`look`]. [`schema`] tells editors what there is to set.
 
 mod checks;
 mod faults;
@@ -24,6 +24,7 @@ mod layers;
 mod look;
 mod places;
 mod plan;
+mod schema;
 mod secrets;
 mod sections;
 mod sinks;
@@ -44,6 +45,7 @@ pub use self::{
     look::{Whereabouts, admin, whereabouts},
     places::Place,
     plan::Plan,
+    schema::schema,
     sections::{Admin, Alerts, Log, LogFormat, LogLevel},
     sinks::PlannedSink,
 };

@@ -209,6 +209,13 @@ fn routes(layers: &Layers, faults: &mut Faults) -> Vec<(usize, RouteSettings)> {
     (0..count).filter_map(read).collect()
 }
 
+/// The routes without the rest of the plan; none if they have faults, which are not told here.
+pub(super) fn routes_alone(layers: &Layers, sinks: &[String]) -> Option<Routes> {
+    let mut faults = Faults::default();
+    let written = routes(layers, &mut faults);
+    build_routes(&written, sinks).ok().filter(|_| faults.0.is_empty())
+}
+
 fn build_routes(written: &[(usize, RouteSettings)], sinks: &[String]) -> Result<Routes, Vec<SettingFault>> {
     let settings: Vec<RouteSettings> = written.iter().map(|(_, route)| route.clone()).collect();
     Routes::build(settings, sinks).map_err(|faults| {

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytesize::ByteSize;
 use cdr_core::{Secret, SettingPath, SinkName};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// All sections of the file.
@@ -12,18 +13,21 @@ pub(super) const SECTIONS: [&str; 9] =
     ["timezone", "ingress", "spool", "sinks", "routes", "retry", "alerts", "admin", "log"];
 
 /// `spool:`, what is kept.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SpoolSettings {
     /// The folder; `data/spool` beside the file.
     pub path: Option<SettingPath>,
     /// A push is kept at least this long, and never shorter than some sink wants it.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub keep: Duration,
     /// Full of what is still owed, the spool refuses.
+    #[schemars(with = "String")]
     pub max_size: ByteSize,
     /// How long a repeat is known as one.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub dedupe_window: Duration,
 }
 
@@ -35,13 +39,18 @@ impl Default for SpoolSettings {
 }
 
 /// `alerts:` as written.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AlertSettings {
+    /// The sinks that get its alerts; none means that they only go to the log.
     pub to: Vec<String>,
+    /// No push for this long is an alert; without it never, as night and holidays are silent too.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
     pub silence: Option<Duration>,
+    /// What is still wrong is told again after this; without it once.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
     pub repeat: Option<Duration>,
 }
 
@@ -57,10 +66,11 @@ pub struct Alerts {
 }
 
 /// `admin:`, the listener for operators.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
     /// Where it listens; 127.0.0.1:8081.
+    #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// What `/metrics` and `/api` want to see as `Authorization: Bearer …`; anywhere but on loopback there must be one.
     pub token: Option<Secret>,
@@ -73,7 +83,7 @@ impl Default for Admin {
 }
 
 /// `log:`, unless the command line says otherwise.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// How lines look; text.
@@ -83,7 +93,7 @@ pub struct Log {
 }
 
 /// How log lines look.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -94,7 +104,7 @@ pub enum LogFormat {
 }
 
 /// From which level on lines are logged.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// What needs a person.

@@ -3,27 +3,33 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use serde_json::json;
-use tracing::subscriber::DefaultGuard;
+use tracing::{Level, subscriber::DefaultGuard};
 
 use crate::{
     client::{CDR, push, send},
     store::House,
 };
 
-/// All that this thread logs at the default level.
+/// All that this thread logs.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    /// At the default level.
     fn keep() -> (Self, DefaultGuard) {
+        Self::keep_from(Level::INFO)
+    }
+
+    fn keep_from(level: Level) -> (Self, DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
-            .with_max_level(tracing::Level::INFO)
+            .with_max_level(level)
             .with_writer(move || writer.clone())
             .finish();
         (log, tracing::subscriber::set_default(subscriber))
@@ -49,24 +55,63 @@ impl io::Write for Log {
 }
 
 #[tokio::test]
-async fn a_stored_push_is_one_line_without_numbers_and_names() {
-    let (log, _guard) = Log::keep();
+async fn a_stored_push_is_one_line_of_debug_without_numbers_and_names() {
+    let (log, _guard) = Log::keep_from(Level::DEBUG);
     let house = House::open(json!({ "path": "/secret" })).await;
     let body = r#"{"SessionId":"s-7","Caller":"008613800138000","SeatUser":{"Name":"Zhang"}}"#;
     send(house.door.address(), push("/secret?action=cdr", &["X-TCCC-PUSH-UUID: u-7"], body)).await.is_ok();
-    assert_eq!(log.text().lines().count(), 1, "{}", log.text());
+    let told = log.lines_with("DEBUG cdr_ingress");
+    assert_eq!(told.len(), 1, "{told:?}");
     let stored =
         format!(r#"stored position=1 session_id="s-7" action="cdr" bytes={} repeat=false"#, body.len());
-    assert!(log.text().contains(&stored), "{}", log.text());
+    assert!(told[0].contains(&stored), "{told:?}");
 }
 
 #[tokio::test]
 async fn a_session_id_of_any_length_makes_a_short_line() {
-    let (log, _guard) = Log::keep();
+    let (log, _guard) = Log::keep_from(Level::DEBUG);
     let house = House::open(json!({})).await;
     let body = json!({ "SessionId": "会".repeat(100_000) }).to_string();
     send(house.door.address(), push("/?action=cdr", &[], &body)).await.is_ok();
-    assert!(log.text().contains("stored") && log.text().len() < 1024, "{} bytes", log.text().len());
+    let told = log.lines_with("cdr_ingress");
+    assert!(told[0].contains("stored") && told[0].len() < 1024, "{} bytes", told[0].len());
+}
+
+#[tokio::test]
+async fn the_first_push_is_told_and_the_next_ones_are_not() {
+    let (log, _guard) = Log::keep();
+    let house = House::open(json!({})).await;
+    for session in ["s-1", "s-2"] {
+        let body = json!({ "SessionId": session }).to_string();
+        send(house.door.address(), push("/?action=cdr", &[], &body)).await.is_ok();
+    }
+    let told = r#"the first push since the start is stored position=1 session_id="s-1""#;
+    assert!(log.text().contains(told) && log.text().lines().count() == 1, "{}", log.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_is_one_line_a_minute_and_none_when_nothing_came() {
+    let (log, _guard) = Log::keep();
+    let house = House::open(json!({})).await;
+    let address = house.door.address();
+    for _ in 0..3 {
+        send(address, push("/?action=cdr", &[], CDR)).await.is_ok();
+    }
+    send(address, push("/", &[], CDR)).await.is(404, "");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let told = "pushes in the last minute stored=1 repeats=2 refused=1";
+    crate::store::eventually("it is told", || !log.lines_with(told).is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(log.lines_with("in the last minute").len(), 1, "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_stop_tells_what_came_since_the_last_line() {
+    let (log, _guard) = Log::keep();
+    let mut house = House::open(json!({})).await;
+    send(house.door.address(), push("/?action=cdr", &[], CDR)).await.is_ok();
+    house.shut_wholly().await;
+    assert_eq!(log.lines_with("stored=1 repeats=0 refused=0").len(), 1, "{}", log.text());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -40,7 +41,23 @@ impl Default for Store {
     }
 }
 
-impl Intake for Store {
+/// What the door hands its pushes to.
+struct Behind(Arc<Store>);
+
+impl Intake for Behind {
+    type Storing = Pin<Box<dyn Future<Output = Result<Stored, NotStored>> + Send>>;
+
+    fn store(&self, push: Incoming) -> Self::Storing {
+        let store = Arc::clone(&self.0);
+        Box::pin(async move { store.store(push).await })
+    }
+
+    async fn quarantine(&self, suspect: Suspect) -> Result<Quarantined, NotStored> {
+        self.0.quarantine(suspect)
+    }
+}
+
+impl Store {
     async fn store(&self, push: Incoming) -> Result<Stored, NotStored> {
         self.handed_over.fetch_add(1, Ordering::Relaxed);
         let _disk = self.disk.acquire().await.unwrap();
@@ -62,7 +79,7 @@ impl Intake for Store {
         Ok(Stored { position, repeat: place.is_some(), uuid_reused })
     }
 
-    async fn quarantine(&self, suspect: Suspect) -> Result<Quarantined, NotStored> {
+    fn quarantine(&self, suspect: Suspect) -> Result<Quarantined, NotStored> {
         if let Some(why) = self.refuse_quarantine.lock().unwrap().clone() {
             return Err(why);
         }
@@ -70,9 +87,7 @@ impl Intake for Store {
         let repeat = quarantine.insert(suspect.facts.sha256, suspect).is_some();
         Ok(Quarantined { number: Position(700 + quarantine.len() as u64), repeat })
     }
-}
 
-impl Store {
     pub fn bodies(&self) -> Vec<String> {
         let text = |push: &Incoming| String::from_utf8_lossy(&push.body).into_owned();
         self.kept.lock().unwrap().iter().map(text).collect()
@@ -113,7 +128,7 @@ impl House {
         let door = Door::bind(settings.clone()).await.expect("a door");
         let (handle, store) = (door.handle(), Arc::new(Store::default()));
         let (shutdown, told) = oneshot::channel::<()>();
-        let intake = Arc::clone(&store);
+        let intake = Arc::new(Behind(Arc::clone(&store)));
         let served = tokio::spawn(async move { door.serve(intake, async { drop(told.await) }).await });
         Self { door: handle, store, settings, shutdown: Some(shutdown), served: Some(served) }
     }

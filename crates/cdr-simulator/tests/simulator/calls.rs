@@ -2,12 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cdr_core::{Action, CallResult, Cdr, cdr};
+use cdr_core::{
+    Action, CallResult, Cdr,
+    cdr::{self, Text},
+};
 use cdr_simulator::calls::{Call, CallCentre, InvalidMix, Kind, Mix};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-fn read(call: &Call) -> Cdr {
+fn read(call: &Call) -> Box<Cdr> {
     let action: Action = "cdr".parse().unwrap();
     cdr::read(&action, &call.body).unwrap().unwrap()
 }
@@ -60,7 +63,7 @@ fn assert_chain(cdr: &Cdr, body: &str) {
         assert_eq!(from.ended_timestamp, to.start_timestamp, "{body}");
         if from.transfer_to.as_deref() != Some("") {
             assert_eq!(from.transfer_to_type, to.kind, "{body}");
-            let address = |mail: &Option<String>, phone: &Option<String>| {
+            let address = |mail: &Option<Text>, phone: &Option<Text>| {
                 mail.clone().filter(|mail| !mail.is_empty()).or(phone.clone())
             };
             assert_eq!(from.transfer_to, address(&to.mail, &to.phone), "{body}");

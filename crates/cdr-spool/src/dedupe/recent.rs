@@ -10,7 +10,7 @@ const EMPTY: Slot = Slot { prints: Prints::NONE, position: Position(0) };
 /// A table with open addressing and linear probing. A push lies under the hash of its UUID, which finds a reuse of the UUID as
 /// well; one without UUID, or whose UUID is in the table already, lies under the hash of its whole key. A sender that gives
 /// every push the same UUID so makes no chain of equal hashes.
-pub(crate) struct Recent {
+pub(super) struct Recent {
     slots: Vec<Slot>,
     used: usize,
 }

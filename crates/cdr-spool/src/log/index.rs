@@ -196,7 +196,7 @@ impl SegmentIndex {
         end: u64,
     ) -> io::Result<SegmentIndex> {
         let mut index = SegmentIndex::new(stamp, first, 0);
-        let mut walk = Walk::new(file, stamp, end, Walk::LARGE);
+        let mut walk = Walk::over_bad_pages(file, stamp, end);
         let mut offset = Walk::start();
         loop {
             offset = match walk.at(offset)? {

@@ -13,4 +13,5 @@ pub(crate) mod frame;
 pub(crate) mod index;
 pub(crate) mod outcomes;
 pub(crate) mod segment;
+pub(crate) mod view;
 pub(crate) mod walk;

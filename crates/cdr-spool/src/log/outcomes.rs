@@ -51,6 +51,20 @@ impl Item {
         }
     }
 
+    /// As the outside knows it; none for a dead letter that was woken, which is no outcome.
+    pub(crate) fn into_outcome(self) -> Option<Outcome> {
+        Some(match self {
+            Item::Delivered(receipt) => Outcome::Delivered { receipt },
+            Item::Passed => Outcome::Passed,
+            Item::Discarded => Outcome::Discarded,
+            Item::Reopened => return None,
+            Item::Dead(Dead { reason, excerpt, attempts, .. }) => Outcome::Dead { reason, excerpt, attempts },
+            Item::Retry(Open { attempts, spent, due_ms, answer }) => {
+                Outcome::Retry { attempts, spent, due_ms, answer }
+            }
+        })
+    }
+
     fn tag(&self) -> u8 {
         match self {
             Item::Delivered(None) => DELIVERED,

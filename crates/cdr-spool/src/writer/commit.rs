@@ -96,7 +96,7 @@ impl<T> Writer<T> {
         if let Err(error) = index.save(&*self.shared.store.directory) {
             tracing::debug!(segment = index.stamp.segment, %error, "the index of a segment was not written; a start will scan the segment");
         }
-        self.dedupe.close(&index);
+        self.dedupe.close(&index, &self.shared.store.directory);
     }
 
     /// Makes a new segment, durable with a checkpoint as its first frame, and with frames that were in doubt.

@@ -46,6 +46,12 @@ pub(crate) struct Shared<T> {
     pub(crate) inbox: Inbox<T>,
 }
 
+impl<T> AsRef<Store> for Shared<T> {
+    fn as_ref(&self) -> &Store {
+        &self.store
+    }
+}
+
 pub(crate) struct Writer<T> {
     shared: Arc<Shared<T>>,
     on_commit: OnCommit<T>,

@@ -229,13 +229,14 @@ fn what_lies_before_and_behind_an_unreadable_place_can_be_read() {
     assert!(segments > 2, "{segments}");
     // In the middle of a closed segment, and of the one that is being written.
     for name in ["0000000002.log".to_owned(), format!("{segments:010}.log")] {
-        world.disk.spoil(Some((&name, 1000..1001)));
+        let place = world.disk.bytes_of(&name).len() as u64 * 3 / 4;
+        world.disk.spoil(Some((&name, place..place + 1)));
         for max in [1, 5, 1000] {
             let (found, stepped_over) = read_over(&spool, max);
             let mut all: Vec<u64> = found.iter().chain(&stepped_over).copied().collect();
             all.sort_unstable();
             assert_eq!(all, (1..=60).collect::<Vec<_>>(), "{name}, {max} at a time");
-            assert!((1..30).contains(&stepped_over.len()), "{name}: {stepped_over:?}");
+            assert!((1..12).contains(&stepped_over.len()), "{name}: {stepped_over:?}");
             assert!(stepped_over.iter().any(|p| spool.get(Position(*p)).is_err()));
         }
     }

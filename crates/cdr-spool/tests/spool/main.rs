@@ -4,6 +4,7 @@ mod disk;
 mod harness;
 
 mod appending;
+mod catalog;
 mod errands;
 mod failing;
 mod following;

@@ -6,6 +6,7 @@
 //! - What is closed stays closed, what is dead waits, what is owed is offered to its lane again.
 //! - A lane may be handed over to another one: together they owe what they owed, and what either closed stays closed.
 //! - What was sealed stays sealed, the same positions under the same key, until all of them are closed.
+//! - The catalog tells what the log tells, whatever became of either.
 //! - The counters, the reader beside it and a second start agree.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use cdr_spool::{
 };
 use proptest::prelude::*;
 
+use crate::catalog::{assert_tells_what_the_log_tells, terms};
 use crate::disk::Chance;
 use crate::harness::*;
 use crate::lanes::{DELIVERED, dead, lane};
@@ -79,6 +81,10 @@ enum Action {
     Crash(u64),
     Kill,
     Restart,
+    /// The catalog takes in what there is.
+    Catalog,
+    /// Somebody deletes the catalog.
+    DeleteCatalog,
     FailSyncs(u8),
     FailWrites(u8),
     /// The disk has so much room left.
@@ -107,6 +113,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => any::<u64>().prop_map(Action::Crash),
         1 => Just(Action::Kill),
         1 => Just(Action::Restart),
+        2 => Just(Action::Catalog),
+        1 => Just(Action::DeleteCatalog),
         1 => (1u8..4).prop_map(Action::FailSyncs),
         1 => (1u8..4).prop_map(Action::FailWrites),
         1 => (0u16..3000).prop_map(Action::FullDisk),
@@ -152,6 +160,8 @@ impl LaneModel {
 
 struct Model {
     world: World,
+    /// Where the catalog lies.
+    folder: tempfile::TempDir,
     spool: Spool<u64>,
     next_number: u64,
     /// Answered, or found after a crash.
@@ -172,9 +182,12 @@ struct Model {
 impl Model {
     fn new() -> Model {
         let world = World::new();
+        let folder = tempfile::tempdir().unwrap();
         let (spool, _) = world.open(&LANES);
+        spool.keep_catalog_at(folder.path().join("catalog.sqlite"), terms).unwrap();
         Model {
             world,
+            folder,
             spool,
             next_number: 0,
             stored: BTreeMap::new(),
@@ -231,6 +244,14 @@ impl Model {
                 wait(self.spool.close());
                 self.reopen();
             }
+            Action::Catalog => {
+                wait(self.spool.catalog_caught_up());
+                self.check_catalog();
+            }
+            Action::DeleteCatalog => {
+                self.check_catalog();
+                std::fs::remove_file(self.catalog_file()).ok();
+            }
             Action::FailSyncs(n) => self.world.disk.fail_syncs(n.into()),
             Action::FailWrites(n) => self.world.disk.fail_writes(n.into()),
             Action::FullDisk(left) => {
@@ -246,6 +267,15 @@ impl Model {
                 poke(&self.spool);
             }
         }
+    }
+
+    fn catalog_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("catalog.sqlite")
+    }
+
+    /// Whatever the catalog knows by now.
+    fn check_catalog(&self) {
+        assert_tells_what_the_log_tells(&self.world, &self.catalog_file());
     }
 
     fn append(&mut self, count: u64) {
@@ -492,6 +522,7 @@ impl Model {
         self.maybe.append(&mut self.refused_just_now);
         let (spool, recovery) = self.world.open(&self.lanes.each_ref().map(LaneModel::name));
         self.spool = spool;
+        self.spool.keep_catalog_at(self.catalog_file(), terms).unwrap();
         assert!(recovery.damage.is_empty(), "{:?}", recovery.damage);
         assert!(recovery.registered.is_empty(), "a lane was forgotten");
         // What comes back counts from now on; what does not is gone.
@@ -651,8 +682,11 @@ proptest! {
         }
         model.repair();
         model.check();
+        model.check_catalog();
         wait(model.spool.close());
         model.reopen();
         model.check();
+        wait(model.spool.catalog_caught_up());
+        model.check_catalog();
     }
 }

@@ -1,0 +1,357 @@
+//! Asking what the spool keeps, from outside: beside a running gateway or without one.
+//!
+//! Two catalogs are asked and their answers put together: the one in the file, and one of our own that is made of what the log
+//! holds behind it. Without a usable file ours is made of the whole log; that takes longer and gives the same answers.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::database::{Database, Known, Trouble};
+use super::keeper::FILE;
+use super::life::Life;
+use super::rows::Rows;
+use super::telling::Lanes;
+use super::terms::{self, TermsOf};
+use crate::disk::{Directory, RealDirectory};
+use crate::log::entry::{self, Entry};
+use crate::log::outcomes::Item;
+use crate::log::view::LogView;
+use crate::state::Place;
+use crate::{DeadLetter, Position, ReadError, SpoolId, StoredPush, StoredQuarantine};
+
+/// Pushes that are put into our own catalog at once.
+const AT_ONCE: u64 = 4096;
+/// Frames that stay in memory: neighbours lie in the same ones.
+const FRAMES: usize = 16;
+/// Candidates that are looked at together; a digest that lies is the only one that is not an answer.
+const PAGE: usize = 256;
+
+/// A spool, opened to be searched.
+pub struct Search {
+    log: LogView,
+    identity: SpoolId,
+    terms: TermsOf,
+    catalog: Option<Database>,
+    /// What the catalog does not know.
+    pub(super) recent: Database,
+    /// Why the catalog is not used.
+    without: Option<String>,
+    pub(super) lanes: Lanes,
+    frames: VecDeque<(Place, Arc<Frame>)>,
+    damaged: Vec<Position>,
+}
+
+/// A frame that was read.
+pub(super) struct Frame {
+    pub(super) written_at_ms: i64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What to look for. Everything given must hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Query<'a> {
+    /// Kind and text of a term, as [`TermsOf`] tells them.
+    pub term: Option<(&'a str, &'a str)>,
+    /// Arrived at or after this, in milliseconds since 1970.
+    pub since_ms: Option<i64>,
+    /// Arrived before this, in milliseconds since 1970.
+    pub until_ms: Option<i64>,
+    /// Behind this position; `Position(0)` for the beginning.
+    pub after: Position,
+}
+
+/// What went wrong: with a catalog, which can be done without, or with the log.
+pub(super) enum Failed {
+    Catalog(Trouble),
+    Log(ReadError),
+}
+
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Failed {
+        Failed::Catalog(trouble)
+    }
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Failed {
+        Failed::Catalog(error.into())
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(source: io::Error) -> Failed {
+        Failed::Log(ReadError::Io { file: "the log".into(), source })
+    }
+}
+
+impl Search {
+    /// Opens the spool at `path`. `terms` must be those with which its catalog is kept.
+    ///
+    /// Blocks: reads what the catalog does not know yet, which without one is the whole log.
+    ///
+    /// # Errors
+    /// If there is no spool, or the disk cannot be read.
+    pub fn open(path: impl AsRef<Path>, terms: TermsOf) -> Result<Search, ReadError> {
+        let path = path.as_ref();
+        Search::open_on(Arc::new(RealDirectory::at(path)), &path.join(FILE), terms)
+    }
+
+    /// [`open`](Self::open) on another disk, with the catalog's file elsewhere.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(
+        directory: Arc<dyn Directory>,
+        catalog: &Path,
+        terms: TermsOf,
+    ) -> Result<Search, ReadError> {
+        let failed = |source| ReadError::Io { file: "the log".into(), source };
+        let no_spool = || ReadError::NoSpool("there is no spool here".into());
+        let (identity, _) = LogView::of(directory.clone()).map_err(failed)?.ok_or_else(no_spool)?;
+        let (catalog, known, without) = match Database::open_to_read(catalog, identity) {
+            Ok((catalog, known)) => (Some(catalog), known, None),
+            Err(trouble) => (None, Known::NOTHING, Some(trouble.to_string())),
+        };
+        // Only now: everything that the catalog does not know must be in it.
+        let (_, log) = LogView::of(directory).map_err(failed)?.ok_or_else(no_spool)?;
+        let recent = Database::for_a_moment(identity).map_err(unable)?;
+        let (lanes, frames, damaged) = (Lanes::default(), VecDeque::new(), Vec::new());
+        let mut search = Search { log, identity, terms, catalog, recent, without, lanes, frames, damaged };
+        match search.read_on(known) {
+            Err(Failed::Catalog(trouble)) if search.catalog.is_some() => search.go_without(&trouble)?,
+            read => read.map_err(Failed::told)?,
+        }
+        Ok(search)
+    }
+
+    /// Whose spool it is.
+    pub fn identity(&self) -> SpoolId {
+        self.identity
+    }
+
+    /// Why the catalog is not used, if it is not: the answers are the same and take longer.
+    pub fn without_catalog(&self) -> Option<&str> {
+        self.without.as_deref()
+    }
+
+    /// The pushes that a query asks for, and what became of them: at most `max`, in the order of their positions. To go on, ask
+    /// again with [`Query::after`] the last one.
+    ///
+    /// # Errors
+    /// If the disk cannot be read. Pushes that are damaged are passed over.
+    pub fn find(&mut self, query: &Query, max: usize) -> Result<Vec<Life>, ReadError> {
+        match self.try_find(query, max) {
+            Err(Failed::Catalog(trouble)) if self.catalog.is_some() => {
+                self.go_without(&trouble)?;
+                self.try_find(query, max).map_err(Failed::told)
+            }
+            found => found.map_err(Failed::told),
+        }
+    }
+
+    /// Pushes and quarantined bytes that were passed over since the last call, because the disk does not give them as they were written.
+    pub fn take_damaged(&mut self) -> Vec<Position> {
+        std::mem::take(&mut self.damaged)
+    }
+
+    /// One push, wherever it lies. None if there is none at that position, or no longer.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn get(&mut self, position: Position) -> Result<Option<StoredPush>, ReadError> {
+        self.push(position).map_err(Failed::told)
+    }
+
+    /// Dead letters, those of one lane or of all, by lane and position, behind `after`: at most `max`.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn dead_letters(
+        &mut self,
+        lane: Option<&str>,
+        after: Option<(&str, Position)>,
+        max: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
+        let listed = self.recent.dead_letters(lane, after, max).map_err(unable)?;
+        let mut letters = Vec::with_capacity(listed.len());
+        for (lane, mut letter, place) in listed {
+            if let Some(frame) = self.frame(place).map_err(Failed::told)? {
+                letter.excerpt = excerpt(&frame.bytes, lane, letter.position).unwrap_or_default();
+            }
+            letters.push(letter);
+        }
+        Ok(letters)
+    }
+
+    /// What lies in quarantine behind `after`, in order: at most `max`.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn quarantined(&mut self, after: Position, max: usize) -> Result<Vec<StoredQuarantine>, ReadError> {
+        let listed = self.recent.quarantined(after, max).map_err(unable)?;
+        let mut found = Vec::with_capacity(listed.len());
+        for (position, place) in listed {
+            let frame = self.frame(place).map_err(Failed::told)?;
+            let held = frame.and_then(|frame| quarantined_in(&frame.bytes, position));
+            if held.is_none() && self.log.has_file(place.segment) {
+                self.damaged.push(position);
+            }
+            found.extend(held);
+        }
+        Ok(found)
+    }
+
+    /// The catalog turned out to be no good: the log alone is read.
+    fn go_without(&mut self, trouble: &Trouble) -> Result<(), ReadError> {
+        self.without = Some(trouble.to_string());
+        self.catalog = None;
+        self.recent = Database::for_a_moment(self.identity).map_err(unable)?;
+        self.lanes = Lanes::default();
+        self.read_on(Known::NOTHING).map_err(Failed::told)
+    }
+
+    /// Takes in what lies behind the place that the catalog knows.
+    fn read_on(&mut self, mut known: Known) -> Result<(), Failed> {
+        if let Some(catalog) = &self.catalog {
+            self.recent.take_over_today(catalog)?;
+        }
+        self.recent.start_at(known)?;
+        loop {
+            let (mut rows, mut segment) = (Rows::default(), known.place.segment);
+            let place = self.log.follow(known.place, |place, _, bytes| {
+                let is_other = place.segment != segment && !rows.is_empty();
+                if is_other || rows.pushes >= AT_ONCE {
+                    return ControlFlow::Break(());
+                }
+                segment = place.segment;
+                rows.add(place, bytes, self.identity, self.terms);
+                ControlFlow::Continue(())
+            })?;
+            let to = Known { place, ..known };
+            if let Some(extent) = self.log.segment(segment) {
+                self.recent.add(&mut rows, extent, known, to)?;
+            }
+            if to == known || place >= self.log.end() {
+                break;
+            }
+            known = to;
+        }
+        self.lanes.read_checkpoints(&self.log)?;
+        self.lanes.today = self.recent.lanes()?;
+        Ok(())
+    }
+
+    fn try_find(&mut self, query: &Query, max: usize) -> Result<Vec<Life>, Failed> {
+        let mut lives = Vec::new();
+        let mut query = *query;
+        while lives.len() < max {
+            let candidates = self.candidates(&query, PAGE.min(max - lives.len()))?;
+            let Some(last) = candidates.last() else { break };
+            query.after = *last;
+            for position in candidates {
+                let Some(push) = self.push(position)? else { continue };
+                if self.is_asked_for(&query, &push) {
+                    let lanes = self.lanes_of(position)?;
+                    lives.push(Life { push, lanes });
+                }
+            }
+        }
+        Ok(lives)
+    }
+
+    pub(super) fn databases(&self) -> impl Iterator<Item = &Database> {
+        self.catalog.iter().chain([&self.recent])
+    }
+
+    fn candidates(&self, query: &Query, max: usize) -> Result<Vec<Position>, Failed> {
+        let digest = query.term.map(|(kind, text)| terms::digest(self.identity, kind, text));
+        let mut found = BTreeSet::new();
+        for database in self.databases() {
+            found.extend(match digest {
+                Some(digest) => database.with_term(digest, query.after, max)?,
+                None => database.arrived(query, max)?,
+            });
+        }
+        Ok(found.into_iter().take(max).collect())
+    }
+
+    fn is_asked_for(&self, query: &Query, push: &StoredPush) -> bool {
+        query.since_ms.is_none_or(|since| push.received_at_ms >= since)
+            && query.until_ms.is_none_or(|until| push.received_at_ms < until)
+            && query.term.is_none_or(|(kind, text)| terms::has(self.terms, push, kind, text))
+    }
+
+    fn push(&mut self, position: Position) -> Result<Option<StoredPush>, Failed> {
+        let mut places = Vec::new();
+        for database in self.databases() {
+            places.extend(database.places_of(position)?);
+        }
+        let mut is_damaged = false;
+        for place in places {
+            let Some(frame) = self.frame(place)? else {
+                is_damaged |= self.log.has_file(place.segment);
+                continue;
+            };
+            let found = entry::entries(&frame.bytes).find_map(|entry| match entry {
+                Entry::Push { push, .. } if push.position == position => Some(push.to_stored()),
+                _ => None,
+            });
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        self.damaged.extend(is_damaged.then_some(position));
+        Ok(None)
+    }
+
+    pub(super) fn frame(&mut self, place: Place) -> Result<Option<Arc<Frame>>, Failed> {
+        if let Some((_, frame)) = self.frames.iter().find(|(known, _)| *known == place) {
+            return Ok(Some(frame.clone()));
+        }
+        let read = self.log.frame(place, |header, bytes| {
+            Arc::new(Frame { written_at_ms: header.written_at_ms, bytes: bytes.to_vec() })
+        })?;
+        if let Some(frame) = &read {
+            self.frames.truncate(FRAMES - 1);
+            self.frames.push_front((place, frame.clone()));
+        }
+        Ok(read)
+    }
+}
+
+impl Failed {
+    fn told(self) -> ReadError {
+        match self {
+            Failed::Catalog(trouble) => unable(trouble),
+            Failed::Log(error) => error,
+        }
+    }
+}
+
+/// The beginning of the answer for which a delivery was given up.
+fn excerpt(frame: &[u8], of: u32, position: Position) -> Option<String> {
+    let runs = entry::entries(frame).filter_map(|entry| match entry {
+        Entry::Outcomes { lane, runs, .. } if lane == of => Some(runs),
+        _ => None,
+    });
+    runs.flatten().find_map(|run| match run.item {
+        Item::Dead(dead) if run.first == position => Some(dead.excerpt),
+        _ => None,
+    })
+}
+
+fn quarantined_in(frame: &[u8], position: Position) -> Option<StoredQuarantine> {
+    entry::entries(frame).find_map(|entry| match entry {
+        Entry::Quarantine { quarantine, .. } if quarantine.position == position => {
+            Some(quarantine.to_stored())
+        }
+        _ => None,
+    })
+}
+
+fn unable(trouble: Trouble) -> ReadError {
+    ReadError::Search(trouble.to_string())
+}

@@ -1,0 +1,327 @@
+//! The catalog: it tells what the log tells, and is made again whenever it is no good.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cdr_spool::{LaneLife, Life, Outcome, Position, Query, Search, Spool, StoredPush, Terms, Told};
+use rusqlite::Connection;
+
+use crate::harness::*;
+use crate::lanes::{DELIVERED, dead};
+use crate::seals::seal_of;
+
+/// What the pushes of these tests are found by: their UUID, and a customer who calls again and again.
+pub fn terms(push: &StoredPush, terms: &mut Terms<'_>) {
+    terms.add("uuid", push.key.uuid.as_deref().unwrap_or_default());
+    let n: u64 = std::str::from_utf8(&push.facts).unwrap()[6..].parse().unwrap();
+    terms.add("customer", &customer(n));
+}
+
+pub fn customer(n: u64) -> String {
+    format!("customer-{}", n % 7)
+}
+
+/// Everything that a query asks for, in pages of three.
+pub fn all(search: &mut Search, mut query: Query) -> Vec<Life> {
+    let mut found = Vec::new();
+    loop {
+        let page = search.find(&query, 3).unwrap();
+        let Some(last) = page.last() else { return found };
+        query.after = last.push.position;
+        found.extend(page);
+    }
+}
+
+/// Compares what is found with the catalog to what the log alone tells.
+pub fn assert_tells_what_the_log_tells(world: &World, catalog: &Path) {
+    let open = |path: &Path| Search::open_on(world.disk.directory(), path, terms).unwrap();
+    let (mut with, mut without) = (open(catalog), open(Path::new("/nowhere/at all")));
+    assert!(without.without_catalog().is_some());
+    assert_eq!(all(&mut with, Query::default()), all(&mut without, Query::default()));
+    for n in 0..7 {
+        let customer = customer(n);
+        let query = Query { term: Some(("customer", &customer)), ..Query::default() };
+        assert_eq!(all(&mut with, query), all(&mut without, query), "{customer}");
+    }
+    let listed = |search: &mut Search| search.dead_letters(None, None, 1000).unwrap();
+    assert_eq!(listed(&mut with), listed(&mut without));
+    let held = |search: &mut Search| search.quarantined(Position(0), 1000).unwrap();
+    assert_eq!(held(&mut with), held(&mut without));
+}
+
+struct Kept {
+    world: World,
+    folder: tempfile::TempDir,
+    spool: Spool<u64>,
+}
+
+impl Kept {
+    fn start(lanes: &[&str]) -> Kept {
+        Kept::start_in(World::new(), lanes)
+    }
+
+    fn start_in(world: World, lanes: &[&str]) -> Kept {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, _) = world.open(lanes);
+        let kept = Kept { world, folder, spool };
+        kept.spool.keep_catalog_at(kept.path(), terms).unwrap();
+        kept
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("catalog.sqlite")
+    }
+
+    fn reopen(&mut self, lanes: &[&str]) {
+        self.spool = self.world.open(lanes).0;
+        self.spool.keep_catalog_at(self.path(), terms).unwrap();
+        self.catch_up();
+    }
+
+    fn catch_up(&self) {
+        wait(self.spool.catalog_caught_up());
+        assert_eq!(self.spool.stats().catalog_behind, 0);
+    }
+
+    fn check(&self) {
+        assert_tells_what_the_log_tells(&self.world, &self.path());
+    }
+
+    fn search(&self) -> Search {
+        let search = Search::open_on(self.world.disk.directory(), &self.path(), terms).unwrap();
+        assert_eq!(search.without_catalog(), None);
+        search
+    }
+
+    fn record(&self, lane: &str, outcomes: impl IntoIterator<Item = (u64, Outcome)>) {
+        let outcomes = outcomes.into_iter().map(|(position, outcome)| (Position(position), outcome));
+        wait(self.spool.record(lane, outcomes.collect()));
+    }
+
+    /// A number from the file itself.
+    fn count(&self, sql: &str) -> i64 {
+        Connection::open(self.path()).unwrap().query_row(sql, (), |row| row.get(0)).unwrap()
+    }
+}
+
+fn told<'a>(life: &'a Life, lane: &str) -> &'a Told {
+    let LaneLife { told, .. } = life.lanes.iter().find(|told| told.lane == lane).unwrap();
+    told
+}
+
+fn retry() -> Outcome {
+    Outcome::Retry { attempts: 2, spent: Duration::from_secs(3), due_ms: 9, answer: "503".into() }
+}
+
+#[test]
+fn a_push_is_found_by_its_terms_with_what_became_of_it() {
+    let kept = Kept::start(&["crm", "mail"]);
+    append(&kept.spool, 1..=40);
+    wait(kept.spool.seal("mail", seal_of([1, 2]))).unwrap();
+    kept.record("mail", [(1, DELIVERED), (2, DELIVERED)]);
+    kept.record(
+        "crm",
+        [(1, Outcome::Delivered { receipt: Some("201".into()) }), (8, dead("422")), (15, retry())],
+    );
+    kept.record("crm", [(22, Outcome::Passed)]);
+    kept.catch_up();
+    // Behind what the catalog knows.
+    append(&kept.spool, [43]);
+    kept.record("crm", [(29, Outcome::Discarded)]);
+
+    let mut search = kept.search();
+    let query = Query { term: Some(("customer", "customer-1")), ..Query::default() };
+    let lives = all(&mut search, query);
+    let positions: Vec<u64> = lives.iter().map(|life| life.push.position.0).collect();
+    assert_eq!(positions, [1, 8, 15, 22, 29, 36, 41]);
+    let told: Vec<&Told> = lives.iter().map(|life| told(life, "crm")).collect();
+    let outcome = |told: &Told| match told {
+        Told::Outcome(_, outcome) => outcome.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(outcome(told[0]), Outcome::Delivered { receipt: Some("201".into()) });
+    assert_eq!(outcome(told[1]), dead("422"));
+    assert_eq!(outcome(told[2]), retry());
+    assert_eq!(outcome(told[3]), Outcome::Passed);
+    assert_eq!(outcome(told[4]), Outcome::Discarded);
+    assert!(matches!(told[6], Told::Waiting(_)), "{:?}", told[6]);
+    let sealed = Outcome::Delivered { receipt: Some(seal_of([1, 2]).key) };
+    assert_eq!(outcome(self::told(&lives[0], "mail")), sealed);
+    kept.check();
+}
+
+#[test]
+fn pushes_are_found_by_their_time() {
+    let kept = Kept::start(&[]);
+    for n in 0..60 {
+        wait(kept.spool.append(push_at(n, 1_000 * n as i64))).unwrap();
+    }
+    kept.catch_up();
+    let query = Query { since_ms: Some(50_000), until_ms: Some(55_000), ..Query::default() };
+    let found: Vec<u64> = all(&mut kept.search(), query).iter().map(|life| life.push.position.0).collect();
+    assert_eq!(found, [51, 52, 53, 54, 55]);
+}
+
+#[test]
+fn a_dead_letter_leaves_the_list_when_someone_decides() {
+    let kept = Kept::start(&["crm", "mail"]);
+    append(&kept.spool, 1..=6);
+    kept.record("crm", [(1, dead("a")), (2, dead("b")), (3, dead("c"))]);
+    kept.record("mail", [(1, dead("d"))]);
+    kept.catch_up();
+    wait(kept.spool.reopen("crm", &[Position(1)])).unwrap();
+    wait(kept.spool.discard("crm", &[Position(3)])).unwrap();
+    let listed = |lane, after| {
+        let listed = kept.search().dead_letters(lane, after, 1).unwrap();
+        listed.into_iter().map(|dead| (dead.lane, dead.position.0, dead.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(None, None), [("crm".into(), 2, "b".into())]);
+    assert_eq!(listed(None, Some(("crm", Position(2)))), [("mail".into(), 1, "d".into())]);
+    assert_eq!(listed(Some("crm"), Some(("crm", Position(2)))), []);
+    kept.check();
+}
+
+#[test]
+fn no_name_and_no_number_stands_in_the_file() {
+    let kept = Kept::start(&["crm"]);
+    append(&kept.spool, 1..=200);
+    kept.catch_up();
+    for file in ["catalog.sqlite", "catalog.sqlite-journal"] {
+        let path = kept.folder.path().join(file);
+        let bytes = fs::read(&path).unwrap();
+        assert!(!bytes.windows(8).any(|window| window == b"customer" || window == b"uuid-1"), "{file}");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}
+
+/// With little traffic each push comes alone, and a search asks every run.
+#[test]
+fn the_small_runs_of_a_closed_segment_become_one() {
+    let kept = Kept::start(&["crm"]);
+    let of_first = "SELECT count(*) FROM run WHERE segment = (SELECT min(segment) FROM run)";
+    for n in 1.. {
+        append(&kept.spool, [n]);
+        kept.catch_up();
+        if kept.count("SELECT count(*) FROM segment") > 1 {
+            assert!(n > 20, "only {n} runs");
+            break;
+        }
+    }
+    assert_eq!(kept.count(of_first), 1);
+    kept.check();
+}
+
+#[test]
+fn what_went_from_the_log_goes_from_the_catalog() {
+    let kept = Kept::start(&["crm"]);
+    append(&kept.spool, 1..=100);
+    kept.record("crm", (1..=100).map(|p| (p, if p == 3 { dead("422") } else { DELIVERED })));
+    kept.catch_up();
+    let before = kept.count("SELECT count(*) FROM term");
+    kept.world.clock.pass(Duration::from_secs(9 * 24 * 3600));
+    poke(&kept.spool);
+    kept.catch_up();
+    // The dead letter's push was carried.
+    assert_eq!(kept.count("SELECT count(DISTINCT position) FROM term"), 1, "of {before}");
+    assert_eq!(kept.count("SELECT count(*) FROM frame"), 0);
+    assert_eq!(kept.count("SELECT count(*) FROM dead"), 1);
+    kept.check();
+    let life = &all(&mut kept.search(), Query::default())[0];
+    assert!(matches!(told(life, "crm"), Told::Outcome(_, Outcome::Dead { .. })), "{life:?}");
+}
+
+#[test]
+fn a_catalog_that_is_removed_is_built_again_while_pushes_come() {
+    let kept = Kept::start(&["crm"]);
+    append(&kept.spool, 1..=60);
+    kept.catch_up();
+    fs::remove_file(kept.path()).unwrap();
+    append(&kept.spool, 61..=90);
+    until("it is built again", || kept.spool.stats().catalog_rebuilds == 1);
+    append(&kept.spool, 91..=99);
+    kept.catch_up();
+    assert_eq!(kept.count("SELECT count(DISTINCT position) FROM term"), 99);
+    kept.check();
+}
+
+#[test]
+fn a_catalog_that_is_damaged_cut_or_of_another_spool_is_built_again() {
+    let mut kept = Kept::start(&["crm"]);
+    append(&kept.spool, 1..=99);
+    kept.catch_up();
+    wait(kept.spool.close());
+    let whole = fs::read(kept.path()).unwrap();
+    let foreign = {
+        let other = Kept::start(&["crm"]);
+        append(&other.spool, 1..=3);
+        other.catch_up();
+        wait(other.spool.close());
+        fs::read(other.path()).unwrap()
+    };
+    let cut = whole[..whole.len() / 2].to_vec();
+    let mut damaged = whole.clone();
+    damaged[8192..].iter_mut().for_each(|byte| *byte ^= 0x55);
+    let no_database = b"no database at all".to_vec();
+    for (what, bytes) in
+        [("cut", cut), ("damaged", damaged), ("foreign", foreign), ("no database", no_database)]
+    {
+        fs::write(kept.path(), bytes).unwrap();
+        kept.reopen(&["crm"]);
+        assert_eq!(kept.spool.stats().catalog_rebuilds, 1, "{what}");
+        kept.check();
+        wait(kept.spool.close());
+    }
+}
+
+#[test]
+fn damage_that_nothing_touches_is_found_after_a_kill() {
+    let mut world = World::new();
+    world.settings.max_size = 8 * 1024 * 1024;
+    let mut kept = Kept::start_in(world, &["crm"]);
+    append(&kept.spool, 1..=600);
+    kept.catch_up();
+    kept.world.disk.kill();
+    let mut bytes = fs::read(kept.path()).unwrap();
+    // A leaf in the middle of the terms: new ones go elsewhere.
+    bytes[16 * 4096..17 * 4096].fill(0x55);
+    kept.spool = kept.world.open(&["crm"]).0;
+    fs::write(kept.path(), bytes).unwrap();
+    kept.spool.keep_catalog_at(kept.path(), terms).unwrap();
+    kept.catch_up();
+    assert_eq!(kept.spool.stats().catalog_rebuilds, 1);
+    kept.check();
+}
+
+#[test]
+fn a_catalog_that_cannot_be_written_holds_nobody_up_and_comes_when_it_can() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("not yet/catalog.sqlite");
+    let (spool, _) = world.open(&["crm"]);
+    spool.keep_catalog_at(path.clone(), terms).unwrap();
+    append(&spool, 1..=9);
+    assert_tells_what_the_log_tells(&world, &path);
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    wait(spool.catalog_caught_up());
+    assert!(Search::open_on(world.disk.directory(), &path, terms).unwrap().without_catalog().is_none());
+    assert_tells_what_the_log_tells(&world, &path);
+}
+
+/// The end of a log that was not proven to be synced is written again, elsewhere: what was read there must not count twice.
+#[test]
+fn a_kill_leaves_a_catalog_that_goes_on() {
+    let mut kept = Kept::start(&["crm"]);
+    for n in 1..=30 {
+        append(&kept.spool, [n]);
+        kept.record("crm", [(n, retry())]);
+        if n % 10 == 0 {
+            kept.catch_up();
+            kept.world.disk.kill();
+            kept.reopen(&["crm"]);
+            assert_eq!(kept.spool.stats().catalog_rebuilds, 0);
+            kept.check();
+        }
+    }
+}
