@@ -57,6 +57,16 @@ async fn a_replay_says_so_and_is_the_same_push() {
 }
 
 #[tokio::test]
+async fn the_host_is_that_of_the_address_unless_a_header_names_another() {
+    let crm = crm().await;
+    receipt(&attempt(&sink(&crm.url(), json!({}))).await);
+    receipt(&attempt(&sink(&crm.url(), json!({ "headers": { "Host": "crm.example.com" } }))).await);
+    let received = crm.received();
+    let hosts: Vec<_> = received.iter().map(|received| received.header("host")).collect();
+    assert_eq!(hosts, [Some(&*crm.addr().to_string()), Some("crm.example.com")]);
+}
+
+#[tokio::test]
 async fn every_attempt_on_a_push_bears_the_same_key_and_no_other_push_does() {
     let crm = crm().await;
     let sink = sink(&crm.url(), json!({}));

@@ -36,7 +36,7 @@ fn numbers(cdr: &Cdr) -> impl Iterator<Item = &str> {
     let location = cdr.tel_location.as_ref().and_then(|location| location.tel_number.as_ref());
     let served = cdr.serve_participants.iter().flatten();
     let served = served.flat_map(|part| [&part.phone, &part.transfer_from, &part.transfer_to]);
-    (whole.into_iter().chain(served).flatten()).chain(seat).chain(location).map(String::as_str)
+    (whole.into_iter().chain(served).flatten()).chain(seat).chain(location).map(|text| &**text)
 }
 
 /// The one form of a phone number: `13812345678` for `+86 138 1234 5678`, `008613812345678` and `13812345678`;
