@@ -99,6 +99,7 @@ impl World {
             sink: Arc::new(takes.clone()),
             retry,
             concurrency: 4,
+            rate_limit: None,
             start: Start::Beginning,
         };
         let (events, _) = mpsc::unbounded_channel();
