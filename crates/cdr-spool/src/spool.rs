@@ -23,9 +23,18 @@ use crate::{
     SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
 };
 
-/// What the writer calls after each commit that holds pushes: on its own thread, in order, after the sync and before any
-/// appender is answered. It must be quick, and a panic in it stops the spool.
-pub type OnCommit<T> = Box<dyn FnMut(Vec<(Position, T)>) + Send>;
+/// What the writer calls after each commit of pushes or quarantine: on its own thread, in order, after the sync, when the
+/// appenders are answered. The next commit waits for it, and a panic in it stops the spool.
+pub type OnCommit<T> = Box<dyn FnMut(Committed<T>) + Send>;
+
+/// What a commit brought.
+#[derive(Debug)]
+pub struct Committed<T> {
+    /// The first position that is not committed.
+    pub end: Position,
+    /// In order, each with what travelled along.
+    pub pushes: Vec<(Position, T)>,
+}
 
 /// Facts longer than this are no facts, and names longer than this no names.
 const LONGEST_FACTS: usize = 64 * 1024;

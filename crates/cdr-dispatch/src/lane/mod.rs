@@ -107,7 +107,7 @@ pub struct Lane {
     /// The first position that it never reads.
     until: Position,
     store: Arc<Store>,
-    committed: watch::Receiver<Position>,
+    routed: watch::Receiver<Position>,
     events: mpsc::UnboundedSender<Event>,
     status: Arc<LaneStatus>,
     next: Position,
@@ -211,7 +211,7 @@ impl Lane {
             lane,
             errand,
             until: Position(state.ends().0),
-            committed: store.committed(),
+            routed: store.routed(),
             events,
             status,
             next: Position(state.next.0),
@@ -281,7 +281,7 @@ impl Lane {
                     self.ledger.close(&closed);
                     self.forget_durable();
                 }
-                _ = self.committed.changed(), if self.is_curious() => {}
+                _ = self.routed.changed(), if self.is_curious() => {}
                 () = tokio::time::sleep_until(wake) => {}
                 order = orders.recv() => match order {
                     Some(Control::Reconfigure(plan)) => self.reconfigure(plan),
