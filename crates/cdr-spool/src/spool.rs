@@ -370,6 +370,12 @@ impl<T: Send + 'static> Spool<T> {
         self.control(Change::Seal { lane: lane.to_owned(), seal }).await.map(drop)
     }
 
+    /// How many deliveries a lane has open, and how many dead letters, at one moment: with none of either it owes nothing of
+    /// what it has read.
+    pub fn count_open(&self, lane: &str) -> (usize, usize) {
+        self.store().state().lanes.get(lane).map_or((0, 0), |lane| (lane.state.open.len(), lane.dead.len()))
+    }
+
     /// How many dead letters a lane has.
     pub fn count_dead_letters(&self, lane: &str) -> usize {
         self.store().state().lanes.get(lane).map_or(0, |lane| lane.dead.len())
