@@ -277,7 +277,8 @@ impl<T: Send + 'static> Spool<T> {
     /// `new` has closed, or still owes by itself.
     ///
     /// # Errors
-    /// If there is no such lane, both names are one, the facts are too large, the disk fails, or the spool is being closed.
+    /// If there is no such lane, both names are one, `new` began no later than `old`, the facts are too large, the disk fails,
+    /// or the spool is being closed.
     pub async fn hand_over_lane(
         &self,
         old: &str,

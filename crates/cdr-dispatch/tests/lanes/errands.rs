@@ -351,3 +351,31 @@ async fn an_errand_that_broke_off_is_not_over() {
     until("it is sent again", || sink.attempts_on("s0") == 2).await;
     until_ended(&dispatcher).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_is_not_handed_over_to_one_that_was_beside_it_which_would_lose_what_it_owes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (Told::new(), Told::new());
+    old.answers(away);
+    let to = |sink: &str| vec![RouteSettings { name: "all".into(), when: None, to: vec![sink.into()] }];
+    let sinks = ["old".into(), "new".into()];
+    let both = Plan {
+        routes: Routes::build(to("old"), &sinks).unwrap(),
+        ..plan(vec![lane("old", &old), lane("new", &new)])
+    };
+    let (dispatcher, _events) = open(folder.path(), both);
+    for number in 0..300 {
+        push(&dispatcher, &format!("s{number}")).await;
+    }
+    dispatcher.reload(plan(vec![lane("new", &new)]), GRACE).await.unwrap();
+    let refused = dispatcher.rename("old", "new").await.unwrap_err().to_string();
+    assert!(refused.contains("a name in the configuration that no lane has yet"), "{refused}");
+    assert_eq!(dispatcher.parked().len(), 1, "it waits as before");
+
+    // As the refusal says.
+    let now = LanePlan { start: cdr_spool::Start::Now, ..lane("fresh", &new) };
+    dispatcher.reload(plan(vec![now]), GRACE).await.unwrap();
+    dispatcher.rename("old", "fresh").await.unwrap();
+    until_ended(&dispatcher).await;
+    assert_eq!(sorted(new.batches()), sessions(0..300));
+}
