@@ -379,3 +379,27 @@ async fn a_sink_is_not_handed_over_to_one_that_was_beside_it_which_would_lose_wh
     until_ended(&dispatcher).await;
     assert_eq!(sorted(new.batches()), sessions(0..300));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_a_cancel_that_waits_for_a_sink_that_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Told::new();
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("sink", &sink)]));
+    push(&dispatcher, "s0").await;
+    until_idle(&dispatcher).await;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    sink.answers(move |batch| {
+        let _ = released.lock().unwrap().recv();
+        good(batch)
+    });
+    let dispatcher = Arc::new(dispatcher);
+    let number = dispatcher.begin_replay("sink", Wish::default()).await.unwrap();
+    until("it blocks", || sink.attempts_on("s0") == 2).await;
+    let cancels = Arc::clone(&dispatcher);
+    let cancel = tokio::spawn(async move { cancels.cancel_replay(number).await });
+    until("the cancel waits", || the_errand(&dispatcher).did.is_none()).await;
+    tokio::time::timeout(Duration::from_secs(60), dispatcher.stop(Duration::ZERO)).await.unwrap();
+    drop(release);
+    assert!(cancel.await.unwrap().is_err(), "the spool is closed");
+}
