@@ -286,7 +286,8 @@ impl<T: Send + 'static> Spool<T> {
     /// `new` has closed, or still owes by itself.
     ///
     /// # Errors
-    /// If there is no such lane, both names are one, the facts are too large, the disk fails, or the spool is being closed.
+    /// If there is no such lane, both names are one, `new` began no later than `old`, the facts are too large, the disk fails,
+    /// or the spool is being closed.
     pub async fn hand_over_lane(
         &self,
         old: &str,
@@ -377,6 +378,12 @@ impl<T: Send + 'static> Spool<T> {
         no_larger("a seal's key", seal.key.len(), LONGEST_NAME)?;
         no_larger("a seal's facts", seal.facts.len(), LONGEST_FACTS)?;
         self.control(Change::Seal { lane: lane.to_owned(), seal }).await.map(drop)
+    }
+
+    /// How many deliveries a lane has open, and how many dead letters, at one moment: with none of either it owes nothing of
+    /// what it has read.
+    pub fn count_open(&self, lane: &str) -> (usize, usize) {
+        self.store().state().lanes.get(lane).map_or((0, 0), |lane| (lane.state.open.len(), lane.dead.len()))
     }
 
     /// How many dead letters a lane has.

@@ -364,8 +364,10 @@ impl Lane {
         if self.errand.is_none() || self.next < self.until || !is_idle {
             return false;
         }
-        if self.store.spool().count_dead_letters(&self.lane) == 0 {
-            return true;
+        let (open, dead) = self.store.spool().count_open(&self.lane);
+        if open > 0 || dead == 0 {
+            // What is open there was a dead letter a moment ago: this lane is about to hear of it.
+            return open == 0;
         }
         if !std::mem::replace(&mut self.rests, true) {
             // Behind its last push may lie positions that are none. Else the spool would keep a segment for them.
