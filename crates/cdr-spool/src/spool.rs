@@ -391,7 +391,8 @@ impl<T: Send + 'static> Spool<T> {
         self.store().state().lanes.get(lane).map_or(0, |lane| lane.dead.len())
     }
 
-    /// Dead letters of a lane behind `after`, at most `max`, in order. Start with `Position(0)`. Blocks for a `pread` or two each.
+    /// Dead letters of a lane behind `after`, at most `max`, in order. Start with `Position(0)`. Blocks: reads each frame in
+    /// which some of them died once.
     ///
     /// # Errors
     /// If the disk cannot be read.
@@ -401,16 +402,8 @@ impl<T: Send + 'static> Spool<T> {
         after: Position,
         max: usize,
     ) -> Result<Vec<DeadLetter>, ReadError> {
-        let positions: Vec<Position> = {
-            let state = self.store().state();
-            let Some(known) = state.lanes.get(lane) else { return Ok(Vec::new()) };
-            known.dead.range(after.next()..).map(|(position, _)| *position).take(max).collect()
-        };
-        let mut letters = Vec::with_capacity(positions.len());
-        for position in positions {
-            letters.push(dead_letter(lane, position, self.store().dead_letter(lane, position)?));
-        }
-        Ok(letters)
+        let letters = self.store().dead_letters(lane, after, max)?;
+        Ok(letters.into_iter().map(|(position, dead)| dead_letter(lane, position, dead)).collect())
     }
 
     /// Wakes dead letters, durably: they are open again, with no attempts. Returns those that were dead.
