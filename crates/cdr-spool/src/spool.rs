@@ -23,9 +23,18 @@ use crate::{
     SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
 };
 
-/// What the writer calls after each commit that holds pushes: on its own thread, in order, after the sync and before any
-/// appender is answered. It must be quick, and a panic in it stops the spool.
-pub type OnCommit<T> = Box<dyn FnMut(Vec<(Position, T)>) + Send>;
+/// What the writer calls after each commit of pushes or quarantine: on its own thread, in order, after the sync, when the
+/// appenders are answered. The next commit waits for it, and a panic in it stops the spool.
+pub type OnCommit<T> = Box<dyn FnMut(Committed<T>) + Send>;
+
+/// What a commit brought.
+#[derive(Debug)]
+pub struct Committed<T> {
+    /// The first position that is not committed.
+    pub end: Position,
+    /// In order, each with what travelled along.
+    pub pushes: Vec<(Position, T)>,
+}
 
 /// Facts longer than this are no facts, and names longer than this no names.
 const LONGEST_FACTS: usize = 64 * 1024;
@@ -277,7 +286,8 @@ impl<T: Send + 'static> Spool<T> {
     /// `new` has closed, or still owes by itself.
     ///
     /// # Errors
-    /// If there is no such lane, both names are one, the facts are too large, the disk fails, or the spool is being closed.
+    /// If there is no such lane, both names are one, `new` began no later than `old`, the facts are too large, the disk fails,
+    /// or the spool is being closed.
     pub async fn hand_over_lane(
         &self,
         old: &str,
@@ -368,6 +378,12 @@ impl<T: Send + 'static> Spool<T> {
         no_larger("a seal's key", seal.key.len(), LONGEST_NAME)?;
         no_larger("a seal's facts", seal.facts.len(), LONGEST_FACTS)?;
         self.control(Change::Seal { lane: lane.to_owned(), seal }).await.map(drop)
+    }
+
+    /// How many deliveries a lane has open, and how many dead letters, at one moment: with none of either it owes nothing of
+    /// what it has read.
+    pub fn count_open(&self, lane: &str) -> (usize, usize) {
+        self.store().state().lanes.get(lane).map_or((0, 0), |lane| (lane.state.open.len(), lane.dead.len()))
     }
 
     /// How many dead letters a lane has.
