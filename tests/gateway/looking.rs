@@ -40,6 +40,38 @@ fn trace_tells_sinks_that_owe_a_push_from_those_that_came_later() {
     assert_eq!(sinks["on-call"]["state"], "not routed");
 }
 
+#[test]
+fn trace_tells_of_replays_and_of_what_a_renamed_sink_left_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = configuration("http://127.0.0.1:1/");
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    assert_eq!(gateway.push("cdr", call("first", "ok").as_bytes(), None).err_code(), 0);
+    let run = |arguments: &[&str]| {
+        let told = cli(folder.path(), arguments, &[]);
+        assert_eq!(told.code, Some(0), "{}", told.stderr);
+    };
+    run(&["replay", "--sink", "crm", "--detach"]);
+    assert_eq!(gateway.push("cdr", call("later", "ok").as_bytes(), None).err_code(), 0);
+    let (text, sinks) = trace(&gateway, "first");
+    assert!(text.contains(" (a replay to crm): waiting"), "{text}");
+    let replay = sinks.as_object().unwrap().keys().find(|lane| lane.starts_with("crm~")).unwrap();
+    assert_eq!(sinks[replay]["for"], json!({ "sink": "crm", "what": "replay" }));
+    assert!(!trace(&gateway, "later").0.contains("a replay"), "it came behind its end");
+
+    let crm = settings["sinks"].as_object_mut().unwrap().remove("crm").unwrap();
+    settings["sinks"]["sales"] = crm;
+    settings["routes"] = json!([{ "name": "all", "to": ["archive", "sales"] }]);
+    settings["admin"]["listen"] = json!(gateway.admin.to_string());
+    fs::write(folder.path().join("gateway.yaml"), settings.to_string()).unwrap();
+    run(&["reload"]);
+    run(&["sink", "rename", "crm", "sales"]);
+    let (text, sinks) = trace(&gateway, "first");
+    assert!(text.contains(" (what crm left to sales when it was renamed): waiting"), "{text}");
+    assert!(text.contains(" (a replay to sales): waiting"), "{text}");
+    assert!(text.contains("  sales: came before this sink"), "{text}");
+    assert!(sinks.get("crm").is_none(), "{sinks}");
+}
+
 /// A push that one sink still owes outlives its part of the log: it is written again, behind its own outcomes.
 #[test]
 fn trace_knows_what_became_of_a_push_that_was_carried() {

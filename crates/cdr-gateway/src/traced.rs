@@ -1,9 +1,10 @@
 //! The life of a push, as `trace` tells it: for each sink what became of it, and why.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use cdr_core::{Push, SinkName};
 use cdr_dispatch::{
+    Errand,
     route::{Missed, Routes},
     stored,
 };
@@ -11,10 +12,32 @@ use cdr_spool::{LaneLife, Life, Outcome, Position, SpoolId, Told};
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Map, Value, json};
 
-/// A push and what became of it, by sink.
+/// A push and what became of it, by lane: each sink's own, and the temporary ones of replays and renamed sinks.
 pub struct Traced {
     push: Arc<Push>,
-    sinks: BTreeMap<String, Became>,
+    sinks: BTreeMap<String, At>,
+}
+
+/// What became of a push in a lane.
+struct At {
+    /// What the lane is for, if it is temporary.
+    errand: Option<For>,
+    became: Became,
+}
+
+/// What a temporary lane is for.
+enum For {
+    Replay {
+        to: String,
+    },
+    HandedOver {
+        by: String,
+        to: String,
+    },
+    /// Its errand is of another version, or ended: then its name alone is left.
+    Other {
+        to: String,
+    },
 }
 
 /// What became of a push at a sink.
@@ -29,16 +52,21 @@ impl Traced {
     pub fn new(spool: SpoolId, life: Life, sinks: &[String], routes: Option<&Routes>) -> Self {
         let Life { push, lanes } = life;
         let push = stored::from_spool(stored::spool_id(spool), push);
-        let became = |LaneLife { lane, told }: LaneLife| {
-            let became = match told {
-                Told::Outcome(_, Outcome::Passed) => Became::NotRouted(missed(routes, &push, &lane)),
-                told => Became::Told(told),
+        let became = |LaneLife { lane, errand, told }: LaneLife| {
+            let errand = For::of(&lane, errand);
+            let became = match (told, &errand) {
+                (Told::Outcome(_, Outcome::Passed), None) => Became::NotRouted(missed(routes, &push, &lane)),
+                (Told::Outcome(_, Outcome::Passed), Some(For::HandedOver { to, .. })) => {
+                    Became::NotRouted(missed(routes, &push, to))
+                }
+                (told, _) => Became::Told(told),
             };
-            (lane, became)
+            (lane, At { errand, became })
         };
-        let mut by_sink: BTreeMap<String, Became> = lanes.into_iter().map(became).collect();
+        let mut by_sink: BTreeMap<String, At> = lanes.into_iter().map(became).collect();
         for sink in sinks {
-            by_sink.entry(sink.clone()).or_insert(Became::Told(Told::Before));
+            let before = At { errand: None, became: Became::Told(Told::Before) };
+            by_sink.entry(sink.clone()).or_insert(before);
         }
         Self { push, sinks: by_sink }
     }
@@ -62,12 +90,18 @@ impl Traced {
             self.push.body().len(),
             facts.uuid.as_deref().unwrap_or("none"),
         );
-        for (sink, became) in &self.sinks {
-            let sentence = match became {
-                Became::Told(told) => self.told_in_words(sink, told, timezone),
-                Became::NotRouted(missed) => not_routed(sink, missed.as_deref()),
+        for (lane, At { errand, became }) in &self.sinks {
+            let sentence = match (became, errand) {
+                (Became::Told(Told::Outcome(_, Outcome::Passed)), Some(_)) => {
+                    "not sent: the replay is not for this push".to_owned()
+                }
+                (Became::Told(told), _) => self.told_in_words(lane, told, timezone),
+                (Became::NotRouted(missed), errand) => {
+                    not_routed(errand.as_ref().map_or(lane, For::to), missed.as_deref())
+                }
             };
-            text.push_str(&format!("\n  {sink}: {sentence}"));
+            let what_for = errand.as_ref().map(|errand| format!(" ({errand})")).unwrap_or_default();
+            text.push_str(&format!("\n  {lane}{what_for}: {sentence}"));
         }
         text
     }
@@ -111,11 +145,59 @@ impl Traced {
     pub fn json(&self) -> Value {
         let facts = self.push.facts();
         let sinks: Map<String, Value> =
-            self.sinks.iter().map(|(sink, became)| (sink.clone(), state(became))).collect();
+            self.sinks.iter().map(|(lane, at)| (lane.clone(), at.json())).collect();
         json!({
             "number": self.push.position().0, "action": facts.action.as_str(), "session_id": self.push.session_id(),
             "received_at": facts.received_at, "uuid": facts.uuid, "sha256": self.push.sha256_hex(), "sinks": sinks,
         })
+    }
+}
+
+impl At {
+    fn json(&self) -> Value {
+        let mut told = state(&self.became);
+        if let Some(errand) = &self.errand {
+            told["for"] = errand.json();
+        }
+        told
+    }
+}
+
+impl For {
+    /// None for a sink's own lane.
+    fn of(lane: &str, errand: Option<cdr_spool::Errand>) -> Option<Self> {
+        let (to, _) = lane.split_once('~')?;
+        let to = to.to_owned();
+        let known = errand.and_then(|errand| Errand::from_spool(lane, &errand).ok());
+        Some(match known {
+            Some(Errand::Replay(_)) => Self::Replay { to },
+            Some(Errand::HandedOver { by }) => Self::HandedOver { by, to },
+            None => Self::Other { to },
+        })
+    }
+
+    /// The sink that it delivers to.
+    fn to(&self) -> &str {
+        let (Self::Replay { to } | Self::HandedOver { to, .. } | Self::Other { to }) = self;
+        to
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Replay { to } => json!({ "sink": to, "what": "replay" }),
+            Self::HandedOver { by, to } => json!({ "sink": to, "what": "handed over", "by": by }),
+            Self::Other { to } => json!({ "sink": to }),
+        }
+    }
+}
+
+impl fmt::Display for For {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replay { to } => write!(f, "a replay to {to}"),
+            Self::HandedOver { by, to } => write!(f, "what {by} left to {to} when it was renamed"),
+            Self::Other { to } => write!(f, "a replay to {to}, or what a renamed sink left to it"),
+        }
     }
 }
 

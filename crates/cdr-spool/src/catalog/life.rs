@@ -1,13 +1,14 @@
 //! What a search tells.
 
-use crate::{Open, Outcome, StoredPush};
+use crate::{Errand, Open, Outcome, StoredPush};
 
 /// A push, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {
     /// The push.
     pub push: StoredPush,
-    /// Its deliveries: one for each lane that the spool knows, and for those gone since that told of it. By name.
+    /// Its deliveries: one for each lane that the spool knows, and for those gone since that told of it. By name. A temporary lane
+    /// that has nothing to do with the push has none.
     pub lanes: Vec<LaneLife>,
 }
 
@@ -16,6 +17,8 @@ pub struct Life {
 pub struct LaneLife {
     /// The lane's name: today's, or its last one.
     pub lane: String,
+    /// What it is for, if it is temporary and still there.
+    pub errand: Option<Errand>,
     /// What the log tells.
     pub told: Told,
 }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use rusqlite::{Row, params, params_from_iter};
 
 use super::Query;
 use super::database::{Database, Trouble, number_at};
 use super::rows::LONGEST_SPAN;
+use super::telling::LaneToday;
 use crate::state::Place;
-use crate::{DeadLetter, Position};
+use crate::{DeadLetter, Errand, Position};
 
 impl Database {
     /// Positions behind `after` with a term, in order.
@@ -74,9 +76,20 @@ impl Database {
         Ok(found.collect::<Result<_, _>>()?)
     }
 
-    pub(super) fn lanes(&self) -> Result<BTreeMap<u32, (String, Position)>, Trouble> {
-        let mut select = self.connection().prepare_cached("SELECT lane, name, next FROM lane")?;
-        let lane = |row: &Row| Ok((row.get(0)?, (row.get(1)?, Position(number_at(row, 2)?))));
+    pub(super) fn lanes(&self) -> Result<BTreeMap<u32, LaneToday>, Trouble> {
+        let sql = "SELECT lane, name, next, began, sink, until, facts FROM lane";
+        let mut select = self.connection().prepare_cached(sql)?;
+        let lane = |row: &Row| {
+            let errand = match row.get::<_, Option<String>>(4)? {
+                Some(sink) => {
+                    let facts = Bytes::from(row.get::<_, Vec<u8>>(6)?);
+                    Some(Errand { sink, until: Position(number_at(row, 5)?), facts })
+                }
+                None => None,
+            };
+            let (next, began) = (Position(number_at(row, 2)?), Position(number_at(row, 3)?));
+            Ok((row.get(0)?, LaneToday { name: row.get(1)?, next, began, errand }))
+        };
         Ok(select.query_map((), lane)?.collect::<Result<_, _>>()?)
     }
 

@@ -31,8 +31,12 @@ CREATE TABLE span (
 ) WITHOUT ROWID;
 
 -- The state of today.
--- `next`: what the lane had not read at the newest checkpoint, or when it was registered.
-CREATE TABLE lane (lane INTEGER PRIMARY KEY, name TEXT NOT NULL, next INTEGER NOT NULL);
+-- `next`: what the lane had not read at the newest checkpoint, or when it was registered. A temporary lane has an errand: its
+-- sink, the first position that it does not read, and what it is for.
+CREATE TABLE lane (
+    lane INTEGER PRIMARY KEY, name TEXT NOT NULL, next INTEGER NOT NULL, began INTEGER NOT NULL,
+    sink TEXT, until INTEGER, facts BLOB
+);
 CREATE TABLE dead (
     lane INTEGER, position INTEGER, died_at_ms INTEGER NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL,
     segment INTEGER NOT NULL, "offset" INTEGER NOT NULL, PRIMARY KEY (lane, position)

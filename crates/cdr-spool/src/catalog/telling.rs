@@ -10,7 +10,7 @@ use crate::log::outcomes::Item;
 use crate::log::view::LogView;
 use crate::log::walk::Walk;
 use crate::state::Place;
-use crate::{Open, Position};
+use crate::{Errand, Open, Position};
 
 /// What checkpoints tell of lanes.
 #[derive(Default)]
@@ -20,8 +20,23 @@ pub(super) struct Lanes {
     /// Where the newest checkpoint lies, and what each lane had open there.
     newest: Option<Place>,
     open: BTreeMap<u32, BTreeMap<Position, Open>>,
-    /// Today's: name, and the first position that it had not read at the newest checkpoint, or when it was registered.
-    pub(super) today: BTreeMap<u32, (String, Position)>,
+    pub(super) today: BTreeMap<u32, LaneToday>,
+}
+
+/// A lane that there is today.
+pub(super) struct LaneToday {
+    pub(super) name: String,
+    /// The first position that it had not read at the newest checkpoint, or when it was registered.
+    pub(super) next: Position,
+    pub(super) began: Position,
+    pub(super) errand: Option<Errand>,
+}
+
+impl LaneToday {
+    /// Whether a push is its business, as far as it says nothing of it: a temporary lane reads a part of the log only.
+    fn may_want(&self, position: Position) -> bool {
+        self.errand.as_ref().is_none_or(|errand| self.began <= position && position < errand.until)
+    }
 }
 
 /// The last thing that the log says of a delivery.
@@ -57,14 +72,22 @@ impl Search {
     pub(super) fn lanes_of(&mut self, position: Position) -> Result<Vec<LaneLife>, Failed> {
         let mut words = self.words(position)?;
         let mut lives = Vec::new();
-        for (number, (name, next)) in &self.lanes.today {
-            let told = self.told(*number, *next, position, words.remove(number))?;
-            lives.push(LaneLife { lane: name.clone(), told });
+        for (number, lane) in &self.lanes.today {
+            let word = words.remove(number);
+            if word.is_none() && !lane.may_want(position) {
+                continue;
+            }
+            let told = self.told(*number, lane.next, position, word)?;
+            lives.push(LaneLife { lane: lane.name.clone(), errand: lane.errand.clone(), told });
         }
         // What is left was said by lanes that were retired since.
-        let is_known = |name: &str| self.lanes.today.values().any(|(known, _)| known == name);
+        let is_known = |name: &str| self.lanes.today.values().any(|known| known.name == name);
         let retired = words.into_values().filter(|word| !is_known(&word.name));
-        lives.extend(retired.map(|word| LaneLife { lane: word.name.clone(), told: word.into_told() }));
+        lives.extend(retired.map(|word| LaneLife {
+            lane: word.name.clone(),
+            errand: None,
+            told: word.into_told(),
+        }));
         lives.sort_by(|a, b| a.lane.cmp(&b.lane));
         Ok(lives)
     }

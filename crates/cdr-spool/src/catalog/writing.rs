@@ -1,14 +1,14 @@
 //! What is written, inside a transaction: rows of the log, and the forgetting of what went.
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::database::{Known, Trouble, number_at};
 use super::rows::{Change, Rows};
-use crate::Position;
 use crate::log::entry::{Checkpoint, KnownLane, LaneChange};
 use crate::log::view::Extent;
 use crate::log::walk::Walk;
 use crate::state::Place;
+use crate::{Errand, Position};
 
 /// Begins to write, unless someone else wrote since: then what is known here is not true any more.
 pub(super) fn begin(connection: &mut Connection, from: Known) -> Result<Transaction<'_>, Trouble> {
@@ -122,15 +122,18 @@ pub(super) fn apply(transaction: &Transaction, change: &Change) -> Result<(), Tr
         }
         Change::QuarantineDiscarded(positions) => discard_quarantine(transaction, positions)?,
         Change::Lane(LaneChange::Registered { lane, name, next }) => {
-            add_lane(transaction, *lane, name, *next)?
+            add_lane(transaction, *lane, name, (*next, *next), None)?
         }
         Change::Lane(LaneChange::Renamed { lane, name }) => {
             transaction.execute("UPDATE lane SET name = ?2 WHERE lane = ?1", params![lane, name])?;
         }
-        // A sink's lane that is handed over goes on under the name of an errand; what it has read stays.
-        Change::Lane(LaneChange::Errand { lane, name, next, .. }) => {
-            let sql = "INSERT INTO lane VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET name = excluded.name";
-            transaction.execute(sql, params![lane, name, next.0 as i64])?;
+        // A sink's lane that is handed over goes on under the name of an errand; where it began and what it has read stays.
+        Change::Lane(LaneChange::Errand { lane, name, next, errand }) => {
+            let known = transaction
+                .prepare_cached("SELECT began, next FROM lane WHERE lane = ?1")?
+                .query_row([lane], |row| Ok((Position(number_at(row, 0)?), Position(number_at(row, 1)?))))
+                .optional()?;
+            add_lane(transaction, *lane, name, known.unwrap_or((*next, *next)), Some(errand))?;
         }
         Change::Lane(LaneChange::Retired { lane }) => {
             transaction.execute("DELETE FROM lane WHERE lane = ?1", [lane])?;
@@ -141,12 +144,19 @@ pub(super) fn apply(transaction: &Transaction, change: &Change) -> Result<(), Tr
     Ok(())
 }
 
-fn add_lane(transaction: &Transaction, lane: u32, name: &str, next: Position) -> Result<(), Trouble> {
-    transaction.prepare_cached("INSERT OR REPLACE INTO lane VALUES (?1, ?2, ?3)")?.execute(params![
-        lane,
-        name,
-        next.0 as i64
-    ])?;
+fn add_lane(
+    transaction: &Transaction,
+    lane: u32,
+    name: &str,
+    (began, next): (Position, Position),
+    errand: Option<&Errand>,
+) -> Result<(), Trouble> {
+    let sink = errand.map(|errand| &errand.sink);
+    let until = errand.map(|errand| errand.until.0 as i64);
+    let facts = errand.map(|errand| &errand.facts[..]);
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO lane VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .execute(params![lane, name, next.0 as i64, began.0 as i64, sink, until, facts])?;
     Ok(())
 }
 
@@ -162,7 +172,7 @@ fn discard_quarantine(transaction: &Transaction, positions: &[Position]) -> Resu
 fn apply_checkpoint(transaction: &Transaction, checkpoint: &Checkpoint) -> Result<(), Trouble> {
     transaction.execute("DELETE FROM lane", ())?;
     for lane in &checkpoint.lanes {
-        add_lane(transaction, lane.lane, &lane.name, lane.next)?;
+        add_lane(transaction, lane.lane, &lane.name, (lane.began, lane.next), lane.errand.as_ref())?;
         keep_dead(transaction, lane)?;
     }
     transaction.execute("DELETE FROM dead WHERE lane NOT IN (SELECT lane FROM lane)", ())?;

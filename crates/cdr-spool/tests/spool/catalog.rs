@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cdr_spool::{
-    DeadLetter, LaneLife, Life, Outcome, Position, Query, Search, Spool, StoredPush, StoredQuarantine, Terms,
-    Told,
+    DeadLetter, LaneLife, Life, NewLane, Outcome, Position, Query, Search, Spool, Start, StoredPush,
+    StoredQuarantine, Terms, Told,
 };
 use rusqlite::Connection;
 
+use crate::disk::Chance;
 use crate::harness::*;
 use crate::lanes::{DELIVERED, dead};
 use crate::seals::seal_of;
@@ -339,4 +341,69 @@ fn a_kill_leaves_a_catalog_that_goes_on() {
             kept.check();
         }
     }
+}
+
+#[test]
+fn a_lane_that_was_handed_over_is_told_of_under_its_new_name_also_after_a_crash() {
+    let mut kept = Kept::start(&["old"]);
+    append(&kept.spool, 1..=4);
+    kept.record("old", [(1, DELIVERED), (2, dead("422"))]);
+    kept.catch_up();
+    wait(kept.spool.register_lanes(&[NewLane { name: "new".into(), start: Start::Now }])).unwrap();
+    append(&kept.spool, 5..=6);
+    wait(kept.spool.hand_over_lane("old", "new", Bytes::from_static(b"facts"))).unwrap();
+    wait(kept.spool.seal("new~0", seal_of([3, 4]))).unwrap();
+    kept.record("new~0", [(3, DELIVERED), (4, DELIVERED)]);
+    let check = |kept: &Kept| {
+        let lives = all(&mut kept.search(), Query::default());
+        let names =
+            |life: &Life| life.lanes.iter().map(|lane| lane.lane.clone()).collect::<Vec<_>>().join(" ");
+        let names: Vec<String> = lives.iter().map(names).collect();
+        assert_eq!(names[..4], ["new new~0"; 4]);
+        assert_eq!(names[4..], ["new"; 2], "what is behind its end is nothing to the lane that ends");
+        let became = |at: usize| match told(&lives[at], "new~0") {
+            Told::Outcome(_, outcome) => outcome.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([became(0), became(1)], [DELIVERED, dead("422")], "said when it was \"old\"");
+        assert_eq!(became(2), Outcome::Delivered { receipt: Some(seal_of([3, 4]).key) });
+        assert_eq!(told(&lives[0], "new"), &Told::Before);
+        let errand = lives[0].lanes[1].errand.clone().unwrap();
+        assert_eq!(
+            (errand.sink.as_str(), errand.until, &errand.facts[..]),
+            ("new", Position(5), &b"facts"[..])
+        );
+        let letters = kept.search().dead_letters(Some("new~0"), None, 9).unwrap();
+        assert_eq!(letters[0].position, Position(2));
+        kept.check();
+    };
+    check(&kept);
+    kept.catch_up();
+    check(&kept);
+    kept.world.disk.crash(&mut Chance::new(3));
+    kept.reopen(&["new"]);
+    check(&kept);
+}
+
+#[test]
+fn a_replay_is_told_of_with_what_it_is_for_while_it_lasts() {
+    let kept = Kept::start(&["crm"]);
+    append(&kept.spool, 1..=3);
+    kept.record("crm", (1..=3).map(|position| (position, DELIVERED)));
+    let replay = wait(kept.spool.begin_errand("crm", (None, None), Bytes::from_static(b"why"))).unwrap();
+    append(&kept.spool, [4]);
+    kept.record(&replay, [(2, Outcome::Passed)]);
+    let lives = all(&mut kept.search(), Query::default());
+    assert!(matches!(told(&lives[0], &replay), Told::Waiting(_)));
+    assert!(matches!(told(&lives[1], &replay), Told::Outcome(_, Outcome::Passed)));
+    assert_eq!(lives[1].lanes[1].errand.as_ref().unwrap().facts, &b"why"[..]);
+    assert_eq!(lives[3].lanes.len(), 1, "it came after the replay began");
+    kept.catch_up();
+    kept.check();
+    wait(kept.spool.retire_lane(&replay)).unwrap();
+    let lives = all(&mut kept.search(), Query::default());
+    assert_eq!(lives[0].lanes.len(), 1);
+    assert_eq!(lives[1].lanes[1].lane, replay, "what it said stays");
+    assert_eq!(lives[1].lanes[1].errand, None);
+    kept.check();
 }
