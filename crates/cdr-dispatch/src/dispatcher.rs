@@ -26,12 +26,12 @@ use sha2::{Digest, Sha256};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 use tracing::{error, warn};
 
-use self::errands::Errands;
 pub use self::{
     errand_now::{ErrandNow, ErrandState},
     errands::ReplayError,
     parked::{Parked, RenameError, RetireError},
 };
+use self::{errands::Errands, parked::ParkedSince};
 use crate::{
     event::Event,
     lane::{self, Control, Identity, LaneHandle, LanePlan, LaneSnapshot},
@@ -78,6 +78,7 @@ pub struct Dispatcher {
     /// Lanes whose sink is gone, while they finish their attempts, by their names in the spool. Held by whoever changes
     /// which lanes there are.
     ending: tokio::sync::Mutex<BTreeMap<String, JoinHandle<()>>>,
+    parked_since: ParkedSince,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -101,7 +102,9 @@ impl Dispatcher {
         let (store, recovery) = Store::open(spool, &new_lanes, routing)?;
         let ending = tokio::sync::Mutex::default();
         let errands = Arc::default();
-        let dispatcher = Self { store: Arc::new(store), lanes: Mutex::default(), errands, ending, events };
+        let parked_since = ParkedSince::new(store.end());
+        let dispatcher =
+            Self { store: Arc::new(store), lanes: Mutex::default(), errands, ending, parked_since, events };
         lanes.into_iter().for_each(|lane| dispatcher.start_lane(lane));
         dispatcher.start_errands();
         Ok((dispatcher, recovery))
@@ -119,12 +122,15 @@ impl Dispatcher {
         let stays = |name: &SinkName| lanes.iter().any(|lane| lane.name == *name);
         let gone: Vec<_> = self.lock().extract_if(.., |name, _| !stays(name)).collect();
         let gone = gone.into_iter().map(|(name, lane)| (name.to_string(), lane.handle));
+        let mut parked = Vec::new();
         for (name, handle) in gone.chain(self.errands.without_sink(stays)) {
+            parked.push(name.clone());
             // A lane that does not hear it has ended already.
             let _ = handle.control.send(Control::Stop(grace)).await;
             ending.insert(name, handle.task);
         }
         self.store.route_by(routing);
+        self.parked_since.note(parked, self.store.end());
         for lane in lanes {
             if self.lock().contains_key(&lane.name) {
                 self.reconfigure(lane).await;

@@ -32,6 +32,8 @@ pub(crate) enum Change {
     HandOver {
         old: String,
         new: String,
+        /// Up to where the old one was owed pushes, should it be behind where the new one began.
+        until: Position,
         facts: Bytes,
     },
     Retire(String),

@@ -283,7 +283,7 @@ impl<T: Send + 'static> Spool<T> {
     /// Hands over to the lane `new` everything that `old` owes, its dead letters and seals, and the errands of that sink,
     /// durably and at once; returns the names under which it is now. Without a lane `new` this is a mere new name. Otherwise
     /// the old lane becomes an [`Errand`] of `new`, with these facts, that ends where `new` began to read: what came later
-    /// `new` has closed, or still owes by itself.
+    /// `new` has closed, or still owes by itself. Should `old` have been owed pushes for longer than that, it ends at `until`.
     ///
     /// # Errors
     /// If there is no such lane, both names are one, `new` began no later than `old`, the facts are too large, the disk fails,
@@ -292,10 +292,11 @@ impl<T: Send + 'static> Spool<T> {
         &self,
         old: &str,
         new: &str,
+        until: Position,
         facts: Bytes,
     ) -> Result<Vec<String>, ControlError> {
         no_larger("an errand's facts", facts.len(), LONGEST_FACTS)?;
-        let change = Change::HandOver { old: old.to_owned(), new: new.to_owned(), facts };
+        let change = Change::HandOver { old: old.to_owned(), new: new.to_owned(), until, facts };
         Ok(self.control(change).await?.names)
     }
 

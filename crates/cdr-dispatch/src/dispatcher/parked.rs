@@ -2,15 +2,18 @@
 //!
 //! A sink that disappears from the configuration leaves its lane behind: a configuration edit never decides about data.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
-use cdr_core::{SinkName, sink::InvalidSinkName};
+use cdr_core::{Position, SinkName, sink::InvalidSinkName};
 use cdr_spool::{ControlError, LaneState};
 use tokio::task::JoinHandle;
 use tracing::info;
 
 use super::{Dispatcher, errand_now::sink_of};
-use crate::errand::handed_over_facts;
+use crate::{errand::handed_over_facts, stored};
 
 /// Why a lane was not retired.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,32 @@ pub struct Parked {
     pub why: String,
 }
 
+/// From which position on a parked lane is owed no pushes any more, as far as this process knows: the routes did not name
+/// its sink from there on. What left the configuration before the start may have left it anywhere, so it is the start.
+pub(super) struct ParkedSince {
+    start: Position,
+    since: Mutex<BTreeMap<String, Position>>,
+}
+
+impl ParkedSince {
+    pub(super) fn new(start: Position) -> Self {
+        Self { start, since: Mutex::default() }
+    }
+
+    pub(super) fn note(&self, lanes: impl IntoIterator<Item = String>, end: Position) {
+        self.lock().extend(lanes.into_iter().map(|lane| (lane, end)));
+    }
+
+    fn of(&self, lane: &str) -> Position {
+        self.lock().get(lane).copied().unwrap_or(self.start)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Position>> {
+        // Nothing in here panics half-way.
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Dispatcher {
     /// Lanes that nobody drives.
     pub fn parked(&self) -> Vec<Parked> {
@@ -91,7 +120,7 @@ impl Dispatcher {
 
     /// Hands over to the sink `new` all that the parked lane `old` owes: what is open or not read, dead letters, seals and
     /// replays. When `new` has a lane of its own, it is an errand of that one, and the names under which it now lies are
-    /// the answer.
+    /// the answer. What both were owed, as when they stood in the configuration together, may come twice.
     ///
     /// # Errors
     /// There is no such lane, its sink is configured, or it could not be made durable.
@@ -103,7 +132,9 @@ impl Dispatcher {
             return Err(RenameError::Configured(old.to_owned()));
         }
         until_ended(&mut ending, old).await;
-        let names = self.store.spool().hand_over_lane(old, new.as_str(), handed_over_facts(old)).await?;
+        let until = stored::spool_position(self.parked_since.of(old));
+        let facts = handed_over_facts(old);
+        let names = self.store.spool().hand_over_lane(old, new.as_str(), until, facts).await?;
         info!(old, %new, "a parked sink was handed over to another name");
         self.start_errands();
         Ok(names)

@@ -381,6 +381,32 @@ async fn a_sink_is_not_handed_over_to_one_that_was_beside_it_which_would_lose_wh
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_sink_was_owed_while_its_successor_stood_beside_it_is_handed_over_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (Told::new(), Told::new());
+    old.answers(away);
+    let sinks = ["old".into(), "new".into()];
+    let to_old = vec![RouteSettings { name: "all".into(), when: None, to: vec!["old".into()] }];
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("old", &old)]));
+    push(&dispatcher, "s0").await;
+    let late = LanePlan { start: cdr_spool::Start::Now, ..lane("new", &new) };
+    let both = Plan {
+        routes: Routes::build(to_old, &sinks).unwrap(),
+        ..plan(vec![lane("old", &old), late.clone()])
+    };
+    dispatcher.reload(both, GRACE).await.unwrap();
+    for number in 1..300 {
+        push(&dispatcher, &format!("s{number}")).await;
+    }
+    dispatcher.reload(plan(vec![late]), GRACE).await.unwrap();
+    push(&dispatcher, "s300").await;
+    dispatcher.rename("old", "new").await.unwrap();
+    until_ended(&dispatcher).await;
+    until_idle(&dispatcher).await;
+    assert_eq!(sorted(new.batches()), sessions(0..301));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_does_not_wait_for_a_cancel_that_waits_for_a_sink_that_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let sink = Told::new();

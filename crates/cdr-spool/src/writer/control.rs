@@ -34,8 +34,8 @@ impl<T> Writer<T> {
                 let change = beginning(&self.shared.store.state(), sink, (from_ms, to_ms), facts);
                 self.change_lanes(vec![change])
             }
-            Change::HandOver { old, new, facts } => {
-                let changes = handing_over(&self.shared.store.state(), &old, &new, &facts)?;
+            Change::HandOver { old, new, until, facts } => {
+                let changes = handing_over(&self.shared.store.state(), &old, &new, until, &facts)?;
                 self.change_lanes(changes)
             }
             Change::Retire(name) => {
@@ -272,9 +272,15 @@ fn with_errands<'a>(state: &'a State, sink: &'a str) -> impl Iterator<Item = (&'
 }
 
 /// What the new name has of its own stays as it is; the old lane becomes an errand of it that ends where the new one
-/// began. So nothing is owed twice, however many pushes it is, and numbers stay, by which reasons and seals are found. One
+/// began, or at `until`, up to where the old one was owed pushes. So nothing is owed twice, however many pushes it is, and numbers stay, by which reasons and seals are found. One
 /// that did not begin after it cannot take it over.
-fn handing_over(state: &State, old: &str, new: &str, facts: &Bytes) -> Result<Vec<LaneChange>, ControlError> {
+fn handing_over(
+    state: &State,
+    old: &str,
+    new: &str,
+    until: Position,
+    facts: &Bytes,
+) -> Result<Vec<LaneChange>, ControlError> {
     if old == new {
         return Err(ControlError::LaneExists { lane: new.to_owned() });
     }
@@ -290,7 +296,7 @@ fn handing_over(state: &State, old: &str, new: &str, facts: &Bytes) -> Result<Ve
         let errand = match (&state.errand, there) {
             (Some(errand), _) => Errand { sink: new.to_owned(), ..errand.clone() },
             (None, Some(there)) => {
-                Errand { sink: new.to_owned(), until: there.state.began, facts: facts.clone() }
+                Errand { sink: new.to_owned(), until: there.state.began.max(until), facts: facts.clone() }
             }
             (None, None) => return LaneChange::Renamed { lane: *number, name: new.to_owned() },
         };

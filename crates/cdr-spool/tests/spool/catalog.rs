@@ -351,7 +351,7 @@ fn a_lane_that_was_handed_over_is_told_of_under_its_new_name_also_after_a_crash(
     kept.catch_up();
     wait(kept.spool.register_lanes(&[NewLane { name: "new".into(), start: Start::Now }])).unwrap();
     append(&kept.spool, 5..=6);
-    wait(kept.spool.hand_over_lane("old", "new", Bytes::from_static(b"facts"))).unwrap();
+    wait(kept.spool.hand_over_lane("old", "new", Position(0), Bytes::from_static(b"facts"))).unwrap();
     wait(kept.spool.seal("new~0", seal_of([3, 4]))).unwrap();
     kept.record("new~0", [(3, DELIVERED), (4, DELIVERED)]);
     let check = |kept: &Kept| {

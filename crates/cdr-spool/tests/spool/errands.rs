@@ -20,7 +20,7 @@ fn register(spool: &Spool<u64>, name: &str) {
 }
 
 fn hand_over(spool: &Spool<u64>, old: &str, new: &str) -> Vec<String> {
-    wait(spool.hand_over_lane(old, new, Bytes::from_static(b"facts"))).unwrap()
+    wait(spool.hand_over_lane(old, new, Position(0), Bytes::from_static(b"facts"))).unwrap()
 }
 
 fn begin(spool: &Spool<u64>, from_ms: Option<i64>, to_ms: Option<i64>) -> String {
@@ -91,13 +91,13 @@ fn errands_follow_their_sink_to_another_name_and_go_with_it() {
     assert_eq!(hand_over(&spool, "crm", "other"), ["other", "other~1"]);
     assert_eq!(lane(&spool, "other~1").errand.unwrap().until, Position(4));
     register(&spool, "third");
-    let same = wait(spool.hand_over_lane("other", "other", Bytes::new())).unwrap_err();
+    let same = wait(spool.hand_over_lane("other", "other", Position(0), Bytes::new())).unwrap_err();
     assert_eq!(same, ControlError::LaneExists { lane: "other".into() });
     hand_over(&spool, "other", "third");
     let names = |spool: &Spool<u64>| spool.lanes().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(names(&spool), ["third", "third~0", "third~1"]);
     assert!(matches!(
-        wait(spool.hand_over_lane("other", "third", Bytes::new())),
+        wait(spool.hand_over_lane("other", "third", Position(0), Bytes::new())),
         Err(ControlError::UnknownLane { .. })
     ));
     wait(spool.retire_lane("third~0")).unwrap();

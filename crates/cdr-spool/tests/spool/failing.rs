@@ -80,11 +80,11 @@ fn a_decision_that_cannot_be_written_does_not_happen() {
     world.clock.freeze();
     let (spool, _) = world.open(&["crm"]);
     world.disk.fail_writes(1);
-    assert!(wait(spool.hand_over_lane("crm", "other", Bytes::new())).is_err());
+    assert!(wait(spool.hand_over_lane("crm", "other", Position(0), Bytes::new())).is_err());
     assert_eq!(spool.lanes()[0].0, "crm");
     world.clock.pass(LONG);
     poke(&spool);
-    wait(spool.hand_over_lane("crm", "other", Bytes::new())).unwrap();
+    wait(spool.hand_over_lane("crm", "other", Position(0), Bytes::new())).unwrap();
     assert_eq!(spool.lanes()[0].0, "other");
 }
 

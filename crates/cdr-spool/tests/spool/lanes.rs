@@ -147,7 +147,7 @@ fn a_renamed_lane_keeps_its_dead_letters_and_a_retired_one_is_gone() {
     let (spool, _) = world.open(&["old", "gone"]);
     append(&spool, 0..3);
     record(&spool, "old", vec![(Position(1), dead("why"))]);
-    assert_eq!(wait(spool.hand_over_lane("old", "new", Bytes::new())).unwrap(), ["new"]);
+    assert_eq!(wait(spool.hand_over_lane("old", "new", Position(0), Bytes::new())).unwrap(), ["new"]);
     wait(spool.retire_lane("gone")).unwrap();
     let unknown = wait(spool.retire_lane("gone")).unwrap_err();
     assert_eq!(unknown, ControlError::UnknownLane { lane: "gone".into(), known: "new".into() });

@@ -472,7 +472,7 @@ impl Model {
             recorded.await;
         });
         self.lanes[at].closed.extend(fresh);
-        wait(self.spool.hand_over_lane(&old, &new, Bytes::new())).unwrap();
+        wait(self.spool.hand_over_lane(&old, &new, Position(0), Bytes::new())).unwrap();
         let errand = |(name, state): (String, LaneState)| {
             let number: u64 = name.split_once('~')?.1.parse().unwrap();
             let errand = state.errand.filter(|errand| errand.sink == new)?;

@@ -120,7 +120,7 @@ fn a_lane_that_is_renamed_keeps_its_seals() {
     let (spool, _) = world.open(&["old"]);
     append(&spool, 0..3);
     wait(spool.seal("old", seal_of([1, 2]))).unwrap();
-    wait(spool.hand_over_lane("old", "archive", Bytes::new())).unwrap();
+    wait(spool.hand_over_lane("old", "archive", Position(0), Bytes::new())).unwrap();
     wait(spool.close());
     let (spool, _) = world.open(&["archive"]);
     assert_eq!(seals(&spool), [seal_of([1, 2])]);
