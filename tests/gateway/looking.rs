@@ -46,6 +46,8 @@ fn trace_tells_of_replays_and_of_what_a_renamed_sink_left_in_words() {
     let mut settings = configuration("http://127.0.0.1:1/");
     let gateway = Process::start(folder.path(), &settings.to_string());
     assert_eq!(gateway.push("cdr", call("first", "ok").as_bytes(), None).err_code(), 0);
+    settings["admin"]["listen"] = json!(gateway.admin.to_string());
+    fs::write(folder.path().join("gateway.yaml"), settings.to_string()).unwrap();
     let run = |arguments: &[&str]| {
         let told = cli(folder.path(), arguments, &[]);
         assert_eq!(told.code, Some(0), "{}", told.stderr);
@@ -61,7 +63,6 @@ fn trace_tells_of_replays_and_of_what_a_renamed_sink_left_in_words() {
     let crm = settings["sinks"].as_object_mut().unwrap().remove("crm").unwrap();
     settings["sinks"]["sales"] = crm;
     settings["routes"] = json!([{ "name": "all", "to": ["archive", "sales"] }]);
-    settings["admin"]["listen"] = json!(gateway.admin.to_string());
     fs::write(folder.path().join("gateway.yaml"), settings.to_string()).unwrap();
     run(&["reload"]);
     run(&["sink", "rename", "crm", "sales"]);
