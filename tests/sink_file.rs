@@ -109,8 +109,8 @@ async fn a_file_with_other_bytes_is_named_and_never_overwritten() {
     let taken = push_at(7, facts("cdr", body.as_bytes()), body);
     let report = sink.deliver(&batch([Arc::clone(&taken)])).await;
     let file = path.join(receipts(&report)[0]);
-    // The same length: only the bytes differ.
-    for other in [r#"{"SessionId":"t"}"#, "{}", ""] {
+    // The same length, other bytes; shorter; the same and more.
+    for other in [r#"{"SessionId":"t"}"#, "{}", "", "{\"SessionId\":\"s\"}\n"] {
         fs::write(&file, other).unwrap();
         let report = sink.deliver(&batch([Arc::clone(&taken), push("cdr", body)])).await;
         let [Outcome::Reject(failure), Outcome::Delivered(_)] = report.outcomes() else {

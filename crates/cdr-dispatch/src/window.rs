@@ -23,9 +23,9 @@ impl Routed {
     /// bookkeeping.
     pub const OVERHEAD: usize = 5 << 9;
 
-    /// What it takes of memory, roughly.
-    fn bytes(&self) -> usize {
-        self.push.body().len() + Self::OVERHEAD
+    /// What a push takes of memory, roughly, in bytes.
+    pub fn weight(push: &Push) -> usize {
+        push.body().len() + Self::OVERHEAD
     }
 }
 
@@ -42,7 +42,7 @@ struct Held {
 }
 
 impl Window {
-    /// Bytes of pushes held for all lanes together, as [`Routed::bytes`] counts them: 1,500 CDRs.
+    /// Bytes of pushes held for all lanes together, as [`Routed::weight`] counts them: 1,500 CDRs.
     pub const BYTES: usize = 6 << 20;
 
     /// Adds what a commit brought, in order.
@@ -50,12 +50,12 @@ impl Window {
         let mut held = self.lock();
         for routed in committed {
             held.since.get_or_insert(routed.push.position());
-            held.bytes += routed.bytes();
+            held.bytes += Routed::weight(&routed.push);
             held.pushes.push_back(Arc::new(routed));
         }
         while held.bytes > Self::BYTES {
             let Some(oldest) = held.pushes.pop_front() else { break };
-            held.bytes -= oldest.bytes();
+            held.bytes -= Routed::weight(&oldest.push);
             held.since = Some(Position(oldest.push.position().0 + 1));
         }
     }

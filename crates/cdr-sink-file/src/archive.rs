@@ -4,10 +4,13 @@ use std::{
     collections::BTreeSet,
     fmt,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, ErrorKind, Write},
+    io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+
+/// What is written to a file at a time.
+const BLOCK: usize = 64 * 1024;
 
 /// A folder of files that are written once. Every call blocks until the disk has answered.
 pub(crate) struct Archive {
@@ -15,6 +18,9 @@ pub(crate) struct Archive {
     /// The sink's name: two sinks on one folder write the same files, but under temporary names of their own.
     writer: String,
 }
+
+/// Writes what a file holds: nobody needs it whole in memory.
+pub(crate) type Content<'a> = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + 'a>;
 
 /// What became of one file.
 #[derive(Debug)]
@@ -44,11 +50,12 @@ impl Archive {
         Self { path, writer: writer.to_owned() }
     }
 
-    /// Keeps files of these names and bytes, or says why it cannot: then some may lie there already, which the next attempt will find.
+    /// Keeps files of these names and of what is written into each, the same bytes whenever it is asked; or says why it
+    /// cannot: then some may lie there already, which the next attempt will find.
     ///
     /// All are written before the first is fsynced, and all are fsynced before the first is renamed: file systems
     /// with a journal then need one commit for the lot.
-    pub fn keep(&self, files: &[(String, &[u8])]) -> Result<Vec<Kept>, Trouble> {
+    pub fn keep(&self, files: &[(String, Content)]) -> Result<Vec<Kept>, Trouble> {
         let mut drafts = Vec::new();
         let kept = self.write(files, &mut drafts).and_then(|kept| {
             publish(&drafts)?;
@@ -69,24 +76,24 @@ impl Archive {
         create(&file).and_then(|_| fs::remove_file(&file)).map_err(at(&file))
     }
 
-    fn write(&self, files: &[(String, &[u8])], drafts: &mut Vec<Draft>) -> Result<Vec<Kept>, Trouble> {
+    fn write(&self, files: &[(String, Content)], drafts: &mut Vec<Draft>) -> Result<Vec<Kept>, Trouble> {
         let mut kept = Vec::with_capacity(files.len());
-        for (name, bytes) in files {
+        for (name, content) in files {
             let path = self.path.join(name);
-            match holds(&path, bytes).map_err(at(&path))? {
+            match holds(&path, content).map_err(at(&path))? {
                 Some(false) => {
                     kept.push(Kept::NameTaken(path));
                     continue;
                 }
                 Some(true) => {}
-                None => self.draft(bytes, path, drafts)?,
+                None => self.draft(content, path, drafts)?,
             }
             kept.push(Kept::There(name.clone()));
         }
         Ok(kept)
     }
 
-    fn draft(&self, bytes: &[u8], path: PathBuf, drafts: &mut Vec<Draft>) -> Result<(), Trouble> {
+    fn draft(&self, content: &Content, path: PathBuf, drafts: &mut Vec<Draft>) -> Result<(), Trouble> {
         let temporary = self.temporary(&path);
         let file = match create(&temporary) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -98,7 +105,8 @@ impl Archive {
         let file = file.map_err(at(&temporary))?;
         drafts.push(Draft { file, temporary, path });
         let Some(Draft { file, temporary, .. }) = drafts.last_mut() else { return Ok(()) };
-        file.write_all(bytes).map_err(at(temporary))
+        let mut blocks = BufWriter::with_capacity(BLOCK, file);
+        content(&mut blocks).and_then(|()| blocks.flush()).map_err(at(temporary))
     }
 
     fn temporary(&self, path: &Path) -> PathBuf {
@@ -151,17 +159,43 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Whether a file is there, and holds these bytes.
-fn holds(path: &Path, bytes: &[u8]) -> io::Result<Option<bool>> {
+/// Whether a file is there, and holds this.
+fn holds(path: &Path, content: &Content) -> io::Result<Option<bool>> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    if !found.is_file() || found.len() != bytes.len() as u64 {
+    if !found.is_file() {
         return Ok(Some(false));
     }
-    Ok(Some(fs::read(path)? == bytes))
+    let found = BufReader::with_capacity(BLOCK, File::open(path)?);
+    let mut comparison = Comparison { found, is_same: true };
+    content(&mut comparison)?;
+    Ok(Some(comparison.is_same && comparison.found.fill_buf()?.is_empty()))
+}
+
+/// Takes what a file should hold, and sees whether it begins so.
+struct Comparison {
+    found: BufReader<File>,
+    is_same: bool,
+}
+
+impl Write for Comparison {
+    fn write(&mut self, expected: &[u8]) -> io::Result<usize> {
+        if !self.is_same || expected.is_empty() {
+            return Ok(expected.len());
+        }
+        let found = self.found.fill_buf()?;
+        let both = found.len().min(expected.len());
+        self.is_same = both > 0 && found[..both] == expected[..both];
+        self.found.consume(both);
+        Ok(if self.is_same { both } else { expected.len() })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Creates a file that replaces what a crash left under its name.

@@ -3,7 +3,11 @@
 //! Everything here follows from the pushes alone, as the spool gives them back: an arrival is told to the millisecond,
 //! because that is what the spool keeps, and the push that came a moment ago must give the same bytes.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    sync::Arc,
+};
 
 use cdr_core::{Batch, Partition, Push, Seal};
 use jiff::tz::TimeZone;
@@ -39,7 +43,7 @@ pub(crate) fn seal(batch: &Batch) -> Option<Seal> {
     let mut digest = Sha256::new();
     let mut last = first;
     for push in batch.pushes() {
-        if self::folder(push) != folder || std::str::from_utf8(push.body()).is_err() {
+        if self::folder(push) != folder || !is_text(push) {
             return None;
         }
         digest.update(push.position().0.to_le_bytes());
@@ -73,9 +77,17 @@ struct Line<'a> {
     body: &'a str,
 }
 
-/// The bytes of a sealed file: a line each, in the order of their positions. The body is a JSON text in which every byte
-/// comes back. None if a body is no text, which is never sealed.
-pub(crate) fn lines<'a>(pushes: impl Iterator<Item = &'a Push>) -> Option<Vec<u8>> {
+/// Whether a line can hold it.
+pub(crate) fn is_text(push: &Push) -> bool {
+    std::str::from_utf8(push.body()).is_ok()
+}
+
+/// Writes the bytes of a sealed file: a line each, in the order of their positions. The body is a JSON text in which every
+/// byte comes back. Only one line is in memory at a time.
+///
+/// # Errors
+/// `file` cannot be written, or a body is no text, which is never sealed.
+pub(crate) fn write_lines(pushes: &[Arc<Push>], file: &mut dyn Write) -> io::Result<()> {
     let mut bytes = Vec::new();
     for push in pushes {
         let facts = push.facts();
@@ -86,10 +98,12 @@ pub(crate) fn lines<'a>(pushes: impl Iterator<Item = &'a Push>) -> Option<Vec<u8
             // Cut, not rounded, as the spool cuts it.
             received_at: format!("{:.3}", facts.received_at),
             sha256: push.sha256_hex(),
-            body: std::str::from_utf8(push.body()).ok()?,
+            body: std::str::from_utf8(push.body()).map_err(io::Error::other)?,
         };
-        serde_json::to_writer(&mut bytes, &line).ok()?;
+        bytes.clear();
+        serde_json::to_writer(&mut bytes, &line)?;
         bytes.push(b'\n');
+        file.write_all(&bytes)?;
     }
-    Some(bytes)
+    Ok(())
 }

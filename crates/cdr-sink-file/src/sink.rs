@@ -8,7 +8,7 @@ use cdr_core::{
 use tokio::{sync::Mutex, task::spawn_blocking};
 
 use crate::{
-    archive::{Archive, Kept, Trouble},
+    archive::{Archive, Content, Kept, Trouble},
     layout,
 };
 
@@ -85,16 +85,20 @@ impl Sink for FileSink {
 }
 
 fn keep_each(archive: &Archive, pushes: &[Arc<Push>]) -> Result<Vec<Kept>, Trouble> {
-    let files: Vec<_> = pushes.iter().map(|push| (layout::raw_name(push), &**push.body())).collect();
+    let content = |push: &Arc<Push>| -> Content<'_> {
+        let body = push.body().clone();
+        Box::new(move |file| file.write_all(&body))
+    };
+    let files: Vec<_> = pushes.iter().map(|push| (layout::raw_name(push), content(push))).collect();
     archive.keep(&files)
 }
 
 /// One file, which is what became of each.
 fn keep_together(archive: &Archive, name: String, pushes: &[Arc<Push>]) -> Result<Vec<Kept>, Trouble> {
-    match layout::lines(pushes.iter().map(|push| &**push)) {
-        Some(lines) => archive.keep(&[(name, &lines)]),
-        None => keep_each(archive, pushes),
+    if !pushes.iter().all(|push| layout::is_text(push)) {
+        return keep_each(archive, pushes);
     }
+    archive.keep(&[(name, Box::new(|file| layout::write_lines(pushes, file)))])
 }
 
 /// What became of each push, or of all of them together.

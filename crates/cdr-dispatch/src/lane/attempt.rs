@@ -7,7 +7,7 @@ use cdr_spool::ControlError;
 use futures_util::FutureExt;
 
 use super::pace::Epoch;
-use crate::store::Store;
+use crate::{store::Store, window::Routed};
 
 /// The outer deadline of an attempt; sinks have shorter ones of their own.
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -23,6 +23,8 @@ pub struct Attempted {
     pub partition: Option<Partition>,
     /// Its pushes, in the order of the report's outcomes.
     pub positions: Vec<Position>,
+    /// What they took of memory; see [`weight`].
+    pub weight: usize,
     /// When it began, in the lane's epochs.
     pub began: Epoch,
     /// What it is sealed as.
@@ -41,6 +43,7 @@ pub async fn attempt(
     batch: Batch,
 ) -> Attempted {
     let positions: Vec<Position> = batch.pushes().map(|push| push.position()).collect();
+    let weight = weight(&batch);
     let (batch, over) = match wanted_seal(sink.as_ref(), &batch) {
         Ok(None) => (batch, None),
         Ok(Some(_)) if batch.first().replay => {
@@ -57,7 +60,12 @@ pub async fn attempt(
         Some(over) => over,
         None => Ok(deliver(sink.as_ref(), &batch).await),
     };
-    Attempted { partition, positions, began, seal: batch.seal().cloned(), went }
+    Attempted { partition, positions, weight, began, seal: batch.seal().cloned(), went }
+}
+
+/// Bytes that the pushes of a batch take of memory, roughly.
+pub fn weight(batch: &Batch) -> usize {
+    batch.pushes().map(|push| Routed::weight(push)).sum()
 }
 
 /// The seal that a batch shall get, if it has none and the sink wants one; a report if the sink panicked.

@@ -44,7 +44,7 @@ use tokio::{
 use tracing::{error, info};
 
 use self::{
-    attempt::{Attempted, attempt},
+    attempt::{Attempted, attempt, weight},
     gather::Gather,
     ledger::Ledger,
     pace::Pace,
@@ -67,6 +67,9 @@ const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 /// After a look ahead that gave nothing to try, as when a batch is still gathering or all went elsewhere, a lane is not
 /// woken by commits for this long: under load each is a wake-up, and there are hundreds in a second.
 const NO_HURRY: Duration = Duration::from_millis(10);
+
+/// No attempt begins while pushes of so many bytes are under way.
+const TRYING_BYTES: usize = 3 << 20;
 
 /// A sink and how its lane shall drive it.
 #[derive(Clone)]
@@ -118,6 +121,8 @@ pub struct Lane {
     summary: Summary,
     /// Tasks, on the lane's thread: they go on while the lane waits for the disk.
     attempts: JoinSet<Attempted>,
+    /// Bytes of the pushes in them, as [`weight`] counts them.
+    trying: usize,
     /// Final outcomes of this turn of the loop; the spool gets them in one go.
     finals: Vec<(Position, Recorded)>,
     recordings: FuturesUnordered<Recording>,
@@ -221,6 +226,7 @@ impl Lane {
             sealed: Sealed::default(),
             summary: Summary::default(),
             attempts: JoinSet::new(),
+            trying: 0,
             finals: Vec::new(),
             recordings: FuturesUnordered::new(),
             unreadable: Unreadable::default(),
@@ -297,7 +303,7 @@ impl Lane {
     /// its end.
     fn is_curious(&mut self) -> bool {
         self.look_at = self.look_at.filter(|&at| at > Instant::now());
-        self.look_at.is_none() && !self.is_crowded() && self.next < self.until
+        self.look_at.is_none() && self.may_hold_more() && self.next < self.until
     }
 
     // === attempts ===
@@ -325,12 +331,19 @@ impl Lane {
     }
 
     fn may_start(&self) -> bool {
-        self.pace.room(self.attempts.len()) > 0 && self.pace.held_until().is_none()
+        self.has_room() && self.pace.held_until().is_none()
+    }
+
+    /// Whether one more attempt may be under way: large batches go one after the other, or a sink that gathers would
+    /// hold as many as it may make attempts.
+    fn has_room(&self) -> bool {
+        self.trying < TRYING_BYTES && self.pace.room(self.attempts.len()) > 0
     }
 
     fn start(&mut self, partition: Option<Partition>, batch: Batch) {
         self.status.count_attempt();
         self.pace.began(batch.deliveries().len());
+        self.trying += weight(&batch);
         let (sink, store, lane) =
             (Arc::clone(&self.plan.sink), Arc::clone(&self.store), Arc::clone(&self.lane));
         self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch));
@@ -427,7 +440,7 @@ impl Lane {
         let batch = match self.pace.pause().map(|pause| pause.probe_at) {
             Some(probe_at) if self.attempts.is_empty() => ready.map(|due| due.max(probe_at)),
             Some(_) => None,
-            None if self.pace.room(self.attempts.len()) == 0 => None,
+            None if !self.has_room() => None,
             None => ready,
         };
         let held = self.pace.held_until();
@@ -442,7 +455,7 @@ impl Lane {
     /// Whether something could go out now if there were no rate limit.
     fn note_held(&mut self) -> HeldBack {
         let is_ready = |due: Option<Instant>| due.is_some_and(|due| due <= Instant::now());
-        let is_held = self.pace.room(self.attempts.len()) > 0
+        let is_held = self.has_room()
             && (is_ready(self.gather.next_due(self.is_crowded())) || is_ready(self.sealed.next_due()))
             && self.pace.held_until().is_some();
         self.pace.note_held(is_held)

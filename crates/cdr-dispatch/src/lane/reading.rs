@@ -15,8 +15,8 @@ const READ_BACK: usize = 64;
 /// How many pushes one look ahead takes in.
 const READ_AHEAD: usize = 256;
 
-/// Bytes of pushes that may be ready in memory; beyond this they stay on disk.
-const READY_BYTES: usize = 6 << 20;
+/// Bytes of pushes that may be ready or under way in memory; beyond this they stay on disk.
+const IN_HAND_BYTES: usize = 6 << 20;
 
 /// When nobody can decide where a push goes, the lane looks again after this.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ impl Lane {
             self.ready(position);
         }
         // Only as many as can be tried soon: a long queue of due retries stays on disk.
-        if self.is_full_up() || self.must_not_read() {
+        if !self.may_take_more() || self.must_not_read() {
             return false;
         }
         let unread = self.ledger.unread(READ_BACK);
@@ -44,7 +44,7 @@ impl Lane {
                 None => self.ledger.still_unread(position),
             }
         }
-        self.ledger.has_unread() && !self.is_full_up() && !self.must_not_read()
+        self.ledger.has_unread() && self.may_take_more() && !self.must_not_read()
     }
 
     fn came_back(&mut self, position: Position, push: Option<Arc<Push>>) {
@@ -79,11 +79,8 @@ impl Lane {
 
     /// Reads pushes that the lane has not seen yet, one look at a time; true when it should look again at once.
     pub(super) async fn read_ahead(&mut self) -> bool {
-        let may_read = |lane: &Self| {
-            !lane.is_full_up()
-                && lane.ledger.has_room()
-                && lane.next < lane.store.routed_end().min(lane.until)
-        };
+        let may_read =
+            |lane: &Self| lane.may_hold_more() && lane.next < lane.store.routed_end().min(lane.until);
         if self.must_not_read() || !may_read(self) {
             return false;
         }
@@ -163,11 +160,25 @@ impl Lane {
     /// Whether as much is ready as can be tried soon: two rounds of attempts, and no more than fits in memory.
     fn is_full_up(&self) -> bool {
         let two_rounds = self.plan.concurrency.saturating_mul(self.gather.batch_size()).saturating_mul(2);
-        let bytes = self.gather.bytes() + self.gather.len() * Routed::OVERHEAD;
-        self.gather.len() >= two_rounds.clamp(64, Ledger::MOST) || bytes >= READY_BYTES
+        self.gather.len() >= two_rounds.clamp(64, Ledger::MOST) || self.ready_bytes() >= IN_HAND_BYTES
     }
 
-    /// Whether the lane can hold no more: then no batch waits for company.
+    fn ready_bytes(&self) -> usize {
+        self.gather.bytes() + self.gather.len() * Routed::OVERHEAD
+    }
+
+    /// Whether bodies may be read: what is under way takes of the same room.
+    fn may_take_more(&self) -> bool {
+        !self.is_full_up() && self.ready_bytes() + self.trying < IN_HAND_BYTES
+    }
+
+    /// Whether pushes may be read that the lane has not seen yet.
+    pub(super) fn may_hold_more(&self) -> bool {
+        self.may_take_more() && self.ledger.has_room()
+    }
+
+    /// Whether what is ready can get no company any more: then no batch waits for it. What is under way makes room
+    /// when it is over, so that does not count.
     pub(super) fn is_crowded(&self) -> bool {
         self.is_full_up() || !self.ledger.has_room()
     }

@@ -23,7 +23,8 @@ impl Lane {
     }
 
     fn settle(&mut self, attempted: Attempted) {
-        let Attempted { partition, positions, began, seal, went } = attempted;
+        let Attempted { partition, positions, weight, began, seal, went } = attempted;
+        self.trying = self.trying.saturating_sub(weight);
         let report = match went {
             Ok(report) => report,
             Err(error) => {
@@ -188,6 +189,8 @@ impl Lane {
         }
         let outcomes = std::mem::take(&mut self.finals);
         let positions: Vec<Position> = outcomes.iter().map(|(position, _)| *position).collect();
+        // Nobody reads them again, however long the disk takes.
+        self.ledger.let_go(&positions);
         let durable = self.store.record(&self.lane, outcomes);
         self.recordings.push(Box::pin(async move {
             durable.await;

@@ -9,7 +9,10 @@ mod unreadable;
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,7 +26,7 @@ use cdr_dispatch::{
     route::{RouteSettings, Routes},
 };
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 type Answer = Box<dyn Fn(&Batch) -> Report + Send + Sync>;
 
@@ -609,4 +612,48 @@ async fn the_age_of_what_waits_is_known_after_a_restart() {
     let (dispatcher, _events) = open(folder.path(), plan(vec![patient]));
     until("the age is known", || snapshot(&dispatcher, "sink").now.oldest_received_at_ms.is_some()).await;
     assert_eq!(snapshot(&dispatcher, "sink").now.oldest_received_at_ms, known);
+}
+
+/// A sink that comes back when it is let go, and knows how many of its attempts were under way at once.
+struct Slow {
+    gate: Semaphore,
+    under_way: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// The sink itself is shared with the test.
+struct SharedSlow(Arc<Slow>);
+
+impl Sink for SharedSlow {
+    fn batching(&self) -> Batching {
+        Batching { pushes: 4, bytes: 8 << 20, wait: Duration::from_secs(60), spacing: Duration::ZERO }
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Report {
+        let Slow { gate, under_way, most } = &*self.0;
+        most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let _let_go = gate.acquire().await.unwrap();
+        under_way.fetch_sub(1, Ordering::SeqCst);
+        assert_eq!(batch.deliveries().len(), 4, "it waits for company while others are under way");
+        good(batch)
+    }
+}
+
+#[tokio::test]
+async fn a_lane_with_a_backlog_of_large_batches_has_few_of_them_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = Arc::new(Slow { gate: Semaphore::new(0), under_way: 0.into(), most: 0.into() });
+    let sink: Arc<dyn AnySink> = Arc::new(SharedSlow(Arc::clone(&slow)));
+    let slow_lane = LanePlan { sink, concurrency: 8, ..lane("slow", &Told::new()) };
+    let (dispatcher, _) = open(folder.path(), plan(vec![slow_lane]));
+    let half_a_mib = "x".repeat(512 << 10);
+    for n in 0..40 {
+        dispatcher.store(incoming_with(&format!("s{n}"), &half_a_mib)).await.unwrap();
+    }
+    until("two batches under way", || slow.under_way.load(Ordering::SeqCst) >= 2).await;
+    slow.gate.add_permits(8);
+    until_idle(&dispatcher).await;
+    assert_eq!(snapshot(&dispatcher, "slow").delivered, 40);
+    // A batch has 2 MiB, and none begins while 3 MiB are under way.
+    assert_eq!(slow.most.load(Ordering::SeqCst), 2);
 }

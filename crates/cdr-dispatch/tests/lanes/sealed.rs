@@ -1,9 +1,6 @@
 //! Sealed batches: all or nothing, never regrouped, finished under their seal whatever happens.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use cdr_core::{Partition, Push, Seal};
 use futures_util::future::join_all;
