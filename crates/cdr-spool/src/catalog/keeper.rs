@@ -14,6 +14,7 @@ use super::database::{Database, Known, Trouble};
 use super::rows::Rows;
 use super::terms::TermsOf;
 use crate::Position;
+use crate::disk::LOCK;
 use crate::log::view::LogView;
 use crate::store::Store;
 
@@ -290,7 +291,9 @@ impl<'a> Work<'a> {
             // Again, before it was done: not in a circle.
             self.wait_for_the_disk(reason);
         }
-        match Database::create(self.path, self.store.identity) {
+        // A directory that came in the place of the spool's, as below a file system that is not mounted, gets no file of ours.
+        let in_place = self.store.directory.id_of(LOCK).map_err(Trouble::from);
+        match in_place.and_then(|_| Database::create(self.path, self.store.identity)) {
             Ok(database) => {
                 if !std::mem::take(&mut self.is_new_spool) {
                     tracing::info!(
