@@ -56,7 +56,9 @@ impl Live {
             let push = Push::stored(id, stored::position(position), *incoming);
             Routed { destinations: routing.decide(&push), push: Arc::new(push) }
         }));
-        self.routed.send_replace(stored::position(end));
+        // A commit of outcomes alone brings lanes nothing to read.
+        let end = stored::position(end);
+        self.routed.send_if_modified(|routed| std::mem::replace(routed, end) != end);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
 };
 
-/// What the writer calls after each commit of pushes or quarantine: on its own thread, in order, after the sync, when the
+/// What the writer calls after each commit, also one of outcomes alone: on its own thread, in order, after the sync, when the
 /// appenders are answered. The next commit waits for it, and a panic in it stops the spool.
 pub type OnCommit<T> = Box<dyn FnMut(Committed<T>) + Send>;
 
