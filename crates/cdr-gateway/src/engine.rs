@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use cdr_core::Sinks;
 use cdr_dispatch::Dispatcher;
-use cdr_ingress::{DoorHandle, DoorSnapshot, Reloaded, Verdict};
+use cdr_ingress::{Allow, DoorHandle, DoorSnapshot, Newcomer, Reloaded, Stranger, Verdict};
 use jiff::Timestamp;
 use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
@@ -95,6 +95,21 @@ impl Engine {
     /// What the door counted.
     pub fn door_counters(&self) -> DoorSnapshot {
         self.door.counters().snapshot()
+    }
+
+    /// Which networks may push, as the door has it now.
+    pub fn allow(&self) -> Option<Allow> {
+        self.door.allow()
+    }
+
+    /// Who passed the door only because of `allow: { mode: log }`.
+    pub fn newcomers(&self) -> Vec<Newcomer> {
+        self.door.newcomers()
+    }
+
+    /// Who was refused at the door lately, and may have been TCCC.
+    pub fn strangers(&self) -> Vec<Stranger> {
+        self.door.strangers()
     }
 
     /// Who hears alerts, and when.
