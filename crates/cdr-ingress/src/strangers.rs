@@ -23,7 +23,7 @@ const REMEMBERED: usize = 256;
 const QUIET: Duration = Duration::from_secs(600);
 
 /// Who brings pushes that are kept, and was not refused for so long, was set right.
-const SETTLED: Duration = Duration::from_secs(10);
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// A network whose requests were refused, for one reason.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -19,7 +19,9 @@ impl FromStr for Line {
         let expected = "expected a header such as 'X-Forwarded-For: 203.0.113.9'";
         let (name, value) = text.split_once(':').ok_or(expected)?;
         let name = name.trim().parse().map_err(|error| format!("{expected}: {error}"))?;
-        let value = value.trim().parse().map_err(|error| format!("{expected}: {error}"))?;
+        // As on the wire, where any byte but controls may come.
+        let value = HeaderValue::from_bytes(value.trim().as_bytes());
+        let value = value.map_err(|error| format!("{expected}: {error}"))?;
         Ok(Self(name, value))
     }
 }
