@@ -58,8 +58,8 @@ pub enum AllowMode {
     /// They are refused with 403.
     #[default]
     Enforce,
-    /// They pass, and each new network is logged once: TCCC publishes no list of its addresses, so one learns
-    /// them first.
+    /// They pass, and those who bring pushes are noted: TCCC publishes no list of its addresses, so one learns
+    /// them first. `cdr-gateway check --senders` prints the list.
     Log,
 }
 
