@@ -224,6 +224,10 @@ async fn alerts_gather_by_kind_and_sessions_by_status() {
     assert_ne!(of(no_seat()), of(push("cdr", r#"{"SessionId":"x","EndStatusString":"error"}"#)));
     let invented = |status| of(push("cdr", format!(r#"{{"SessionId":"x","EndStatusString":"{status}"}}"#)));
     assert_eq!(invented("new1"), invented("new2"));
+    // A voicemail does not wait for the mail about recordings.
+    let voicemail = of(push("voicemail", "{}"));
+    assert_ne!(voicemail, of(push("record", "{}")));
+    assert_ne!(voicemail, invented("new1"));
 }
 
 #[tokio::test]

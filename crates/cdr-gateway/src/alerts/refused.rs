@@ -13,6 +13,9 @@ use jiff::Timestamp;
 /// must not hide that TCCC is refused.
 const SUM_UP: Duration = Duration::from_secs(600);
 
+/// One request may be a scanner's; what has grown so much since it was told is told again.
+const TENFOLD: u64 = 10;
+
 /// So many networks stand in a letter; those with most requests.
 const IN_LETTER: usize = 10;
 
@@ -21,6 +24,8 @@ const IN_LETTER: usize = 10;
 pub(super) struct Refusals {
     told: BTreeSet<(&'static str, Network)>,
     told_at: Option<Instant>,
+    /// How many requests it was when it was told.
+    told_requests: u64,
 }
 
 /// What is worth telling.
@@ -44,13 +49,15 @@ impl Refusals {
         }
         let since_told = self.told_at.map(|at| now.duration_since(at));
         let is_new = refused.iter().any(|stranger| !self.told.contains(&key(stranger)));
+        let is_worse = requests(&refused) >= self.told_requests.saturating_mul(TENFOLD);
         let is_time = |after| since_told.is_none_or(|since| since >= after);
         let again = !self.told.is_empty() && repeat.is_some_and(is_time);
-        if !again && !(is_new && is_time(SUM_UP)) {
+        if !again && !((is_new || is_worse) && is_time(SUM_UP)) {
             return None;
         }
         self.told.extend(refused.iter().map(key));
         self.told_at = Some(now);
+        self.told_requests = requests(&refused);
         Some(News::Refused(refused))
     }
 }
@@ -193,6 +200,16 @@ mod tests {
         assert_eq!(refusals.look(vec![tccc(1)], None, start + 2 * MINUTE), None);
         assert_eq!(refusals.look(settled(), None, start + 3 * MINUTE), None);
         assert!(is_told(refusals.look(vec![tccc(1)], None, start + SUM_UP)));
+    }
+
+    #[test]
+    fn what_has_grown_tenfold_is_told_again() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        assert!(is_told(refusals.look(vec![tccc(1)], None, start)));
+        assert_eq!(refusals.look(vec![tccc(10)], None, start + MINUTE), None);
+        assert!(is_told(refusals.look(vec![tccc(12)], None, start + SUM_UP)));
+        assert_eq!(refusals.look(vec![tccc(119)], None, start + 5 * SUM_UP), None);
+        assert!(is_told(refusals.look(vec![tccc(120)], None, start + 6 * SUM_UP)));
     }
 
     #[test]
