@@ -224,8 +224,12 @@ impl Watch {
 
     async fn look_for_silence(&mut self) {
         let settings = self.engine.alert_settings();
+        let Some(limit) = settings.silence else {
+            self.silence_told_at = None;
+            return;
+        };
         let quiet = self.engine.since_last_push();
-        let is_silent = settings.silence.is_some_and(|limit| quiet >= limit);
+        let is_silent = quiet >= limit;
         let is_due = |told_at: Instant| settings.repeat.is_some_and(|repeat| told_at.elapsed() >= repeat);
         if is_silent && self.silence_told_at.is_none_or(is_due) {
             self.silence_told_at = Some(Instant::now());

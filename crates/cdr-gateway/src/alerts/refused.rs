@@ -82,7 +82,7 @@ pub(super) fn letter(news: &News) -> (String, String) {
         News::Over(strangers) => {
             let text = format!(
                 "{} request(s) were refused since {}, none in the last 10 min. No push has arrived from there: if it was TCCC, \
-                 those calls are lost, and the next one will be refused as well.",
+                 those calls are lost, and the next one may be refused as well.",
                 requests(strangers),
                 since(strangers)
             );

@@ -134,7 +134,7 @@ impl Send {
 
     fn made_up(&self) -> anyhow::Result<Pushes> {
         let centre = CallCentre::new(self.seed);
-        let calls = self.first..;
+        let calls = self.first..=u64::MAX;
         let bodies: Box<dyn Iterator<Item = Bytes> + std::marker::Send> = match self.action.as_str() {
             "cdr" => Box::new(calls.map(move |index| centre.call(index).body)),
             "record" => Box::new(calls.flat_map(move |index| centre.recordings(index))),
