@@ -34,13 +34,17 @@ pub struct Wound {
 }
 
 impl Wound {
-    /// Whether what a start says covers every push that was taken.
-    pub fn is_told_by(&self, damage: &Damage) -> bool {
-        let mut positions = self.taken.iter().filter_map(|logged| match logged {
+    /// The pushes that lay there when they were stored.
+    pub fn positions(&self) -> impl Iterator<Item = Position> {
+        self.taken.iter().filter_map(|logged| match logged {
             Logged::Push { push, carried: false } => Some(push.position),
             _ => None,
-        });
-        positions.all(|p| damage.lost.is_some_and(|(first, last)| (first..=last).contains(&p)))
+        })
+    }
+
+    /// Whether what a start says covers every push that was taken.
+    pub fn is_told_by(&self, damage: &Damage) -> bool {
+        self.positions().all(|p| damage.lost.is_some_and(|(first, last)| (first..=last).contains(&p)))
     }
 }
 

@@ -641,6 +641,17 @@ impl Model {
         }
         if !wound.looks_torn && (wound.is_newest || is_index_lost || wound.offset == 0) {
             assert!(recovery.damage.iter().any(is_said), "{wound:?} is not said: {:?}", recovery.damage);
+            self.nobody_waits_for_what_is_lost(&wound);
+        }
+    }
+
+    /// A start that found the damage has closed what was open of it.
+    fn nobody_waits_for_what_is_lost(&self, wound: &Wound) {
+        let states: Vec<_> = self.lanes.iter().flat_map(|model| states(&self.spool, model)).collect();
+        for position in wound.positions().filter(|p| !matches!(self.spool.get(*p), Ok(Some(_)))) {
+            for (name, state) in &states {
+                assert!(!state.open.contains_key(&position), "{name} waits for {position}, which is lost");
+            }
         }
     }
 
@@ -747,9 +758,9 @@ impl Model {
         self.lanes.iter().any(|lane| !lane.closed.contains(&position) && !lane.unsure.contains(&position))
     }
 
-    /// Whether some lane has neither closed it nor given it up.
-    fn is_waited_for(&self, position: &Position) -> bool {
-        self.lanes.iter().any(|lane| !lane.may_be_closed(position))
+    /// Whether some lane will come upon it by reading on. One that has it open asks for it, and is told that it is not there.
+    fn is_unread(&self, position: &Position) -> bool {
+        self.lanes.iter().any(|model| *position >= states(&self.spool, model)[model.part_of(position)].next)
     }
 
     fn check(&mut self) {
@@ -766,9 +777,8 @@ impl Model {
         for (position, n) in self.stored.iter().filter(|(p, _)| self.is_owed(**p)) {
             assert_eq!(all.get(position), Some(n), "push {n} is owed and gone");
         }
-        for position in self.lost.keys().filter(|p| self.is_owed(**p)) {
-            let is_told =
-                lost.contains(position) || all.contains_key(position) || !self.is_waited_for(position);
+        for position in self.lost.keys() {
+            let is_told = lost.contains(position) || all.contains_key(position) || !self.is_unread(position);
             assert!(is_told, "{position} is damaged, and whoever reads it is not told");
         }
         for model in &self.lanes {
