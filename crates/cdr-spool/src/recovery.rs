@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use crate::disk::{Directory, File};
 use crate::log::entry::{self, Checkpoint, Entry};
-use crate::log::frame::FrameHeader;
 use crate::log::index::{Mark, SegmentIndex};
 use crate::log::outcomes::{Dead, Item};
 use crate::log::segment::{self, NoHeader, SegmentHeader};
@@ -254,6 +253,8 @@ impl Recovered {
                     self.note_damage(&index, offset, position);
                     index.damaged = true;
                     index.until = index.until.max(position);
+                    // The segment goes over it also where it ends behind it: a reader must come upon what is lost.
+                    index.end = behind;
                     offset = behind;
                 }
                 Here::Broken | Here::End => break,
