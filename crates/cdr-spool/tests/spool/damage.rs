@@ -149,7 +149,9 @@ pub fn wound(disk: &Disk, chance: &mut Chance, wounded: impl Fn(&str) -> Option<
     let frames = log.frames(end);
     // A segment of which nothing was proven has none.
     frames.first()?;
-    let hit = &frames[chance.below(frames.len() as u64) as usize].bytes;
+    let nth =
+        if chance.below(4) == 0 { frames.len() - 1 } else { chance.below(frames.len() as u64) as usize };
+    let hit = &frames[nth].bytes;
     let from = hit.start + chance.below(hit.end - hit.start);
     let is_cut = next.is_some() && chance.below(4) == 0;
     let bytes = match chance.below(3) {

@@ -616,7 +616,9 @@ impl Model {
             self.append(pushes.into());
             self.record(lane, 0, 3, pushes % 6);
             self.seal(lane, 0, pushes);
+            self.quarantine(1_000_000 + u64::from(pushes));
         }
+        self.append(1);
         match is_killed {
             true => self.world.disk.kill(),
             false => wait(self.spool.close()),
@@ -784,12 +786,10 @@ impl Model {
         for model in &self.lanes {
             self.check_lane(model, &all);
         }
-        let held = self.spool.quarantined(Position(0), usize::MAX).unwrap();
         for (position, n) in &self.quarantined {
-            assert!(
-                held.iter().any(|q| q.position == *position && q.body == body(*n)),
-                "quarantine {n} is gone"
-            );
+            let held = self.spool.quarantined(Position(position.0 - 1), 1).unwrap();
+            let is_there = held.iter().any(|q| q.position == *position && q.body == body(*n));
+            assert!(is_there, "quarantine {n} is gone");
         }
         assert!(self.spool.end() > self.highest);
     }
