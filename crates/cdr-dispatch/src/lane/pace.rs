@@ -32,6 +32,8 @@ pub struct Pace {
     concurrency: usize,
     /// As it may be now; grows back to `concurrency` after an outage.
     allowed: usize,
+    /// Another lane of the sink has half of all this.
+    is_shared: bool,
     /// Pushes whose first attempt failed since the last success.
     failed: BTreeSet<Position>,
     pause: Option<Pause>,
@@ -90,6 +92,7 @@ impl Pace {
             policy,
             concurrency,
             allowed: concurrency,
+            is_shared: false,
             failed: BTreeSet::new(),
             pause: None,
             epoch: Epoch(0),
@@ -134,10 +137,26 @@ impl Pace {
     /// How many more attempts may start now, when `running` are under way.
     pub fn room(&self, running: usize) -> usize {
         match &self.pause {
-            None => self.allowed.saturating_sub(running),
+            None => self.allowed.min(self.most()).saturating_sub(running),
             // One probe, and only when nothing else is under way.
             Some(pause) => usize::from(running == 0 && pause.probe_at <= Instant::now()),
         }
+    }
+
+    /// Gives half of concurrency and rate to another lane of the sink, or takes it back. Halves, and not whoever comes
+    /// first: the one would starve the other.
+    pub fn share(&mut self, is_shared: bool) {
+        self.is_shared = is_shared;
+    }
+
+    /// What is fresh gets the larger half; who has the other one is configured with it.
+    fn most(&self) -> usize {
+        if self.is_shared { self.concurrency.div_ceil(2) } else { self.concurrency }
+    }
+
+    /// Lets a lane feel its way back, as after an outage.
+    pub fn start_slowly(&mut self) {
+        self.allowed = 1;
     }
 
     /// Until when the rate limit lets no attempt begin; none when one may begin now.
@@ -148,7 +167,8 @@ impl Pace {
     /// An attempt on so many pushes begins.
     pub fn began(&mut self, pushes: usize) {
         if let Some(limiter) = &mut self.limiter {
-            limiter.began(pushes);
+            // At half the rate each push takes the room of two.
+            limiter.began(if self.is_shared { pushes.saturating_mul(2) } else { pushes });
         }
     }
 

@@ -132,6 +132,11 @@ pub(super) fn apply(transaction: &Transaction, change: &Change) -> Result<(), Tr
             let sql = "INSERT INTO lane VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET name = excluded.name";
             transaction.execute(sql, params![lane, name, next.0 as i64])?;
         }
+        Change::Lane(LaneChange::SetAside { of, lane, name, next, errand }) => {
+            add_lane(transaction, *lane, name, *next)?;
+            let sql = "UPDATE lane SET next = MAX(next, ?2) WHERE lane = ?1";
+            transaction.execute(sql, params![of, errand.until.0 as i64])?;
+        }
         Change::Lane(LaneChange::Retired { lane }) => {
             transaction.execute("DELETE FROM lane WHERE lane = ?1", [lane])?;
             transaction.execute("DELETE FROM dead WHERE lane = ?1", [lane])?;
