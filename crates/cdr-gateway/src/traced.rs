@@ -37,7 +37,10 @@ impl Traced {
             (lane, became)
         };
         let mut by_sink: BTreeMap<String, Became> = lanes.into_iter().map(became).collect();
-        for sink in sinks {
+        let has_errand =
+            |sink: &String| by_sink.keys().any(|lane| lane.split('~').next() == Some(sink.as_str()));
+        let silent: Vec<&String> = sinks.iter().filter(|sink| !has_errand(sink)).collect();
+        for sink in silent {
             by_sink.entry(sink.clone()).or_insert(Became::Told(Told::Before));
         }
         Self { push, sinks: by_sink }

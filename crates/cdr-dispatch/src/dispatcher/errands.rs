@@ -202,8 +202,7 @@ impl Dispatcher {
     pub async fn cancel_replay(&self, number: u32) -> Result<ErrandNow, ReplayError> {
         let mut ending = self.ending.lock().await;
         let is_it = |errand: &ErrandNow| errand.id() == Some(number) && errand.is_under_way();
-        let is_replay =
-            |errand: &ErrandNow| !errand.errand.as_deref().is_some_and(Errand::is_owed);
+        let is_replay = |errand: &ErrandNow| !errand.errand.as_deref().is_some_and(Errand::is_owed);
         let found = self.errands().into_iter().find(|errand| is_it(errand) && is_replay(errand));
         let mut found = found.ok_or(ReplayError::Unknown(number))?;
         let running = self.errands.lock().running.remove(&found.lane);
@@ -378,9 +377,7 @@ impl Dispatcher {
 /// A replay goes one push at a time, so that the sink's own lane does not feel it, and no faster than it may.
 fn plan_for(plan: LanePlan, errand: &Errand) -> LanePlan {
     match errand {
-        Errand::HandedOver { .. } => plan,
-        // The smaller half, while it keeps to half of the rate.
-        Errand::SetAside => LanePlan { concurrency: (plan.concurrency / 2).max(1), ..plan },
+        Errand::HandedOver { .. } | Errand::SetAside => plan,
         Errand::Replay(replay) => {
             let rates = [plan.rate_limit, replay.wish().rate];
             let rate_limit = rates.into_iter().flatten().max_by_key(|rate| rate.spacing());

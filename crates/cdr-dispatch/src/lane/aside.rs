@@ -13,7 +13,7 @@ use std::time::Duration;
 use cdr_spool::LaneState;
 use tracing::{info, warn};
 
-use super::Lane;
+use super::{Lane, pace::Part};
 use crate::errand::Errand;
 
 /// A lane that is no further behind than this works it off in order: soon done, and half of it may be in the ledger.
@@ -99,9 +99,10 @@ impl Lane {
         if self.is_set_aside() {
             let is_busy = self.next < self.until || self.ledger.len() > 0;
             self.status.share_pace(is_busy);
-            self.pace.share(is_busy);
+            self.pace.take_part(if is_busy { Part::SmallerHalf } else { Part::Whole });
         } else if self.errand.is_none() {
-            self.pace.share(self.status.shares_pace());
+            let is_shared = self.status.shares_pace();
+            self.pace.take_part(if is_shared { Part::LargerHalf } else { Part::Whole });
         }
     }
 

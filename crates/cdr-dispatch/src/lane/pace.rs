@@ -32,8 +32,8 @@ pub struct Pace {
     concurrency: usize,
     /// As it may be now; grows back to `concurrency` after an outage.
     allowed: usize,
-    /// Another lane of the sink has half of all this.
-    is_shared: bool,
+    /// Another lane of the sink may have the rest.
+    part: Part,
     /// Pushes whose first attempt failed since the last success.
     failed: BTreeSet<Position>,
     pause: Option<Pause>,
@@ -41,6 +41,18 @@ pub struct Pace {
     running: Stopwatch,
     limiter: Option<Limiter>,
     held: Stopwatch,
+}
+
+/// How much of a sink's concurrency and rate a lane has. Two lanes have a half each, and not whatever the other leaves:
+/// one would starve the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Half, rounded up: for what is fresh.
+    LargerHalf,
+    /// Half, rounded down, but at least one attempt.
+    SmallerHalf,
 }
 
 /// Why and until when a lane is paused.
@@ -92,7 +104,7 @@ impl Pace {
             policy,
             concurrency,
             allowed: concurrency,
-            is_shared: false,
+            part: Part::Whole,
             failed: BTreeSet::new(),
             pause: None,
             epoch: Epoch(0),
@@ -143,15 +155,17 @@ impl Pace {
         }
     }
 
-    /// Gives half of concurrency and rate to another lane of the sink, or takes it back. Halves, and not whoever comes
-    /// first: the one would starve the other.
-    pub fn share(&mut self, is_shared: bool) {
-        self.is_shared = is_shared;
+    /// Takes this part of the sink's concurrency and rate from now on.
+    pub fn take_part(&mut self, part: Part) {
+        self.part = part;
     }
 
-    /// What is fresh gets the larger half; who has the other one is configured with it.
     fn most(&self) -> usize {
-        if self.is_shared { self.concurrency.div_ceil(2) } else { self.concurrency }
+        match self.part {
+            Part::Whole => self.concurrency,
+            Part::LargerHalf => self.concurrency.div_ceil(2),
+            Part::SmallerHalf => (self.concurrency / 2).max(1),
+        }
     }
 
     /// Lets a lane feel its way back, as after an outage.
@@ -168,7 +182,7 @@ impl Pace {
     pub fn began(&mut self, pushes: usize) {
         if let Some(limiter) = &mut self.limiter {
             // At half the rate each push takes the room of two.
-            limiter.began(if self.is_shared { pushes.saturating_mul(2) } else { pushes });
+            limiter.began(if self.part == Part::Whole { pushes } else { pushes.saturating_mul(2) });
         }
     }
 
@@ -315,6 +329,31 @@ mod tests {
         let turns: Vec<_> =
             (0..5).map(|position| pace.failed(epoch, Position(position), true, "500")).collect();
         assert_eq!(turns.last(), Some(&Turn::Paused));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_lanes_of_a_sink_keep_to_its_concurrency_and_rate_together() {
+        let pace = |part| {
+            let mut pace = Pace::new(RetryPolicy::default(), 5, Some("10/s".parse().unwrap()));
+            pace.take_part(part);
+            pace
+        };
+        let (mut fresh, mut aside) = (pace(Part::LargerHalf), pace(Part::SmallerHalf));
+        assert_eq!((fresh.room(0), aside.room(0)), (3, 2));
+        let began = Instant::now();
+        let mut pushes = 0;
+        while began.elapsed() < Duration::from_millis(9_990) {
+            for pace in [&mut fresh, &mut aside] {
+                if pace.held_until().is_none() {
+                    pace.began(1);
+                    pushes += 1;
+                }
+            }
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        assert_eq!(pushes, 100);
+        fresh.take_part(Part::Whole);
+        assert_eq!(fresh.room(0), 5);
     }
 
     #[tokio::test(start_paused = true)]

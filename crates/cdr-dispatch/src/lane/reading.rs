@@ -142,7 +142,9 @@ impl Lane {
     fn goes_today(&self, push: &Push) -> Goes {
         match self.errand.as_deref() {
             Some(Errand::Replay(replay)) => replay.goes(push),
-            Some(Errand::HandedOver { .. } | Errand::SetAside) | None => self.store.decide(push).to(&self.plan.name),
+            Some(Errand::HandedOver { .. } | Errand::SetAside) | None => {
+                self.store.decide(push).to(&self.plan.name)
+            }
         }
     }
 

@@ -10,7 +10,8 @@ use crate::log::outcomes::Item;
 use crate::log::view::LogView;
 use crate::log::walk::Walk;
 use crate::state::Place;
-use crate::{Open, Position};
+use crate::writer::ERRAND_MARK;
+use crate::{Open, Outcome, Position};
 
 /// What checkpoints tell of lanes.
 #[derive(Default)]
@@ -65,6 +66,7 @@ impl Search {
         let is_known = |name: &str| self.lanes.today.values().any(|(known, _)| known == name);
         let retired = words.into_values().filter(|word| !is_known(&word.name));
         lives.extend(retired.map(|word| LaneLife { lane: word.name.clone(), told: word.into_told() }));
+        let mut lives = by_sink(lives);
         lives.sort_by(|a, b| a.lane.cmp(&b.lane));
         Ok(lives)
     }
@@ -134,6 +136,37 @@ impl Word {
             None => Told::Reopened(self.at_ms),
         }
     }
+}
+
+/// What was set aside is told of by its errand alone, also when that is over: it stands for the lane of its sink, where that
+/// has nothing to say. An errand that has not come to a push may never want it, so that much is not told.
+fn by_sink(lives: Vec<LaneLife>) -> Vec<LaneLife> {
+    let (errands, mut told): (Vec<_>, Vec<_>) =
+        lives.into_iter().partition(|life| life.lane.contains(ERRAND_MARK));
+    let (unread, read): (Vec<_>, Vec<_>) = errands.into_iter().partition(|errand| is_unread(&errand.told));
+    for errand in read.into_iter().chain(unread) {
+        let sink = errand.lane.split(ERRAND_MARK).next().unwrap_or_default();
+        match told.iter_mut().find(|life| life.lane == sink) {
+            // A dead letter is retried under the name of its own lane.
+            Some(own) if is_silent(&own.told) && is_dead(&errand.told) => *own = errand,
+            Some(own) if is_silent(&own.told) && !is_silent(&errand.told) => own.told = errand.told,
+            Some(_) if is_silent(&errand.told) || is_unread(&errand.told) => {}
+            _ => told.push(errand),
+        }
+    }
+    told
+}
+
+fn is_silent(told: &Told) -> bool {
+    matches!(told, Told::Before | Told::Forgotten)
+}
+
+fn is_dead(told: &Told) -> bool {
+    matches!(told, Told::Outcome(_, Outcome::Dead { .. }))
+}
+
+fn is_unread(told: &Told) -> bool {
+    matches!(told, Told::Waiting(open) if *open == Open::default())
 }
 
 /// Learns under which key a position was sealed, by lane.

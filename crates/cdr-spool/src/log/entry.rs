@@ -583,9 +583,9 @@ mod tests {
             }],
         };
         let change = LaneChange::Registered { lane: 1, name: "crm".into(), next: Position(1) };
-        let temporary = LaneChange::Errand { lane: 2, name: "crm~2".into(), next: Position(1), errand: errand.clone() };
-        let aside =
-            LaneChange::SetAside { of: 1, lane: 3, name: "crm~3".into(), next: Position(2), errand };
+        let temporary =
+            LaneChange::Errand { lane: 2, name: "crm~2".into(), next: Position(1), errand: errand.clone() };
+        let aside = LaneChange::SetAside { of: 1, lane: 3, name: "crm~3".into(), next: Position(2), errand };
         let mut frame = FrameBuilder::new();
         frame.push(&push, false);
         frame.push(&PushEntry { uuid: None, ..push }, true);

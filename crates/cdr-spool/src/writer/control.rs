@@ -252,9 +252,12 @@ fn unknown(state: &State, lane: &str) -> ControlError {
     ControlError::UnknownLane { lane: lane.to_owned(), known }
 }
 
+/// Between the name of its sink and the number of a temporary lane; no name of a sink contains it.
+pub(crate) const ERRAND_MARK: char = '~';
+
 /// The name of a temporary lane. A number is given once, so the name is, too.
 fn errand_name(sink: &str, number: u32) -> String {
-    format!("{sink}~{number}")
+    format!("{sink}{ERRAND_MARK}{number}")
 }
 
 fn beginning(

@@ -14,6 +14,8 @@ mod reserve;
 pub(crate) mod space;
 mod tail;
 
+pub(crate) use control::ERRAND_MARK;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
