@@ -258,6 +258,19 @@ impl Dispatcher {
 
     /// Ends the lanes, their attempts within `grace`, then makes the spool's last outcomes durable and lets go of it.
     pub async fn stop(&self, grace: Duration) {
+        // Outcomes that a broken disk never takes must not hold the process for ever; they repeat after the start. Nor must
+        // somebody who changes which lanes there are, and waits for them.
+        if tokio::time::timeout(grace + CLOSE_DEADLINE, self.stop_lanes(grace)).await.is_err() {
+            error!(
+                "some outcomes could not be made durable; their pushes are delivered again after the next start"
+            );
+        }
+        if tokio::time::timeout(CLOSE_DEADLINE, self.store.spool().close()).await.is_err() {
+            error!("the spool did not close in time; what was answered is on disk all the same");
+        }
+    }
+
+    async fn stop_lanes(&self, grace: Duration) {
         let lanes = std::mem::take(&mut *self.lock());
         let mut tasks: Vec<_> = std::mem::take(&mut *self.ending.lock().await).into_values().collect();
         let handles = lanes.into_values().map(|lane| lane.handle);
@@ -267,15 +280,7 @@ impl Dispatcher {
             let _ = handle.control.send(Control::Stop(grace)).await;
             tasks.push(handle.task);
         }
-        // Outcomes that a broken disk never takes must not hold the process for ever; they repeat after the start.
-        if tokio::time::timeout(grace + CLOSE_DEADLINE, join_all(tasks)).await.is_err() {
-            error!(
-                "some outcomes could not be made durable; their pushes are delivered again after the next start"
-            );
-        }
-        if tokio::time::timeout(CLOSE_DEADLINE, self.store.spool().close()).await.is_err() {
-            error!("the spool did not close in time; what was answered is on disk all the same");
-        }
+        join_all(tasks).await;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SinkName, Running>> {

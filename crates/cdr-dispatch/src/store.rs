@@ -7,7 +7,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 use cdr_core::{Incoming, Position, Push, Seal, SpoolId};
-use cdr_spool::{ControlError, LaneState, NewLane, OpenError, Outcome, ReadError, Recovery, Settings, Spool};
+use cdr_spool::{
+    Committed, ControlError, LaneState, NewLane, OpenError, Outcome, ReadError, Recovery, Settings, Spool,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -42,21 +44,21 @@ struct Live {
     id: OnceLock<SpoolId>,
     window: Window,
     routing: ArcSwap<Routing>,
-    committed: watch::Sender<Position>,
+    /// The first position that is not routed; those before it are committed.
+    routed: watch::Sender<Position>,
 }
 
 impl Live {
-    /// Runs on the spool's writer thread, after the fsync: routes each push once for all lanes.
-    fn committed(&self, pushes: Vec<(cdr_spool::Position, Box<Incoming>)>) {
+    /// Runs on the spool's writer thread, after the fsync and the answers: routes each push once for all lanes.
+    fn committed(&self, Committed { end, pushes }: Committed<Box<Incoming>>) {
         // Set before the spool is handed out; nothing can be appended earlier.
         let Some(&id) = self.id.get() else { return };
-        let Some(end) = pushes.last().map(|(last, _)| Position(last.0 + 1)) else { return };
         let routing = self.routing.load_full();
         self.window.extend(pushes.into_iter().map(|(position, incoming)| {
             let push = Push::stored(id, stored::position(position), *incoming);
             Routed { destinations: routing.decide(&push), push: Arc::new(push) }
         }));
-        self.committed.send_replace(end);
+        self.routed.send_replace(stored::position(end));
     }
 }
 
@@ -74,13 +76,13 @@ impl Store {
             id: OnceLock::new(),
             window: Window::default(),
             routing: ArcSwap::from_pointee(routing),
-            committed: watch::Sender::new(Position(0)),
+            routed: watch::Sender::new(Position(0)),
         });
         let writer = Arc::clone(&live);
         let (spool, recovery) =
-            Spool::open(settings, lanes, Box::new(move |pushes| writer.committed(pushes)))?;
+            Spool::open(settings, lanes, Box::new(move |committed| writer.committed(committed)))?;
         live.id.get_or_init(|| stored::spool_id(spool.identity()));
-        live.committed.send_replace(stored::position(spool.end()));
+        live.routed.send_replace(stored::position(spool.end()));
         if let Err(error) = spool.keep_catalog(terms::of) {
             tracing::warn!(%error, "no catalog is kept in this run; searches read the log, which takes longer");
         }
@@ -105,12 +107,17 @@ impl Store {
 
     /// The first position that is not committed.
     pub fn end(&self) -> Position {
-        *self.live.committed.borrow()
+        stored::position(self.spool.end())
     }
 
-    /// Tells about each commit.
-    pub fn committed(&self) -> watch::Receiver<Position> {
-        self.live.committed.subscribe()
+    /// Tells how far pushes are routed, which they are a moment after their commit: up to there lanes read.
+    pub fn routed(&self) -> watch::Receiver<Position> {
+        self.live.routed.subscribe()
+    }
+
+    /// The first position that is not routed.
+    pub fn routed_end(&self) -> Position {
+        *self.live.routed.borrow()
     }
 
     /// Who gets what at present.
@@ -133,7 +140,7 @@ impl Store {
     /// # Errors
     /// The disk cannot be read.
     pub async fn read(&self, from: Position, most: usize) -> Result<Read, ReadError> {
-        let end = self.end();
+        let end = self.routed_end();
         if let Some(pushes) = self.live.window.read(from, most) {
             let after_last = pushes.last().map_or(from, |routed| Position(routed.push.position().0 + 1));
             let next = if pushes.len() < most { after_last.max(end) } else { after_last };

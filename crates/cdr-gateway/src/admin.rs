@@ -231,7 +231,7 @@ async fn rename(engine: &Arc<Engine>, old: &str, request: Request<Incoming>) -> 
         }
         Err(error @ RenameError::Configured(_)) => told(StatusCode::CONFLICT, &error.to_string()),
         Err(error @ RenameError::NoName { .. }) => told(StatusCode::BAD_REQUEST, &error.to_string()),
-        Err(RenameError::Spool(error @ ControlError::LaneExists { .. })) => {
+        Err(RenameError::Spool(error @ (ControlError::LaneExists { .. } | ControlError::Beside { .. }))) => {
             told(StatusCode::CONFLICT, &error.to_string())
         }
         Err(RenameError::Spool(error)) => not_decided(&error),

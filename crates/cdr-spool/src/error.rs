@@ -159,6 +159,17 @@ pub enum ControlError {
         /// The name given.
         lane: String,
     },
+    /// It began no later, and has closed by its own routes what the other one owes.
+    #[error(
+        "{new:?} has been there for as long as {old:?}, and what {old:?} owes has passed it by: nothing tells what of that \
+         it has delivered. Give the sink a name in the configuration that no lane has yet, reload, and hand over to that"
+    )]
+    Beside {
+        /// The lane that was to be handed over.
+        old: String,
+        /// The lane that was to take it.
+        new: String,
+    },
     /// Seals and errands are no place for bodies.
     #[error("{what} would have {size} bytes, more than {limit}")]
     TooLarge {

@@ -62,5 +62,5 @@ pub use position::{Position, SpoolId};
 pub use push::{Appended, Key, NewPush, NewQuarantine, Quarantined, Read, StoredPush, StoredQuarantine};
 pub use reader::{CheckpointLane, LogEntry, LogReader, Logged};
 pub use settings::Settings;
-pub use spool::{Appending, Ground, OnCommit, Spool};
+pub use spool::{Appending, Committed, Ground, OnCommit, Spool};
 pub use stats::{Damage, Health, Holder, Recovery, Stats};

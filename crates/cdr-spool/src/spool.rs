@@ -23,9 +23,18 @@ use crate::{
     SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
 };
 
-/// What the writer calls after each commit that holds pushes: on its own thread, in order, after the sync and before any
-/// appender is answered. It must be quick, and a panic in it stops the spool.
-pub type OnCommit<T> = Box<dyn FnMut(Vec<(Position, T)>) + Send>;
+/// What the writer calls after each commit of pushes or quarantine: on its own thread, in order, after the sync, when the
+/// appenders are answered. The next commit waits for it, and a panic in it stops the spool.
+pub type OnCommit<T> = Box<dyn FnMut(Committed<T>) + Send>;
+
+/// What a commit brought.
+#[derive(Debug)]
+pub struct Committed<T> {
+    /// The first position that is not committed.
+    pub end: Position,
+    /// In order, each with what travelled along.
+    pub pushes: Vec<(Position, T)>,
+}
 
 /// Facts longer than this are no facts, and names longer than this no names.
 const LONGEST_FACTS: usize = 64 * 1024;
@@ -296,7 +305,8 @@ impl<T: Send + 'static> Spool<T> {
     /// `new` has closed, or still owes by itself.
     ///
     /// # Errors
-    /// If there is no such lane, both names are one, the facts are too large, the disk fails, or the spool is being closed.
+    /// If there is no such lane, both names are one, `new` began no later than `old`, the facts are too large, the disk fails,
+    /// or the spool is being closed.
     pub async fn hand_over_lane(
         &self,
         old: &str,
@@ -389,12 +399,19 @@ impl<T: Send + 'static> Spool<T> {
         self.control(Change::Seal { lane: lane.to_owned(), seal }).await.map(drop)
     }
 
+    /// How many deliveries a lane has open, and how many dead letters, at one moment: with none of either it owes nothing of
+    /// what it has read.
+    pub fn count_open(&self, lane: &str) -> (usize, usize) {
+        self.store().state().lanes.get(lane).map_or((0, 0), |lane| (lane.state.open.len(), lane.dead.len()))
+    }
+
     /// How many dead letters a lane has.
     pub fn count_dead_letters(&self, lane: &str) -> usize {
         self.store().state().lanes.get(lane).map_or(0, |lane| lane.dead.len())
     }
 
-    /// Dead letters of a lane behind `after`, at most `max`, in order. Start with `Position(0)`. Blocks for a `pread` or two each.
+    /// Dead letters of a lane behind `after`, at most `max`, in order. Start with `Position(0)`. Blocks: reads each frame in
+    /// which some of them died once.
     ///
     /// # Errors
     /// If the disk cannot be read.
@@ -404,16 +421,8 @@ impl<T: Send + 'static> Spool<T> {
         after: Position,
         max: usize,
     ) -> Result<Vec<DeadLetter>, ReadError> {
-        let positions: Vec<Position> = {
-            let state = self.store().state();
-            let Some(known) = state.lanes.get(lane) else { return Ok(Vec::new()) };
-            known.dead.range(after.next()..).map(|(position, _)| *position).take(max).collect()
-        };
-        let mut letters = Vec::with_capacity(positions.len());
-        for position in positions {
-            letters.push(dead_letter(lane, position, self.store().dead_letter(lane, position)?));
-        }
-        Ok(letters)
+        let letters = self.store().dead_letters(lane, after, max)?;
+        Ok(letters.into_iter().map(|(position, dead)| dead_letter(lane, position, dead)).collect())
     }
 
     /// Wakes dead letters, durably: they are open again, with no attempts. Returns those that were dead.

@@ -3,7 +3,7 @@
 //! Reads are `pread`s of committed bytes and never wait for the writer: the lock around [`State`] is held to find out where
 //! to read, not while reading. A segment can go between the two; then the place is looked up again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::disk::{Directory, File};
 use crate::log::entry::{self, Entry};
 use crate::log::index::SegmentIndex;
-use crate::log::outcomes::{Dead, Item};
+use crate::log::outcomes::Dead;
 use crate::log::segment;
 use crate::log::view::{Extent, LogView};
 use crate::log::walk::{Here, Walk};
@@ -385,7 +385,7 @@ impl Store {
                 Reason::Unknown => return Ok(None),
                 Reason::OnDisk(place) => place,
             };
-            let found = self.dead_at(place, number, position)?;
+            let found = self.reasons(number, [(position, place)])?.remove(&position);
             // If its segment went meanwhile, the reason was carried.
             if found.is_some() || self.state().segment(place.segment).is_some() {
                 return Ok(found);
@@ -394,23 +394,58 @@ impl Store {
         Ok(None)
     }
 
-    /// The reason of a dead letter in its frame; none if it is damaged or the segment is gone.
-    pub(crate) fn dead_at(
+    /// Dead letters of a lane behind `after`, at most `max`, each with its reason. None if the reason is damaged.
+    pub(crate) fn dead_letters(
         &self,
-        place: Place,
-        lane: u32,
-        position: Position,
-    ) -> Result<Option<Dead>, ReadError> {
-        let of_lane = |entry: Entry| match entry {
-            Entry::Outcomes { lane: number, runs, .. } if number == lane => {
-                runs.into_iter().find_map(|run| match run.item {
-                    Item::Dead(dead) if run.first == position => Some(dead),
-                    _ => None,
-                })
-            }
-            _ => None,
+        lane: &str,
+        after: Position,
+        max: usize,
+    ) -> Result<Vec<(Position, Option<Dead>)>, ReadError> {
+        let (number, letters): (u32, Vec<(Position, Reason)>) = {
+            let state = self.state();
+            let Some(lane) = state.lanes.get(lane) else { return Ok(Vec::new()) };
+            let letters = lane.dead.range(after.next()..).take(max);
+            (lane.number, letters.map(|(position, reason)| (*position, reason.clone())).collect())
         };
-        Ok(self.with_frame(place, |bytes| entry::entries(bytes).find_map(of_lane))?.flatten())
+        let on_disk = letters.iter().filter_map(|(position, reason)| match reason {
+            Reason::OnDisk(place) => Some((*position, *place)),
+            Reason::InMemory(_) | Reason::Unknown => None,
+        });
+        let mut read = self.reasons(number, on_disk)?;
+        let with_reason = |(position, reason)| {
+            let dead = match (reason, read.remove(&position)) {
+                (Reason::InMemory(dead), _) => Some(*dead),
+                (Reason::Unknown, _) => None,
+                // Damaged; or carried meanwhile, and then it lies elsewhere.
+                (Reason::OnDisk(_), None) => self.dead_letter(lane, position)?,
+                (Reason::OnDisk(_), found) => found,
+            };
+            Ok((position, dead))
+        };
+        letters.into_iter().map(with_reason).collect()
+    }
+
+    /// The reasons of dead letters that lie at these places; those that are damaged, or whose segment is gone, are left out.
+    ///
+    /// Each frame is read once: a lane that gives up a backlog leaves thousands in one, and a frame per letter was measured at
+    /// half a minute for a page.
+    pub(crate) fn reasons(
+        &self,
+        lane: u32,
+        letters: impl IntoIterator<Item = (Position, Place)>,
+    ) -> Result<BTreeMap<Position, Dead>, ReadError> {
+        let mut by_place: BTreeMap<Place, Vec<Position>> = BTreeMap::new();
+        for (position, place) in letters {
+            by_place.entry(place).or_default().push(position);
+        }
+        let mut reasons = BTreeMap::new();
+        for (place, positions) in by_place {
+            let Some(mut deaths) = self.with_frame(place, |bytes| entry::deaths(bytes, lane))? else {
+                continue;
+            };
+            reasons.extend(positions.into_iter().filter_map(|p| Some((p, deaths.remove(&p)?))));
+        }
+        Ok(reasons)
     }
 
     /// Lets `look` see a whole frame; it sees no bytes if the frame is damaged. None if the segment is gone.

@@ -101,6 +101,15 @@ impl Errands {
         self.lock().running.get(lane).map(|running| running.handle.control.clone())
     }
 
+    /// The lanes that nobody runs as errands. Looked up under one lock: one that is over leaves the spool first and those that
+    /// run afterwards, and must not be seen in the one and missed in the other, or it would be run again, without an end.
+    fn idle(&self, store: &Store) -> Vec<(String, LaneState)> {
+        let known = self.lock();
+        let mut lanes = store.spool().lanes();
+        lanes.retain(|(lane, _)| !known.running.contains_key(lane));
+        lanes
+    }
+
     pub(super) fn why_parked(&self, lane: &str) -> Option<String> {
         self.lock().stuck.get(lane).cloned()
     }
@@ -262,12 +271,9 @@ impl Dispatcher {
     /// Runs the errands of which the sink is there and that nobody runs yet.
     pub(super) fn start_errands(&self) {
         let mut stuck = BTreeMap::new();
-        for (lane, state) in self.store.spool().lanes() {
+        for (lane, state) in self.errands.idle(&self.store) {
             let Some(kept) = state.errand else { continue };
             let Some((plan, place)) = self.plan_of(&kept.sink) else { continue };
-            if self.errands.control_of(&lane).is_some() {
-                continue;
-            }
             match Errand::from_spool(&lane, &kept) {
                 Ok(errand) => self.start_errand(lane, plan, &place, Arc::new(errand)),
                 Err(why) => {
@@ -395,7 +401,10 @@ fn watch(
     status: Arc<LaneStatus>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let _ = task.await;
+        // Then nobody knows what is left of it; the next start takes it up.
+        if let Err(error) = task.await {
+            return error!(lane, %error, "an errand broke off; its pushes wait for the next start");
+        }
         // Gone with the dispatcher: then it was stopped.
         if let Some(errands) = errands.upgrade() {
             errands.done(&store, &lane, &status).await;

@@ -109,7 +109,7 @@ pub struct Lane {
     /// The first position that it never reads.
     until: Position,
     store: Arc<Store>,
-    committed: watch::Receiver<Position>,
+    routed: watch::Receiver<Position>,
     events: mpsc::UnboundedSender<Event>,
     status: Arc<LaneStatus>,
     next: Position,
@@ -217,7 +217,7 @@ impl Lane {
             lane,
             errand,
             until: Position(state.ends().0),
-            committed: store.committed(),
+            routed: store.routed(),
             events,
             status,
             next: Position(state.next.0),
@@ -294,7 +294,7 @@ impl Lane {
                     self.ledger.close(&closed);
                     self.forget_durable();
                 }
-                _ = self.committed.changed(), if self.is_curious() => {}
+                _ = self.routed.changed(), if self.is_curious() => {}
                 () = tokio::time::sleep_until(wake) => {}
                 order = orders.recv() => match order {
                     Some(Control::Reconfigure(plan)) => self.reconfigure(plan),
@@ -377,8 +377,10 @@ impl Lane {
         if self.errand.is_none() || self.next < self.until || !is_idle {
             return false;
         }
-        if self.store.spool().count_dead_letters(&self.lane) == 0 {
-            return true;
+        let (open, dead) = self.store.spool().count_open(&self.lane);
+        if open > 0 || dead == 0 {
+            // What is open there was a dead letter a moment ago: this lane is about to hear of it.
+            return open == 0;
         }
         if !std::mem::replace(&mut self.rests, true) {
             // Behind its last push may lie positions that are none. Else the spool would keep a segment for them.

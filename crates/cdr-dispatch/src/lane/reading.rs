@@ -80,7 +80,9 @@ impl Lane {
     /// Reads pushes that the lane has not seen yet, one look at a time; true when it should look again at once.
     pub(super) async fn read_ahead(&mut self) -> bool {
         let may_read = |lane: &Self| {
-            !lane.is_full_up() && lane.ledger.has_room() && lane.next < lane.store.end().min(lane.until)
+            !lane.is_full_up()
+                && lane.ledger.has_room()
+                && lane.next < lane.store.routed_end().min(lane.until)
         };
         if self.must_not_read() || !may_read(self) {
             return false;

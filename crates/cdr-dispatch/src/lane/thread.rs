@@ -22,9 +22,10 @@ use tracing::error;
 
 use super::status::LaneStatus;
 
-/// Storing comes before delivering: where the processor is short, lanes get a third of what the door gets.
+/// Storing comes before delivering, since senders try three times and sinks have days: where the processor is short, a lane
+/// gets a tenth of what the door gets.
 #[cfg(target_os = "linux")]
-const NICER: i32 = 5;
+const NICER: i32 = 10;
 
 /// Idle threads that read from the disk for a lane are kept for this long.
 const KEEP_READERS: Duration = Duration::from_secs(1);

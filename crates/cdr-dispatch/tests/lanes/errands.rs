@@ -285,3 +285,121 @@ async fn what_a_renamed_sink_left_is_delivered_under_its_new_name_and_the_rest_n
     assert!(matches!(dispatcher.rename("old", "new").await, Err(RenameError::Spool(_))));
     assert!(matches!(dispatcher.rename("x", "No Name").await, Err(RenameError::NoName { .. })));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_is_retried_while_the_last_other_is_discarded_is_not_forgotten_with_its_errand() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Told::new();
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("sink", &sink)]));
+    push(&dispatcher, "s0").await;
+    push(&dispatcher, "s1").await;
+    until_idle(&dispatcher).await;
+    sink.answers(|batch| match batch.first().replay {
+        true => Report::all(batch, &Outcome::Reject(Failure::new("it answered 422"))),
+        false => good(batch),
+    });
+    dispatcher.begin_replay("sink", Wish::default()).await.unwrap();
+    until("it rests", || the_errand(&dispatcher).state == ErrandState::Rests).await;
+    let errand = the_errand(&dispatcher).lane;
+    let dead = dispatcher.dead_letters(&errand, Position(0), 10).await.unwrap();
+    // Half of a retry: it is durable, and the lane has not heard of it yet.
+    let reopened = dispatcher.pushes().spool().reopen(&errand, &[dead[1].position]).await.unwrap();
+    assert_eq!(reopened, [dead[1].position]);
+    dispatcher.discard_dead(&errand, &[Position(dead[0].position.0)]).await.unwrap();
+    for number in 2..10 {
+        push(&dispatcher, &format!("s{number}")).await;
+    }
+    until_idle(&dispatcher).await;
+    dispatcher.stop(GRACE).await;
+    drop(dispatcher);
+    let after = Told::new();
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("sink", &after)]));
+    until("it is sent", || after.attempts_on("s1") == 1).await;
+    until_ended(&dispatcher).await;
+}
+
+/// A sink that panics where it tells how it wants its batches, as soon as it shall.
+struct Fragile(Arc<Told>, Arc<AtomicUsize>);
+
+impl Sink for Fragile {
+    fn batching(&self) -> Batching {
+        assert_eq!(self.1.load(Ordering::SeqCst), 0, "a fault in a plugin");
+        Batching::single()
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Report {
+        Sink::deliver(&Shared(Arc::clone(&self.0)), batch).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_errand_that_broke_off_is_not_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sink, broken) = (Told::new(), Arc::new(AtomicUsize::new(0)));
+    let fragile =
+        LanePlan { sink: Arc::new(Fragile(Arc::clone(&sink), Arc::clone(&broken))), ..lane("sink", &sink) };
+    let (dispatcher, _events) = open(folder.path(), plan(vec![fragile]));
+    push(&dispatcher, "s0").await;
+    until_idle(&dispatcher).await;
+    broken.store(1, Ordering::SeqCst);
+    dispatcher.begin_replay("sink", Wish::default()).await.unwrap();
+    push(&dispatcher, "s1").await;
+    until_idle(&dispatcher).await;
+    dispatcher.stop(GRACE).await;
+    drop(dispatcher);
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("sink", &sink)]));
+    until("it is sent again", || sink.attempts_on("s0") == 2).await;
+    until_ended(&dispatcher).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_is_not_handed_over_to_one_that_was_beside_it_which_would_lose_what_it_owes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (Told::new(), Told::new());
+    old.answers(away);
+    let to = |sink: &str| vec![RouteSettings { name: "all".into(), when: None, to: vec![sink.into()] }];
+    let sinks = ["old".into(), "new".into()];
+    let both = Plan {
+        routes: Routes::build(to("old"), &sinks).unwrap(),
+        ..plan(vec![lane("old", &old), lane("new", &new)])
+    };
+    let (dispatcher, _events) = open(folder.path(), both);
+    for number in 0..300 {
+        push(&dispatcher, &format!("s{number}")).await;
+    }
+    dispatcher.reload(plan(vec![lane("new", &new)]), GRACE).await.unwrap();
+    let refused = dispatcher.rename("old", "new").await.unwrap_err().to_string();
+    assert!(refused.contains("a name in the configuration that no lane has yet"), "{refused}");
+    assert_eq!(dispatcher.parked().len(), 1, "it waits as before");
+
+    // As the refusal says.
+    let now = LanePlan { start: cdr_spool::Start::Now, ..lane("fresh", &new) };
+    dispatcher.reload(plan(vec![now]), GRACE).await.unwrap();
+    dispatcher.rename("old", "fresh").await.unwrap();
+    until_ended(&dispatcher).await;
+    assert_eq!(sorted(new.batches()), sessions(0..300));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_a_cancel_that_waits_for_a_sink_that_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Told::new();
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("sink", &sink)]));
+    push(&dispatcher, "s0").await;
+    until_idle(&dispatcher).await;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    sink.answers(move |batch| {
+        let _ = released.lock().unwrap().recv();
+        good(batch)
+    });
+    let dispatcher = Arc::new(dispatcher);
+    let number = dispatcher.begin_replay("sink", Wish::default()).await.unwrap();
+    until("it blocks", || sink.attempts_on("s0") == 2).await;
+    let cancels = Arc::clone(&dispatcher);
+    let cancel = tokio::spawn(async move { cancels.cancel_replay(number).await });
+    until("the cancel waits", || the_errand(&dispatcher).did.is_none()).await;
+    tokio::time::timeout(Duration::from_secs(60), dispatcher.stop(Duration::ZERO)).await.unwrap();
+    drop(release);
+    assert!(cancel.await.unwrap().is_err(), "the spool is closed");
+}

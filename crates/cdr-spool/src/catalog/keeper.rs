@@ -20,6 +20,10 @@ use crate::store::Store;
 /// The catalog's file, in the directory of the spool.
 pub(crate) const FILE: &str = "catalog.sqlite";
 
+/// Where the processor is short, the catalog gets a tenth of what the writer gets.
+#[cfg(target_os = "linux")]
+const NICER: i32 = 10;
+
 /// Pushes of one transaction. More would save few bytes and cost memory and everyone who searches: what is not written down
 /// yet is read from the log each time.
 const PUSHES: u64 = 4096;
@@ -66,6 +70,9 @@ impl Keeper {
         let thread = thread::Builder::new().name("spool-catalog".into()).spawn(move || {
             // Dropped however the thread ends.
             let _end = end;
+            // For Linux this is about the calling thread. Storing comes before searching.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::process::nice(NICER);
             Work::new((*store).as_ref(), &path, terms, &seen, is_new_spool).run();
         })?;
         Ok(Keeper { progress, thread: Some(thread), ended })

@@ -3,7 +3,7 @@
 //! Two catalogs are asked and their answers put together: the one in the file, and one of our own that is made of what the log
 //! holds behind it. Without a usable file ours is made of the whole log; that takes longer and gives the same answers.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -17,7 +17,6 @@ use super::telling::Lanes;
 use super::terms::{self, TermsOf};
 use crate::disk::{Directory, RealDirectory};
 use crate::log::entry::{self, Entry};
-use crate::log::outcomes::Item;
 use crate::log::view::LogView;
 use crate::state::Place;
 use crate::{DeadLetter, Position, ReadError, SpoolId, StoredPush, StoredQuarantine};
@@ -176,12 +175,20 @@ impl Search {
         max: usize,
     ) -> Result<Vec<DeadLetter>, ReadError> {
         let listed = self.recent.dead_letters(lane, after, max).map_err(unable)?;
-        let mut letters = Vec::with_capacity(listed.len());
-        for (lane, mut letter, place) in listed {
-            if let Some(frame) = self.frame(place).map_err(Failed::told)? {
-                letter.excerpt = excerpt(&frame.bytes, lane, letter.position).unwrap_or_default();
-            }
+        let mut letters: Vec<DeadLetter> = Vec::with_capacity(listed.len());
+        let mut by_frame: BTreeMap<(Place, u32), Vec<usize>> = BTreeMap::new();
+        for (lane, letter, place) in listed {
+            by_frame.entry((place, lane)).or_default().push(letters.len());
             letters.push(letter);
+        }
+        for ((place, lane), of_frame) in by_frame {
+            let Some(frame) = self.frame(place).map_err(Failed::told)? else { continue };
+            let mut deaths = entry::deaths(&frame.bytes, lane);
+            for at in of_frame {
+                let letter = &mut letters[at];
+                letter.excerpt =
+                    deaths.remove(&letter.position).map_or_else(String::new, |dead| dead.excerpt);
+            }
         }
         Ok(letters)
     }
@@ -329,18 +336,6 @@ impl Failed {
             Failed::Log(error) => error,
         }
     }
-}
-
-/// The beginning of the answer for which a delivery was given up.
-fn excerpt(frame: &[u8], of: u32, position: Position) -> Option<String> {
-    let runs = entry::entries(frame).filter_map(|entry| match entry {
-        Entry::Outcomes { lane, runs, .. } if lane == of => Some(runs),
-        _ => None,
-    });
-    runs.flatten().find_map(|run| match run.item {
-        Item::Dead(dead) if run.first == position => Some(dead.excerpt),
-        _ => None,
-    })
 }
 
 fn quarantined_in(frame: &[u8], position: Position) -> Option<StoredQuarantine> {

@@ -3,11 +3,13 @@
 //! Numbers are never given twice. A type that this build does not know is skipped: a new minor format version may add
 //! types, but only a new major one may change what an old one means.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::log::codec::{Put, Take};
 use crate::log::frame::FrameBuilder;
-use crate::log::outcomes::{self, Items, Run};
+use crate::log::outcomes::{self, Dead, Item, Items, Run};
 use crate::{Errand, Key, Open, Position, Seal, StoredPush, StoredQuarantine};
 
 const PUSH: u8 = 1;
@@ -436,6 +438,19 @@ impl<'a> Entry<'a> {
 /// The entries of a frame whose CRC fits.
 pub(crate) fn entries(frame: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     crate::log::frame::entries(frame).filter_map(|(kind, _, payload)| Entry::decode(kind, payload))
+}
+
+/// Why a lane gave deliveries up, as a frame tells it.
+pub(crate) fn deaths(frame: &[u8], of: u32) -> BTreeMap<Position, Dead> {
+    let runs = entries(frame).filter_map(|entry| match entry {
+        Entry::Outcomes { lane, runs, .. } if lane == of => Some(runs),
+        _ => None,
+    });
+    let dead = |run: Run| match run.item {
+        Item::Dead(dead) => Some((run.first, dead)),
+        _ => None,
+    };
+    runs.flatten().filter_map(dead).collect()
 }
 
 fn decode_push<'a>(take: &mut Take<'a>) -> Option<PushEntry<'a>> {

@@ -12,7 +12,7 @@ use crate::log::index::Mark;
 use crate::log::segment::{self, SegmentHeader};
 use crate::recovery::Doubtful;
 use crate::state::{OpenFile, Segment};
-use crate::{AppendError, Appended, Health, OpenError, Position, Quarantined};
+use crate::{AppendError, Appended, Committed, Health, OpenError, Position, Quarantined};
 
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
@@ -192,7 +192,8 @@ impl<T> Writer<T> {
         Ok(mark)
     }
 
-    /// After a sync: the state first, then the commit callback, then those who wait.
+    /// After a sync: the state first, then those who wait, then the commit callback, which costs more than the answers and for
+    /// which nobody waits.
     fn publish(&mut self, mark: Mark) {
         self.backoff = FIRST_BACKOFF;
         let next = Batch::starting_at(self.next);
@@ -204,9 +205,6 @@ impl<T> Writer<T> {
         for push in pushes {
             live.push((push.position, push.live));
             answers.push((push.position, push.uuid_reused, push.reply, push.repeats));
-        }
-        if !live.is_empty() {
-            (self.on_commit)(live);
         }
         for (position, uuid_reused, reply, repeats) in answers {
             // Nobody listens if the sender hung up; the push is kept all the same.
@@ -221,6 +219,7 @@ impl<T> Writer<T> {
             }
         }
         self.answer_outcomes();
+        (self.on_commit)(Committed { end: self.next, pushes: live });
     }
 
     fn answer_outcomes(&mut self) {

@@ -299,12 +299,20 @@ fn with_errands<'a>(state: &'a State, sink: &'a str) -> impl Iterator<Item = (&'
 }
 
 /// What the new name has of its own stays as it is; the old lane becomes an errand of it that ends where the new one
-/// began. So nothing is owed twice, however many pushes it is, and numbers stay, by which reasons and seals are found.
+/// began. So nothing is owed twice, however many pushes it is, and numbers stay, by which reasons and seals are found. One
+/// that did not begin after it cannot take it over.
 fn handing_over(state: &State, old: &str, new: &str, facts: &Bytes) -> Result<Vec<LaneChange>, ControlError> {
     if old == new {
         return Err(ControlError::LaneExists { lane: new.to_owned() });
     }
     let there = state.lanes.get(new);
+    if let (Some(lane), Some(there)) = (state.lanes.get(old), there)
+        && lane.state.errand.is_none()
+        && there.state.began <= lane.state.began
+    {
+        // The errand would end before it began: all that is not read would be dropped without a word.
+        return Err(ControlError::Beside { old: old.to_owned(), new: new.to_owned() });
+    }
     let change = |(_, Lane { number, state, .. }): (&String, &Lane)| {
         let errand = match (&state.errand, there) {
             (Some(errand), _) => Errand { sink: new.to_owned(), ..errand.clone() },

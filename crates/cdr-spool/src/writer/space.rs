@@ -269,12 +269,9 @@ impl<T> Writer<T> {
                 .collect()
         };
         for (lane, name, dead) in places {
-            let mut items = Items::new();
-            for (position, place) in dead {
-                if let Some(dead) = self.shared.store.dead_at(place, lane, position)? {
-                    items.insert(position, Item::Dead(dead));
-                }
-            }
+            let reasons = self.shared.store.reasons(lane, dead)?;
+            let items: Items =
+                reasons.into_iter().map(|(position, dead)| (position, Item::Dead(dead))).collect();
             if !items.is_empty() {
                 found.push((lane, name, items));
             }

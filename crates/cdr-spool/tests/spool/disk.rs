@@ -18,6 +18,10 @@ struct Content {
     durable_names: BTreeMap<String, u64>,
     /// Grows with each crash; what was opened before is dead.
     boot: u64,
+    /// Grows with whatever is written, named or removed.
+    changes: u64,
+    /// Reads of files.
+    reads: u64,
     locked: bool,
     /// Changes that still succeed before the power goes.
     power: Option<u32>,
@@ -142,6 +146,16 @@ impl Disk {
         content.names.values().map(|id| content.files[id].current.len() as u64).sum()
     }
 
+    /// The same number twice: nothing was changed in between.
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// How often a file was read.
+    pub fn reads(&self) -> u64 {
+        self.lock().reads
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.lock().names.keys().cloned().collect()
     }
@@ -232,6 +246,7 @@ impl Content {
         if let Some(left) = &mut self.power {
             *left -= 1;
         }
+        self.changes += 1;
         Ok(())
     }
 
@@ -412,8 +427,9 @@ impl File for SimFile {
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let content = self.disk.lock();
+        let mut content = self.disk.lock();
         content.alive(self.boot)?;
+        content.reads += 1;
         let end = offset + bytes.len() as u64;
         let touches =
             |(id, bad): &(u64, std::ops::Range<u64>)| *id == self.id && offset < bad.end && bad.start < end;

@@ -62,14 +62,14 @@ impl Clock for TestClock {
     }
 }
 
-pub type Committed = Arc<Mutex<Vec<(Position, u64)>>>;
+pub type Heard = Arc<Mutex<Vec<(Position, u64)>>>;
 
 /// A disk, a clock, and what was committed through them.
 pub struct World {
     pub disk: Disk,
     pub clock: Arc<TestClock>,
     pub settings: Settings,
-    pub committed: Committed,
+    pub committed: Heard,
 }
 
 impl World {
@@ -78,7 +78,7 @@ impl World {
         settings.max_size = 16 * SEGMENT;
         settings.body_limit = SEGMENT / 4;
         settings.in_flight = 1024 * 1024;
-        World { disk: Disk::default(), clock: TestClock::start(), settings, committed: Committed::default() }
+        World { disk: Disk::default(), clock: TestClock::start(), settings, committed: Heard::default() }
     }
 
     pub fn open_with(&self, lanes: &[NewLane]) -> Result<(Spool<u64>, Recovery), OpenError> {
@@ -92,7 +92,7 @@ impl World {
             ground,
             self.settings.clone(),
             lanes,
-            Box::new(move |batch| committed.lock().unwrap().extend(batch)),
+            Box::new(move |batch| committed.lock().unwrap().extend(batch.pushes)),
         )
     }
 

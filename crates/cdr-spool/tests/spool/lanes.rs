@@ -196,3 +196,20 @@ fn outcomes_that_wait_when_their_segment_ends_by_age_are_answered() {
     until("the next segment", || spool.stats().segments > 1);
     wait(async { tokio::time::timeout(Duration::from_secs(10), recorded).await }).unwrap();
 }
+
+/// A lane that gives up a backlog leaves thousands in one frame.
+#[test]
+fn dead_letters_cost_a_read_for_each_frame_and_not_for_each_letter() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..60);
+    record(&spool, "crm", (1..=60).map(|p| (Position(p), dead(&format!("reason {p}")))).collect());
+    let reads = |max: usize| {
+        let before = world.disk.reads();
+        let letters = spool.dead_letters("crm", Position(0), max).unwrap();
+        assert!(letters.iter().all(|letter| letter.reason == format!("reason {}", letter.position)));
+        assert_eq!(letters.len(), max);
+        world.disk.reads() - before
+    };
+    assert_eq!(reads(60), reads(1));
+}

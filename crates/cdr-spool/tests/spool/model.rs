@@ -470,6 +470,11 @@ impl Model {
     fn hand_over(&mut self, at: usize, closed: u8) {
         self.repair();
         let old = self.lanes[at].name().to_owned();
+        let began = self.spool.lanes().into_iter().find(|(name, _)| *name == old).unwrap().1.began;
+        if self.spool.end() <= began {
+            // Refused: tested elsewhere.
+            return;
+        }
         let new = format!("{}-{}", LANES[at], self.lanes[at].parts.len());
         let lane = NewLane { name: new.clone(), start: Start::Now };
         assert_eq!(wait(self.spool.register_lanes(&[lane])).unwrap(), [new.as_str()]);
