@@ -96,15 +96,19 @@ impl Dispatcher {
         spool: Settings,
         plan: Plan,
         events: mpsc::UnboundedSender<Event>,
-    ) -> Result<(Self, Recovery), OpenError> {
+    ) -> Result<(Arc<Self>, Recovery), OpenError> {
         let new_lanes = plan.new_lanes();
         let (lanes, routing) = plan.into_parts();
         let (store, recovery) = Store::open(spool, &new_lanes, routing)?;
         let ending = tokio::sync::Mutex::default();
         let errands = Arc::default();
         let parked_since = ParkedSince::new(store.end());
-        let dispatcher =
-            Self { store: Arc::new(store), lanes: Mutex::default(), errands, ending, parked_since, events };
+        let store = Arc::new(store);
+        let lanes_now = Mutex::default();
+        let dispatcher = Self { store, lanes: lanes_now, errands, ending, parked_since, events };
+        let dispatcher = Arc::new(dispatcher);
+        let set_aside = dispatcher.store.hear_set_aside();
+        tokio::spawn(Self::run_what_is_set_aside(Arc::downgrade(&dispatcher), set_aside));
         lanes.into_iter().for_each(|lane| dispatcher.start_lane(lane));
         dispatcher.start_errands();
         Ok((dispatcher, recovery))

@@ -280,6 +280,25 @@ impl<T: Send + 'static> Spool<T> {
         Ok(self.control(change).await?.names.pop().unwrap_or_default())
     }
 
+    /// Sets aside what a lane has not read, from `from` on: it becomes an [`Errand`] of the lane's sink, with these facts,
+    /// that ends where the spool ends at present, and there the lane goes on; both durably and at once. What the lane has
+    /// read before `from` stays its own. Returns where it goes on; none if there is nothing to be set aside.
+    ///
+    /// # Errors
+    /// If there is no such lane, the facts are too large, the disk fails, or the spool is being closed.
+    pub async fn set_aside(
+        &self,
+        lane: &str,
+        from: Position,
+        facts: Bytes,
+    ) -> Result<Option<Position>, ControlError> {
+        no_larger("an errand's facts", facts.len(), LONGEST_FACTS)?;
+        let change = Change::SetAside { lane: lane.to_owned(), from, facts };
+        let changed = self.control(change).await?;
+        let goes_on = || self.store().state().lanes.get(lane).map(|lane| lane.state.next);
+        Ok(if changed.names.is_empty() { None } else { goes_on() })
+    }
+
     /// Hands over to the lane `new` everything that `old` owes, its dead letters and seals, and the errands of that sink,
     /// durably and at once; returns the names under which it is now. Without a lane `new` this is a mere new name. Otherwise
     /// the old lane becomes an [`Errand`] of `new`, with these facts, that ends where `new` began to read: what came later

@@ -32,6 +32,8 @@ pub struct Pace {
     concurrency: usize,
     /// As it may be now; grows back to `concurrency` after an outage.
     allowed: usize,
+    /// Another lane of the sink may have the rest.
+    part: Part,
     /// Pushes whose first attempt failed since the last success.
     failed: BTreeSet<Position>,
     pause: Option<Pause>,
@@ -39,6 +41,18 @@ pub struct Pace {
     running: Stopwatch,
     limiter: Option<Limiter>,
     held: Stopwatch,
+}
+
+/// How much of a sink's concurrency and rate a lane has. Two lanes have a half each, and not whatever the other leaves:
+/// one would starve the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Half, rounded up: for what is fresh.
+    LargerHalf,
+    /// Half, rounded down, but at least one attempt.
+    SmallerHalf,
 }
 
 /// Why and until when a lane is paused.
@@ -90,6 +104,7 @@ impl Pace {
             policy,
             concurrency,
             allowed: concurrency,
+            part: Part::Whole,
             failed: BTreeSet::new(),
             pause: None,
             epoch: Epoch(0),
@@ -134,10 +149,28 @@ impl Pace {
     /// How many more attempts may start now, when `running` are under way.
     pub fn room(&self, running: usize) -> usize {
         match &self.pause {
-            None => self.allowed.saturating_sub(running),
+            None => self.allowed.min(self.most()).saturating_sub(running),
             // One probe, and only when nothing else is under way.
             Some(pause) => usize::from(running == 0 && pause.probe_at <= Instant::now()),
         }
+    }
+
+    /// Takes this part of the sink's concurrency and rate from now on.
+    pub fn take_part(&mut self, part: Part) {
+        self.part = part;
+    }
+
+    fn most(&self) -> usize {
+        match self.part {
+            Part::Whole => self.concurrency,
+            Part::LargerHalf => self.concurrency.div_ceil(2),
+            Part::SmallerHalf => (self.concurrency / 2).max(1),
+        }
+    }
+
+    /// Lets a lane feel its way back, as after an outage.
+    pub fn start_slowly(&mut self) {
+        self.allowed = 1;
     }
 
     /// Until when the rate limit lets no attempt begin; none when one may begin now.
@@ -148,7 +181,8 @@ impl Pace {
     /// An attempt on so many pushes begins.
     pub fn began(&mut self, pushes: usize) {
         if let Some(limiter) = &mut self.limiter {
-            limiter.began(pushes);
+            // At half the rate each push takes the room of two.
+            limiter.began(if self.part == Part::Whole { pushes } else { pushes.saturating_mul(2) });
         }
     }
 
@@ -295,6 +329,31 @@ mod tests {
         let turns: Vec<_> =
             (0..5).map(|position| pace.failed(epoch, Position(position), true, "500")).collect();
         assert_eq!(turns.last(), Some(&Turn::Paused));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_lanes_of_a_sink_keep_to_its_concurrency_and_rate_together() {
+        let pace = |part| {
+            let mut pace = Pace::new(RetryPolicy::default(), 5, Some("10/s".parse().unwrap()));
+            pace.take_part(part);
+            pace
+        };
+        let (mut fresh, mut aside) = (pace(Part::LargerHalf), pace(Part::SmallerHalf));
+        assert_eq!((fresh.room(0), aside.room(0)), (3, 2));
+        let began = Instant::now();
+        let mut pushes = 0;
+        while began.elapsed() < Duration::from_millis(9_990) {
+            for pace in [&mut fresh, &mut aside] {
+                if pace.held_until().is_none() {
+                    pace.began(1);
+                    pushes += 1;
+                }
+            }
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        assert_eq!(pushes, 100);
+        fresh.take_part(Part::Whole);
+        assert_eq!(fresh.room(0), 5);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
 //! What a lane tells about itself: numbers for metrics, words for the operator.
 
 use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use cdr_core::Position;
@@ -18,6 +18,10 @@ pub struct LaneStatus {
     failed: AtomicU64,
     died: AtomicU64,
     attempts: AtomicU64,
+    /// What was set aside of the sink needs half of its pace.
+    is_shared: AtomicBool,
+    /// That of the sink's own lane, as a part of which this one counts.
+    own: Option<Arc<LaneStatus>>,
     now: Mutex<LaneNow>,
 }
 
@@ -82,22 +86,44 @@ pub struct LaneSnapshot {
 }
 
 impl LaneStatus {
+    /// Of a lane whose deliveries count as those of the sink's `own` lane, too.
+    pub(super) fn part_of(own: &Arc<Self>) -> Self {
+        Self { own: Some(Arc::clone(own)), ..Self::default() }
+    }
+
+    fn count(&self, counter: impl Fn(&Self) -> &AtomicU64) {
+        for status in [Some(self), self.own.as_deref()].into_iter().flatten() {
+            counter(status).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says to the sink's own lane whether half of its pace is needed here.
+    pub(super) fn share_pace(&self, is_shared: bool) {
+        if let Some(own) = &self.own {
+            own.is_shared.store(is_shared, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn shares_pace(&self) -> bool {
+        self.is_shared.load(Ordering::Relaxed)
+    }
+
     pub(super) fn count_delivered(&self) {
-        self.delivered.fetch_add(1, Ordering::Relaxed);
+        self.count(|status| &status.delivered);
     }
 
     pub(super) fn count_failed(&self, reason: &str) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.count(|status| &status.failed);
         self.note_failure(reason);
     }
 
     pub(super) fn count_died(&self, reason: &str) {
-        self.died.fetch_add(1, Ordering::Relaxed);
+        self.count(|status| &status.died);
         self.note_failure(reason);
     }
 
     pub(super) fn count_attempt(&self) {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
+        self.count(|status| &status.attempts);
     }
 
     pub(super) fn note_failure(&self, reason: &str) {

@@ -53,7 +53,7 @@ fn refused(error: &ReplayError) -> Answer {
 /// The replays, those under way first.
 pub(super) fn list(engine: &Arc<Engine>) -> Value {
     let errands = engine.dispatcher.errands().into_iter();
-    let is_replay = |errand: &ErrandNow| !matches!(errand.errand.as_deref(), Some(Errand::HandedOver { .. }));
+    let is_replay = |errand: &ErrandNow| !errand.errand.as_deref().is_some_and(Errand::is_owed);
     json!({ "replays": errands.filter(is_replay).map(|replay| as_json(&replay)).collect::<Vec<_>>() })
 }
 
