@@ -11,9 +11,10 @@
 use std::time::Duration;
 
 use cdr_spool::LaneState;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Lane, pace::Part};
+use super::{Lane, NO_HURRY};
 use crate::errand::Errand;
 
 /// A lane that is no further behind than this works it off in order: soon done, and half of it may be in the ledger.
@@ -29,12 +30,16 @@ pub(super) enum Return {
     Passed,
     /// It has been looked at what waits for it.
     Settled,
+    /// It puts pushes into seals: they keep their order.
+    Sealed,
 }
 
 impl Return {
     /// The sink is away.
     pub(super) fn is_away(&mut self) {
-        *self = Self::Awaited;
+        if *self != Self::Sealed {
+            *self = Self::Awaited;
+        }
     }
 
     /// A delivery passed.
@@ -75,7 +80,9 @@ impl Lane {
     }
 
     fn may_share(&self) -> bool {
-        self.plan.concurrency > 1 && self.plan.sink.batching().spacing == Duration::ZERO
+        self.plan.concurrency > 1
+            && self.plan.sink.batching().spacing == Duration::ZERO
+            && self.sealed.is_empty()
     }
 
     /// Whether something is set aside already and not through: a second errand would only slow down the first.
@@ -94,22 +101,19 @@ impl Lane {
         matches!(self.errand.as_deref(), Some(Errand::SetAside))
     }
 
-    /// The one that delivers what was set aside says whether it needs its half; the sink's own lane listens.
+    /// Says what is under way here, and takes what the other lanes of the sink leave. To be called right before attempts begin,
+    /// and right after.
     pub(super) fn share_pace(&mut self) {
-        if self.is_set_aside() {
-            let is_busy = self.next < self.until || self.ledger.len() > 0;
-            self.status.share_pace(is_busy);
-            self.pace.take_part(if is_busy { Part::SmallerHalf } else { Part::Whole });
-        } else if self.errand.is_none() {
-            let is_shared = self.status.shares_pace();
-            self.pace.take_part(if is_shared { Part::LargerHalf } else { Part::Whole });
+        let is_busy = self.next < self.until || self.ledger.len() > 0;
+        self.status.share_pace(self.attempts.len(), is_busy);
+        self.pace.take_part(self.status.part());
+        if self.gather.len() > 0 && self.pace.is_crowded_out(self.attempts.len()) {
+            self.look_at = Some(Instant::now() + NO_HURRY);
         }
     }
 
-    /// What was set aside is through, or stops.
+    /// The lane ends: the others have all of it.
     pub(super) fn give_back_pace(&self) {
-        if self.is_set_aside() {
-            self.status.share_pace(false);
-        }
+        self.status.share_pace(0, false);
     }
 }

@@ -267,13 +267,14 @@ impl Lane {
     /// Until it is told to stop.
     async fn run(&mut self, orders: &mut mpsc::Receiver<Control>) {
         loop {
-            self.share_pace();
             self.set_aside_backlog().await;
             let is_more_due = self.gather_due().await;
             self.try_sealed().await;
             let before = (self.next, self.attempts.len());
             let is_more = self.read_ahead().await || is_more_due;
+            self.share_pace();
             self.start_attempts();
+            self.share_pace();
             if self.next != before.0 && self.attempts.len() == before.1 {
                 self.look_at = Some(Instant::now() + NO_HURRY);
             }
@@ -408,6 +409,7 @@ impl Lane {
     fn reconfigure(&mut self, plan: LanePlan) {
         self.gather.reconfigure(plan.sink.batching());
         self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
+        self.back = Return::default();
         self.plan = plan;
     }
 

@@ -8,6 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Lane, SealedBatch,
+    aside::Return,
     attempt::Attempted,
     pace::{Epoch, Turn},
 };
@@ -40,8 +41,10 @@ impl Lane {
             self.settle_as_one(seal, &mut outcomes, away.is_some());
         }
         let delivered = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_)));
-        if delivered && seal.is_none() && away.is_none() {
-            self.back.passed();
+        match &seal {
+            Some(_) => self.back = Return::Sealed,
+            None if delivered && away.is_none() => self.back.passed(),
+            None => {}
         }
         self.finished(partition.as_ref(), delivered);
         if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes)) {

@@ -2,14 +2,14 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use cdr_core::Position;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::pace::HeldBack;
+use super::pace::{HeldBack, Part};
 
 /// The state of one lane, read by whoever asks; written by the lane alone.
 #[derive(Debug, Default)]
@@ -18,11 +18,21 @@ pub struct LaneStatus {
     failed: AtomicU64,
     died: AtomicU64,
     attempts: AtomicU64,
-    /// What was set aside of the sink needs half of its pace.
-    is_shared: AtomicBool,
+    /// Attempts under way, exactly, for the other lanes of the sink.
+    under_way: AtomicUsize,
+    /// It has something to do, and needs its part of the sink's pace.
+    is_busy: AtomicBool,
+    /// Of what was set aside of the sink, those lanes together.
+    aside: Aside,
     /// That of the sink's own lane, as a part of which this one counts.
     own: Option<Arc<LaneStatus>>,
     now: Mutex<LaneNow>,
+}
+
+#[derive(Debug, Default)]
+struct Aside {
+    under_way: AtomicUsize,
+    busy: AtomicUsize,
 }
 
 /// Where a lane is at the moment.
@@ -97,15 +107,33 @@ impl LaneStatus {
         }
     }
 
-    /// Says to the sink's own lane whether half of its pace is needed here.
-    pub(super) fn share_pace(&self, is_shared: bool) {
-        if let Some(own) = &self.own {
-            own.is_shared.store(is_shared, Ordering::Relaxed);
-        }
+    /// Says to the other lanes of the sink how many attempts are under way here, and whether there is something to do.
+    ///
+    /// They are on one thread: nobody adds to these numbers between a look at them and the attempts that follow from it.
+    pub(super) fn share_pace(&self, under_way: usize, is_busy: bool) {
+        let before = self.under_way.swap(under_way, Ordering::Relaxed);
+        let was_busy = self.is_busy.swap(is_busy, Ordering::Relaxed);
+        let Some(Aside { under_way: all, busy }) = self.own.as_deref().map(|own| &own.aside) else { return };
+        all.fetch_add(under_way, Ordering::Relaxed);
+        all.fetch_sub(before, Ordering::Relaxed);
+        busy.fetch_add(usize::from(is_busy), Ordering::Relaxed);
+        busy.fetch_sub(usize::from(was_busy), Ordering::Relaxed);
     }
 
-    pub(super) fn shares_pace(&self) -> bool {
-        self.is_shared.load(Ordering::Relaxed)
+    /// What is left to this lane of the sink's pace.
+    pub(super) fn part(&self) -> Part {
+        let of = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+        match self.own.as_deref() {
+            Some(LaneStatus { under_way, aside, .. }) if self.is_busy.load(Ordering::Relaxed) => {
+                Part::Aside {
+                    fresh: of(under_way),
+                    beside: of(&aside.under_way).saturating_sub(of(&self.under_way)),
+                    lanes: of(&aside.busy).max(1),
+                }
+            }
+            None if of(&self.aside.busy) > 0 => Part::Fresh { aside: of(&self.aside.under_way) },
+            _ => Part::Whole,
+        }
     }
 
     pub(super) fn count_delivered(&self) {
