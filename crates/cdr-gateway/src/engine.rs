@@ -173,7 +173,7 @@ impl Engine {
     /// Warns of lanes that nobody drives: they hold pushes, and in the end the whole spool.
     pub fn tell_parked(&self) {
         for lane in self.dispatcher.parked() {
-            let cdr_dispatch::Parked { name, unread, open, why } = lane;
+            let cdr_dispatch::Parked { name, unread, open, why, .. } = lane;
             warn!(
                 sink = name,
                 unread,

@@ -15,10 +15,11 @@ use crate::disk::{Directory, Lock, RealDirectory};
 use crate::inbox::{Change, Changed, Inbox, Request};
 use crate::log::segment;
 use crate::recovery::{self, Recovered};
+use crate::state::Lane;
 use crate::store::{Store, Stored};
 use crate::writer::{self, Shared, Writer};
 use crate::{
-    AppendError, Appended, ControlError, DeadLetter, Health, Holder, LaneState, NewLane, NewPush,
+    AppendError, Appended, ControlError, DeadLetter, Errand, Health, Holder, LaneState, NewLane, NewPush,
     NewQuarantine, OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings,
     SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
 };
@@ -254,6 +255,13 @@ impl<T: Send + 'static> Spool<T> {
     /// All lanes that the spool knows, also those that no configuration names any more.
     pub fn lanes(&self) -> Vec<(String, LaneState)> {
         self.store().state().lanes.iter().map(|(name, lane)| (name.clone(), lane.state.clone())).collect()
+    }
+
+    /// The temporary lanes of them, with what each is for.
+    pub fn errands(&self) -> Vec<(String, Errand)> {
+        let state = self.store().state();
+        let errand = |(name, lane): (&String, &Lane)| Some((name.clone(), lane.state.errand.clone()?));
+        state.lanes.iter().filter_map(errand).collect()
     }
 
     /// Registers those lanes that are not known yet, durably; returns their names.

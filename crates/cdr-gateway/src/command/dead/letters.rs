@@ -45,17 +45,21 @@ impl Letters {
     /// From the running gateway, of all sinks or of the one that is named; parked ones too.
     pub async fn of_gateway(admin: Admin, filter: &Filter) -> anyhow::Result<Self> {
         let lanes = running::ask_for(&admin, Method::GET, "/api/v1/lanes", None).await?;
-        let names = |list: &str, name: &str| -> Vec<String> {
+        let lanes = [("lanes", "sink"), ("replays", "sink"), ("parked", "name")].map(|(list, name)| {
             let lanes = lanes[list].as_array().into_iter().flatten();
-            lanes.filter_map(|lane| lane[name].as_str().map(str::to_owned)).collect()
-        };
-        let known = [names("lanes", "sink"), names("replays", "sink"), names("parked", "name")].concat();
+            lanes.filter_map(move |lane| Some((lane[name].as_str()?, lane["set_aside_of"].is_null())))
+        });
+        let lanes: Vec<(&str, bool)> = lanes.into_iter().flatten().collect();
+        let known: Vec<&str> = lanes.iter().map(|(name, _)| *name).collect();
         let sinks: VecDeque<String> = match &filter.sink {
-            Some(sink) if !known.contains(sink) => {
-                anyhow::bail!(setting::unknown("sink", sink, known.iter().map(String::as_str)))
+            Some(sink) if !known.contains(&sink.as_str()) => {
+                anyhow::bail!(setting::unknown("sink", sink, known.into_iter()))
             }
             Some(sink) => [sink.clone()].into(),
-            None => known.into(),
+            // What was set aside is told of as its sink's.
+            None => {
+                lanes.iter().filter(|(_, is_whole)| *is_whole).map(|(name, _)| (*name).to_owned()).collect()
+            }
         };
         let which = filter.which();
         Ok(Self(From::Gateway { admin, sinks, after: Position(0), which }))
