@@ -20,7 +20,7 @@ enum From {
     /// The running gateway: it knows where each lies, and gives them in pages.
     Gateway { admin: Admin, sinks: VecDeque<String>, after: Position, which: Which },
     /// The disk, in pages as well.
-    Disk(Box<OnDisk>),
+    Disk(OnDisk),
 }
 
 impl Letters {
@@ -64,7 +64,7 @@ impl Letters {
     }
 
     fn on_disk(kept: &Kept, filter: &Filter) -> anyhow::Result<Self> {
-        Ok(Self(From::Disk(Box::new(OnDisk::open(kept, filter)?))))
+        Ok(Self(From::Disk(OnDisk::open(kept, filter)?)))
     }
 
     /// Some more, all of one sink; none at the end.

@@ -15,7 +15,7 @@ const PAGE: usize = 1000;
 
 /// The dead letters of a spool.
 pub struct OnDisk {
-    search: Search,
+    search: Box<Search>,
     /// Sinks and, as far as these are told of by themselves, temporary lanes; each with its lanes.
     sinks: Vec<(String, Vec<String>)>,
     after: Position,
@@ -26,7 +26,7 @@ pub struct OnDisk {
 impl OnDisk {
     /// Of all sinks, or of the one that is named.
     pub fn open(kept: &Kept, filter: &Filter) -> anyhow::Result<Self> {
-        let search = kept.search()?;
+        let search = Box::new(kept.search()?);
         let mut sinks: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (lane, errand) in search.lanes() {
             let errand = errand.map(|kept| (kept, Errand::from_spool(lane, kept)));
