@@ -17,6 +17,7 @@ mod reload;
 mod rename;
 mod replay;
 mod senders;
+mod set_aside;
 mod sick_sinks;
 mod tail;
 
