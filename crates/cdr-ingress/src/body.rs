@@ -23,14 +23,22 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    fn new(in_flight: &Arc<InFlight>) -> Self {
+    pub fn new(in_flight: &Arc<InFlight>) -> Self {
         Self { in_flight: Arc::clone(in_flight), bytes: 0 }
     }
 
-    fn grow(&mut self, bytes: u64, limit: u64) -> Result<(), Rejection> {
+    pub fn grow(&mut self, bytes: u64, limit: u64) -> Result<(), Rejection> {
         self.bytes += bytes;
         let all = self.in_flight.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if all > limit { Err(Rejection::NotStored(NotStored::Busy)) } else { Ok(()) }
+    }
+
+    /// Grows to what a body has become by decoding.
+    ///
+    /// Not to what was sent beside it: both are held for the moment of decoding alone, by one body for each thread,
+    /// and a body that just fits into the room would never come in.
+    pub fn cover(&mut self, bytes: u64, limit: u64) -> Result<(), Rejection> {
+        self.grow(bytes.saturating_sub(self.bytes), limit)
     }
 }
 
@@ -40,7 +48,7 @@ impl Drop for Charge {
     }
 }
 
-/// A whole body, and what it takes of the room until it is fsynced.
+/// A whole body as it was sent, and what it takes of the room until it is fsynced.
 pub(crate) struct Held {
     pub bytes: Bytes,
     pub charge: Charge,

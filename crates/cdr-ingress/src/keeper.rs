@@ -7,21 +7,28 @@ use cdr_core::SettingFault;
 use http::{Method, Request};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 use crate::{
     answer::Rejection,
     body::InFlight,
     counters::DoorCounters,
+    crowd::{Crowd, Seat},
     proof::Proofs,
+    rates::Rates,
     refusals::{Newcomers, RefusalLog},
-    settings::{AllowMode, IngressSettings},
+    settings::{Allow, AllowMode, IngressSettings},
     summary::Summary,
 };
+
+/// So many senders at once hear why they are turned away. They stand beside `limits.connections`.
+const TURNED_AWAY_AT_ONCE: usize = 64;
 
 /// The settings in force, and what was made of them once.
 pub(crate) struct Policy {
     pub settings: IngressSettings,
     pub proofs: Proofs,
+    pub rates: Rates,
     path: Vec<u8>,
 }
 
@@ -33,7 +40,14 @@ impl Policy {
         }
         let proofs = Proofs::new(settings.verify.as_deref());
         let path = meant(&settings.path).into_owned();
-        Ok(Self { settings, proofs, path })
+        let rates = Rates::new(&settings.limits);
+        Ok(Self { settings, proofs, rates, path })
+    }
+
+    /// Whether requests of this client are refused whatever they are.
+    fn bars(&self, client: IpAddr) -> bool {
+        let enforces = |allow: &Allow| allow.mode == AllowMode::Enforce;
+        !self.settings.allows(client) && self.settings.allow.as_ref().is_none_or(enforces)
     }
 
     /// Whether this is a request for what is served here. The path may be a secret, so it is compared in
@@ -57,6 +71,9 @@ pub(crate) struct Keeper {
     pub policy: ArcSwap<Policy>,
     pub counters: DoorCounters,
     pub in_flight: Arc<InFlight>,
+    crowd: Arc<Crowd>,
+    /// One for each sender that hears why its connection is refused; others are dropped without a word.
+    pub turned_away: Arc<Semaphore>,
     pub refusals: RefusalLog,
     summary: Summary,
     newcomers: Newcomers,
@@ -68,10 +85,32 @@ impl Keeper {
             policy: ArcSwap::from_pointee(policy),
             counters: DoorCounters::default(),
             in_flight: Arc::default(),
+            crowd: Arc::default(),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)),
             refusals: RefusalLog::default(),
             summary: Summary::default(),
             newcomers: Newcomers::default(),
         }
+    }
+
+    /// Lets a connection in, before anything is read from it. Behind a trusted proxy, whose connections are other
+    /// people's, all is left to the requests.
+    ///
+    /// A network that is not allowed is refused here already: with requests that never end, strangers could hold
+    /// all connections that there are.
+    pub fn seat(&self, policy: &Policy, peer: IpAddr) -> Result<Option<Seat>, Rejection> {
+        let limits = &policy.settings.limits;
+        if self.counters.open_connections() >= limits.connections {
+            return Err(Rejection::Connections { limit: limits.connections });
+        }
+        if policy.settings.trusts(peer) {
+            return Ok(None);
+        }
+        if policy.bars(peer) {
+            return Err(Rejection::Network);
+        }
+        let Some(limit) = limits.connections_per_client else { return Ok(None) };
+        self.crowd.seat(peer, limit).map(Some).ok_or(Rejection::ClientConnections { limit })
     }
 
     /// Lets a sender in whose network is allowed.
@@ -79,10 +118,10 @@ impl Keeper {
         if policy.settings.allows(client) {
             return Ok(());
         }
-        match policy.settings.allow.as_ref().map(|allow| allow.mode) {
-            Some(AllowMode::Log) => self.newcomers.passed(client),
-            _ => return Err(Rejection::Network),
+        if policy.bars(client) {
+            return Err(Rejection::Network);
         }
+        self.newcomers.passed(client);
         Ok(())
     }
 
@@ -90,6 +129,7 @@ impl Keeper {
     pub fn tell_of_the_minute(&self) {
         self.refusals.tell_untold();
         self.summary.tell(&self.counters);
+        self.policy.load().rates.forget_the_rested();
     }
 
     /// Counts a refusal and tells of it.
