@@ -57,6 +57,12 @@ impl Client {
         self.0.write_all(text.as_ref()).await.expect("a reader");
     }
 
+    /// Writes all, unless the door hangs up before.
+    pub async fn write_if_heard(&mut self, bytes: &[u8]) {
+        let written = tokio::time::timeout(PATIENCE, self.0.write_all(bytes)).await;
+        drop(written.expect("the door reads or hangs up in time"));
+    }
+
     /// Writes the same over and over, and reads nothing, until the door hangs up.
     pub async fn write_until_closed(&mut self, text: &[u8]) {
         let write = async { while self.0.write_all(text).await.is_ok() {} };
