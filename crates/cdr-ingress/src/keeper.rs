@@ -47,7 +47,7 @@ impl Policy {
     /// Whether requests of this client are refused whatever they are.
     fn bars(&self, client: IpAddr) -> bool {
         let enforces = |allow: &Allow| allow.mode == AllowMode::Enforce;
-        !self.settings.allows(client) && self.settings.allow.as_ref().is_none_or(enforces)
+        self.settings.allow.as_ref().is_some_and(enforces) && !self.settings.allows(client)
     }
 
     /// Whether this is a request for what is served here. The path may be a secret, so it is compared in
@@ -115,13 +115,12 @@ impl Keeper {
 
     /// Lets a sender in whose network is allowed.
     pub fn admit(&self, policy: &Policy, client: IpAddr) -> Result<(), Rejection> {
-        if policy.settings.allows(client) {
-            return Ok(());
-        }
         if policy.bars(client) {
             return Err(Rejection::Network);
         }
-        self.newcomers.passed(client);
+        if !policy.settings.allows(client) {
+            self.newcomers.passed(client);
+        }
         Ok(())
     }
 

@@ -105,7 +105,8 @@ mod tests {
         let (ours, _theirs) = tokio::io::duplex(100);
         let mut socket = Unread::new(ours, LIMIT);
         let begun = Instant::now();
-        let error = socket.write_all(&[0; 101]).await.unwrap_err();
+        let written = tokio::time::timeout(2 * LIMIT, socket.write_all(&[0; 101])).await;
+        let error = written.expect("it ends").unwrap_err();
         assert_eq!((error.kind(), begun.elapsed().as_secs()), (io::ErrorKind::TimedOut, LIMIT.as_secs()));
     }
 

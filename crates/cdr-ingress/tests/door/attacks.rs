@@ -58,7 +58,7 @@ fn statuses(mut said: &[u8]) -> Vec<u16> {
 }
 
 async fn replay(file: &str) -> Outcome {
-    let timeout = "500ms";
+    let timeout = "1s";
     let limits =
         json!({ "body": "16KiB", "in_flight": "32KiB", "header_timeout": timeout, "body_timeout": timeout });
     let house = House::open(json!({ "path": "/push", "limits": limits })).await;
