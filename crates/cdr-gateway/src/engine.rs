@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{self, Alerts, Finding, Plan, PlannedSink, Source},
+    open_files,
     restart::StartedWith,
 };
 
@@ -201,6 +202,7 @@ impl Engine {
 
     fn reload_door(&self, settings: cdr_ingress::IngressSettings) -> Vec<String> {
         let (settings, mut notes) = self.started_with.hold(settings);
+        open_files::provide(settings.limits.connections);
         match self.door.reload(settings) {
             Ok(Reloaded::Wholly) => {}
             Ok(Reloaded::ListenNeedsRestart { now, then }) => {

@@ -59,7 +59,7 @@ verdicts! {
     Action = "action",
     /// A question whose answer steers a live call, not a push.
     Question = "question",
-    /// A compressed body.
+    /// A body that is compressed by something else than gzip.
     Encoding = "encoding",
     /// A body above `limits.body`.
     TooLarge = "too_large",
@@ -71,8 +71,16 @@ verdicts! {
     BrokenBody = "broken_body",
     /// Not HTTP/1.
     NotHttp = "not_http",
+    /// A head that is larger, has more lines or a longer URL than are read.
+    LargeHead = "large_head",
     /// More connections than `limits.connections`.
     Connections = "connections",
+    /// More connections of one client than `limits.connections_per_client`.
+    ClientConnections = "client_connections",
+    /// More requests than `limits.requests_per_second`.
+    Requests = "requests",
+    /// More requests of one client than `limits.requests_per_second_per_client`.
+    ClientRequests = "client_requests",
     /// The spool is full of what sinks have not taken yet.
     SpoolFull = "spool_full",
     /// The spool cannot write.
@@ -113,8 +121,20 @@ pub(crate) enum Rejection {
     NotHttp {
         looks_like: Option<&'static str>,
     },
+    LargeHead,
     Connections {
         limit: usize,
+    },
+    ClientConnections {
+        limit: usize,
+    },
+    Requests {
+        limit: u32,
+        wait: Duration,
+    },
+    ClientRequests {
+        limit: u32,
+        wait: Duration,
     },
     Quarantined {
         fault: Fault,
@@ -147,8 +167,8 @@ fn row(
     Row { verdict, status, said: said.into(), logged: logged.into() }
 }
 
-/// The sender decides when it comes again; this is what we would like, in seconds.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// The sender decides when it comes again; this is what we would like, in seconds, where we don't know better.
+const RETRY_AFTER: u64 = 5;
 
 impl Rejection {
     /// The table.
@@ -172,8 +192,8 @@ impl Rejection {
                 "the action in its URL is not 1 to 32 letters, digits or underscores"),
             Self::Question => row(V::Question, 404, "this action asks which agent takes a live call, and only pushes are taken here; point that IVR node elsewhere",
                 "its action asks a question whose answer steers a live call, so an ok would be a wrong answer; only the data pushes of TCCC's console belong here, not an IVR node"),
-            Self::Encoding => row(V::Encoding, 415, "compressed bodies are not taken; send it without Content-Encoding",
-                "its body is compressed"),
+            Self::Encoding => row(V::Encoding, 415, "this Content-Encoding is not taken; send the body with gzip or without",
+                "its body is compressed by something else than gzip, once"),
             Self::TooLarge { limit } => row(V::TooLarge, 413, format!("the body is larger than {limit}"),
                 format!("its body is larger than ingress.limits.body, {limit}")),
             Self::SlowHead { limit } => row(V::SlowHead, 408, format!("the head of the request did not arrive within {limit:?}"),
@@ -186,8 +206,16 @@ impl Rejection {
                 "it is not HTTP/1.1"),
             Self::NotHttp { looks_like: Some(protocol) } => row(V::NotHttp, 400, "this is not HTTP/1.1",
                 format!("it speaks {protocol} and this port speaks plain HTTP/1.1")),
+            Self::LargeHead => row(V::LargeHead, 431, "the head of the request is too large",
+                "its head has more than 100 lines or 64 KiB"),
             Self::Connections { limit } => row(V::Connections, 429, "too many connections; come again later",
                 format!("ingress.limits.connections, {limit}, are open")),
+            Self::ClientConnections { limit } => row(V::ClientConnections, 429, "too many connections; come again later",
+                format!("it has ingress.limits.connections_per_client, {limit}, open")),
+            Self::Requests { limit, .. } => row(V::Requests, 429, format!("too many requests; {limit} a second are taken"),
+                format!("more come than ingress.limits.requests_per_second, {limit}")),
+            Self::ClientRequests { limit, .. } => row(V::ClientRequests, 429, format!("too many requests; {limit} a second are taken"),
+                format!("it sends more than ingress.limits.requests_per_second_per_client, {limit}")),
             Self::Quarantined { fault, number } => row(V::Quarantined, 400, format!("{fault}; kept in quarantine as number {number}"),
                 format!("{}; kept in quarantine as number {number}", fault.without_excerpt())),
             Self::QuarantineFull { fault } => row(V::QuarantineFull, 400, format!("{fault}; not kept"),
@@ -221,7 +249,8 @@ impl Rejection {
         let mut response = json(status, &said);
         let headers = response.headers_mut();
         match status {
-            _ if is_for_now(status) => headers.insert(header::RETRY_AFTER, RETRY_AFTER),
+            _ if is_for_now(status) => headers.insert(header::RETRY_AFTER, self.retry_after().into()),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => headers.insert(header::ACCEPT_ENCODING, GZIP),
             StatusCode::METHOD_NOT_ALLOWED => headers.insert(header::ALLOW, HeaderValue::from_static("POST")),
             StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, CHALLENGE),
             _ => None,
@@ -237,7 +266,10 @@ impl Rejection {
         let Row { status, said, .. } = self.row();
         let body = body(status, &said);
         let reason = status.canonical_reason().unwrap_or_default();
-        let retry_after = if is_for_now(status) { "retry-after: 5\r\n" } else { "" };
+        let retry_after = match is_for_now(status) {
+            true => format!("retry-after: {}\r\n", self.retry_after()),
+            false => String::new(),
+        };
         let head = format!(
             "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{retry_after}\
              connection: close\r\ncontent-length: {}\r\n\r\n",
@@ -245,6 +277,16 @@ impl Rejection {
             body.len()
         );
         [head.as_bytes(), &body].concat()
+    }
+
+    /// In whole seconds, rounded up: who comes then is not too early.
+    fn retry_after(&self) -> u64 {
+        match self {
+            Self::Requests { wait, .. } | Self::ClientRequests { wait, .. } => {
+                wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+            }
+            _ => RETRY_AFTER,
+        }
     }
 
     /// Whether the whole request was read by then, so that the connection can serve another.
@@ -257,6 +299,8 @@ impl Rejection {
 fn is_for_now(status: StatusCode) -> bool {
     matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
+
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"cdr-gateway\", charset=\"UTF-8\"");
 

@@ -12,12 +12,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::Rejection,
     keeper::{Keeper, Policy},
+    unread::Unread,
     visit::Visit,
 };
 
@@ -53,13 +55,14 @@ impl Drop for Open {
 }
 
 /// Answers all requests of a connection, until its end.
-pub(crate) async fn serve<I: Intake>(socket: TcpStream, visit: Visit<I>, stop: Stop, _open: Open) {
+pub(crate) async fn serve<I: Intake>(socket: TcpStream, visit: Visit<I>, stop: Stop) {
     let visit = Arc::new(visit);
     let policy = visit.keeper.policy.load_full();
     let service = service_fn(|request: http::Request<Incoming>| {
         let visit = Arc::clone(&visit);
         Box::pin(async move { Ok::<_, Infallible>(visit.answer(request).await) })
     });
+    let socket = Unread::new(socket, policy.settings.limits.header_timeout);
     let mut connection = http1(&policy).serve_connection(TokioIo::new(socket), service);
     // What has arrived is read before the stop is looked at. To abandon comes after to finish, and is listened for
     // only then: each thing to listen for costs a lock at every wake-up.
@@ -74,7 +77,7 @@ pub(crate) async fn serve<I: Intake>(socket: TcpStream, visit: Visit<I>, stop: S
     };
     let Some(ended) = ended else { return };
     let Parts { io, read_buf, .. } = connection.into_parts();
-    let mut socket = io.into_inner();
+    let mut socket = io.into_inner().into_inner();
     if let Err(error) = ended {
         last_word(&mut socket, &error, &read_buf, &visit.keeper, visit.peer, &policy).await;
     }
@@ -87,6 +90,8 @@ fn http1(policy: &Policy) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(policy.settings.limits.header_timeout)
         .max_buf_size(BUFFER)
+        // Or a head that arrives in one piece could be larger. hyper's own limit of 100 lines is left as it is.
+        .max_header_size(BUFFER)
         // Whoever closes one direction after sending still hears the answer.
         .half_close(true);
     http1
@@ -105,6 +110,8 @@ async fn last_word(
         let slow = Rejection::SlowHead { limit: policy.settings.limits.header_timeout };
         keeper.refused(&slow, peer);
         say(socket, &slow).await;
+    } else if error.is_parse_too_large() {
+        keeper.refused(&Rejection::LargeHead, peer);
     } else if error.is_parse() {
         keeper.refused(&Rejection::NotHttp { looks_like: protocol(error, unread) }, peer);
     } else {
@@ -126,9 +133,14 @@ fn protocol(error: &hyper::Error, unread: &[u8]) -> Option<&'static str> {
 }
 
 /// Refuses a connection before anything is read from it.
-pub(crate) async fn turn_away(mut socket: TcpStream, limit: usize, stop: Stop, open: Open) {
-    let _open = open;
-    say(&mut socket, &Rejection::Connections { limit }).await;
+pub(crate) async fn turn_away(
+    mut socket: TcpStream,
+    rejection: Rejection,
+    stop: Stop,
+    turned_away: OwnedSemaphorePermit,
+) {
+    let _turned_away = turned_away;
+    say(&mut socket, &rejection).await;
     linger(&mut socket, &stop).await;
 }
 

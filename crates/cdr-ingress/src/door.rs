@@ -16,8 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Allow, Newcomer, Stranger,
-    answer::Rejection,
-    connection::{self, Open, Stop},
+    connection::{self, Stop},
     counters::DoorCounters,
     keeper::{Keeper, Policy},
     settings::IngressSettings,
@@ -32,9 +31,6 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// How often it is told what was not told one by one.
 const TELL: Duration = Duration::from_secs(60);
-
-/// So many senders above the limit hear why; the others are dropped without a word.
-const TURNED_AWAY_AT_ONCE: usize = 64;
 
 /// A listener that is bound and does not accept yet.
 pub struct Door {
@@ -212,18 +208,18 @@ fn welcome<I: Intake>(
 ) {
     // Answers are one small packet each; a system that refuses this only makes them later.
     let _ = socket.set_nodelay(true);
-    let limit = keeper.policy.load().settings.limits.connections;
-    let others = keeper.counters.open_connections();
-    let open = Open::new(keeper);
-    if others < limit {
-        let visit =
-            Visit { keeper: Arc::clone(keeper), intake: Arc::clone(intake), stores: tasks.clone(), peer };
-        tasks.spawn(connection::serve(socket, visit, stop.clone(), open));
-        return;
-    }
-    keeper.refused(&Rejection::Connections { limit }, peer);
-    if others < limit.saturating_add(TURNED_AWAY_AT_ONCE) {
-        tasks.spawn(connection::turn_away(socket, limit, stop.clone(), open));
+    let rejection = match keeper.seat(&keeper.policy.load(), peer) {
+        Ok(_seat) => {
+            let (keeper, intake, stores) = (Arc::clone(keeper), Arc::clone(intake), tasks.clone());
+            let visit = Visit { keeper, intake, stores, peer, _seat };
+            tasks.spawn(connection::serve(socket, visit, stop.clone()));
+            return;
+        }
+        Err(rejection) => rejection,
+    };
+    keeper.refused(&rejection, peer);
+    if let Ok(turned_away) = Arc::clone(&keeper.turned_away).try_acquire_owned() {
+        tasks.spawn(connection::turn_away(socket, rejection, stop.clone(), turned_away));
     }
 }
 

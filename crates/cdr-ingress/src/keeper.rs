@@ -7,23 +7,34 @@ use cdr_core::SettingFault;
 use http::{Method, Request};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     answer::Rejection,
     body::InFlight,
+    connection::Open,
     counters::DoorCounters,
+    crowd::{Crowd, Place},
     newcomers::{Newcomer, Newcomers},
     proof::Proofs,
+    rates::Rates,
     refusals::RefusalLog,
     settings::{AllowMode, IngressSettings},
     strangers::{Stranger, Strangers},
     summary::Summary,
 };
 
+/// So many senders at once hear why they are turned away. They stand beside `limits.connections`.
+const TURNED_AWAY_AT_ONCE: usize = 64;
+
+/// Connections from networks that are not allowed, at a time.
+const STRANGERS: usize = 64;
+
 /// The settings in force, and what was made of them once.
 pub(crate) struct Policy {
     pub settings: IngressSettings,
     pub proofs: Proofs,
+    pub rates: Rates,
     path: Vec<u8>,
 }
 
@@ -35,7 +46,13 @@ impl Policy {
         }
         let proofs = Proofs::new(settings.verify.as_deref());
         let path = meant(&settings.path).into_owned();
-        Ok(Self { settings, proofs, path })
+        let rates = Rates::new(&settings.limits);
+        Ok(Self { settings, proofs, rates, path })
+    }
+
+    /// Whether requests of this client are refused whatever they are.
+    fn bars(&self, client: IpAddr) -> bool {
+        !self.settings.allows(client) && !self.learns()
     }
 
     /// Whether senders from elsewhere pass, so that their addresses are learned.
@@ -59,11 +76,22 @@ fn meant(path: &str) -> Cow<'_, [u8]> {
     percent_decode_str(path.trim_end_matches('/')).into()
 }
 
+/// The right to be here, for as long as a connection lasts.
+pub(crate) enum Seat {
+    Guest { _open: Open, _place: Option<Place> },
+    Stranger { _standing: OwnedSemaphorePermit },
+}
+
 /// What all connections share.
 pub(crate) struct Keeper {
     pub policy: ArcSwap<Policy>,
     pub counters: DoorCounters,
     pub in_flight: Arc<InFlight>,
+    crowd: Arc<Crowd>,
+    /// Room for connections from networks that are not allowed.
+    standing: Arc<Semaphore>,
+    /// One for each sender that hears why its connection is refused; others are dropped without a word.
+    pub turned_away: Arc<Semaphore>,
     pub refusals: RefusalLog,
     summary: Summary,
     newcomers: Newcomers,
@@ -76,6 +104,9 @@ impl Keeper {
             policy: ArcSwap::from_pointee(policy),
             counters: DoorCounters::default(),
             in_flight: Arc::default(),
+            crowd: Arc::default(),
+            standing: Arc::new(Semaphore::new(STRANGERS)),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)),
             refusals: RefusalLog::default(),
             summary: Summary::default(),
             newcomers: Newcomers::default(),
@@ -83,15 +114,38 @@ impl Keeper {
         }
     }
 
+    /// Lets a connection in, before anything is read from it. Behind a trusted proxy, whose connections are other
+    /// people's, all is left to the requests.
+    ///
+    /// Those from networks that are not allowed are few at a time, beside the limit of connections: with requests that
+    /// never end, strangers could hold all that there are. They are heard nevertheless, since one of them may be
+    /// the sender one waits for, at a new address: that is an alert, and a port scan is none.
+    pub fn seat(self: &Arc<Self>, policy: &Policy, peer: IpAddr) -> Result<Seat, Rejection> {
+        let limits = &policy.settings.limits;
+        let is_direct = !policy.settings.trusts(peer);
+        if is_direct && policy.bars(peer) {
+            let standing = Arc::clone(&self.standing).try_acquire_owned();
+            let crowded = |_| Rejection::Network { is_for_us: true };
+            return standing.map(|standing| Seat::Stranger { _standing: standing }).map_err(crowded);
+        }
+        if self.counters.open_connections() >= limits.connections {
+            return Err(Rejection::Connections { limit: limits.connections });
+        }
+        let place = match limits.connections_per_client.filter(|_| is_direct) {
+            Some(limit) => Some(self.crowd.place(peer, limit).ok_or(Rejection::ClientConnections { limit })?),
+            None => None,
+        };
+        Ok(Seat::Guest { _open: Open::new(self), _place: place })
+    }
+
     /// Lets a sender in whose network is allowed.
     pub fn admit<B>(&self, policy: &Policy, client: IpAddr, request: &Request<B>) -> Result<(), Rejection> {
-        if policy.settings.allows(client) {
-            return Ok(());
-        }
-        if !policy.learns() {
+        if policy.bars(client) {
             return Err(Rejection::Network { is_for_us: policy.expects(request).is_ok() });
         }
-        self.newcomers.passed(client);
+        if !policy.settings.allows(client) {
+            self.newcomers.passed(client);
+        }
         Ok(())
     }
 
@@ -109,6 +163,7 @@ impl Keeper {
         self.refusals.tell_untold();
         self.summary.tell(&self.counters);
         self.strangers.forget();
+        self.policy.load().rates.forget_the_rested();
         self.tell_learned(false);
     }
 

@@ -16,8 +16,8 @@
 //! # Reading order
 //! * [`IngressSettings`]: what can be set.
 //! * `visit`: the way of a request, a line for each check; `answer`: the table of answers.
-//! * `proof`, `asked`, `body`, [`client_address`]: the checks themselves.
-//! * [`Door`], `connection`: the listener, and what hyper leaves to us.
+//! * `rates`, `proof`, `asked`, `body`, `encoding`, [`client_address`]: the checks themselves.
+//! * [`Door`], `crowd`, `connection`, `unread`: the listener, and what hyper leaves to us.
 //! * [`DoorCounters`], `notes`, `refusals`, `summary`: what operators see; [`Newcomer`]s, whom the allowlist lacks, and
 //!   [`Stranger`]s, who were refused and may be whom one waits for.
 //! * `handed`: what happens to a push that was handed over when its sender hangs up.
@@ -29,17 +29,21 @@ mod body;
 mod client_address;
 mod connection;
 mod counters;
+mod crowd;
 mod door;
+mod encoding;
 mod handed;
 mod keeper;
 mod network;
 mod newcomers;
 mod notes;
 mod proof;
+mod rates;
 mod refusals;
 mod settings;
 mod strangers;
 mod summary;
+mod unread;
 mod visit;
 
 pub use answer::Verdict;

@@ -93,7 +93,18 @@ pub struct Limits {
     pub body: ByteSize,
     /// Open connections. Default 4096.
     pub connections: usize,
-    /// How long the head of a request may take; an idle connection is closed after this long too. Default 10 s.
+    /// Open connections of one client: an IPv4 address, or a /64 of IPv6. Trusted proxies are not counted.
+    /// Default: as many as there are.
+    pub connections_per_client: Option<usize>,
+    /// Requests a second of all senders who have proven who they are; so many may come at once after a rest.
+    /// More get 429. Default: no limit.
+    pub requests_per_second: Option<u32>,
+    /// Requests a second of one client, proven or not: an IPv4 address, or a /64 of IPv6, behind trusted
+    /// proxies the one that they name; so many may come at once after a rest. More get 429. TCCC may push
+    /// everything from one address, so leave room for its busiest second. Default: no limit.
+    pub requests_per_second_per_client: Option<u32>,
+    /// How long the head of a request may take; an idle connection is closed after this long too, and one whose
+    /// sender does not read its answers. Default 10 s.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub header_timeout: Duration,
@@ -125,6 +136,9 @@ impl Default for Limits {
         Self {
             body: ByteSize::mib(1),
             connections: 4096,
+            connections_per_client: None,
+            requests_per_second: None,
+            requests_per_second_per_client: None,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             in_flight: ByteSize::mib(16),
@@ -148,6 +162,11 @@ impl IngressSettings {
     /// How that address is found.
     pub fn trail(&self, peer: IpAddr, headers: &HeaderMap) -> Trail {
         client_address::trail(peer, headers, &self.trusted_proxies)
+    }
+
+    /// Whether this peer is a proxy whose headers count.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(peer))
     }
 
     /// Whether `allow.networks` holds this address, or there is no such list.
@@ -206,6 +225,9 @@ impl Limits {
         let zeros = [
             ("body", self.body.as_u64() == 0),
             ("connections", self.connections == 0),
+            ("connections_per_client", self.connections_per_client == Some(0)),
+            ("requests_per_second", self.requests_per_second == Some(0)),
+            ("requests_per_second_per_client", self.requests_per_second_per_client == Some(0)),
             ("header_timeout", self.header_timeout.is_zero()),
             ("body_timeout", self.body_timeout.is_zero()),
             ("in_flight", self.in_flight.as_u64() == 0),
@@ -275,7 +297,8 @@ mod tests {
             "trusted_proxies": ["10.0.0.0/8"],
             "verify": [{ "basic": { "username": "tccc", "password": "new", "previous": "old" } }],
             "limits": { "body": "2MiB", "connections": 10, "header_timeout": "1s", "body_timeout": "500ms",
-                        "in_flight": 4_194_304 },
+                        "in_flight": 4_194_304, "connections_per_client": 5, "requests_per_second": 200,
+                        "requests_per_second_per_client": 50 },
         }))
         .unwrap();
         assert_eq!(settings.listen.port(), 9000);
@@ -284,6 +307,8 @@ mod tests {
         assert!(!settings.allows("192.0.2.1".parse().unwrap()));
         assert_eq!((settings.limits.body, settings.limits.in_flight), (ByteSize::mib(2), ByteSize::mib(4)));
         assert_eq!(settings.limits.body_timeout, Duration::from_millis(500));
+        let rates = (settings.limits.requests_per_second, settings.limits.requests_per_second_per_client);
+        assert_eq!((settings.limits.connections_per_client, rates), (Some(5), (Some(200), Some(50))));
     }
 
     #[test]
@@ -311,6 +336,9 @@ mod tests {
         for (name, zero) in [
             ("body", json!(0)),
             ("connections", json!(0)),
+            ("connections_per_client", json!(0)),
+            ("requests_per_second", json!(0)),
+            ("requests_per_second_per_client", json!(0)),
             ("header_timeout", json!("0s")),
             ("body_timeout", json!("0s")),
             ("in_flight", json!(0)),

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cdr_core::{Facts, Incoming as Push, Intake, NotStored, Origin, Suspect, cdr, json::Fault};
-use http::{HeaderMap, HeaderName, Request, Response, header};
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -15,8 +15,9 @@ use crate::{
     answer::{self, Rejection},
     asked::Asked,
     body::{self, Charge, Held},
+    encoding::Encoding,
     handed::{Handed, ToTheEnd},
-    keeper::{Keeper, Policy},
+    keeper::{Keeper, Policy, Seat},
     notes::Notes,
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct Visit<I> {
     /// What is being stored; it goes on when the sender hangs up.
     pub stores: TaskTracker,
     pub peer: IpAddr,
+    pub _seat: Seat,
 }
 
 impl<I: Intake> Visit<I> {
@@ -57,21 +59,26 @@ impl<I: Intake> Visit<I> {
         request: Request<Incoming>,
     ) -> Result<(), Rejection> {
         self.keeper.admit(policy, client, &request)?;
+        policy.rates.admit_client(client)?;
         policy.expects(&request)?;
         let request = policy.proofs.prove(request)?;
+        policy.rates.admit()?;
         let Asked { action, version } = Asked::of(request.uri())?;
-        plain(request.headers())?;
+        let encoding = Encoding::of(request.headers())?;
         let uuid = self.push_uuid(request.headers());
-        let Held { bytes, charge } =
-            body::read(request, &policy.settings.limits, &self.keeper.in_flight).await?;
+        let limits = &policy.settings.limits;
+        let Held { bytes: sent, mut charge } = body::read(request, limits, &self.keeper.in_flight).await?;
+        // A proof that covers the body is over `sent`, and stands here.
+        let (body, fault) = encoding.decode(sent, &mut charge, limits)?;
+        let read = fault.map_or_else(|| cdr::read(&action, &body), Err);
 
-        let sha256 = Sha256::digest(&bytes).into();
+        let sha256 = Sha256::digest(&body).into();
         let received_at = Timestamp::now();
         let sender = Some(client);
         let facts = Facts { action, version, uuid, received_at, sender, origin: Origin::Push, sha256 };
-        match cdr::read(&facts.action, &bytes) {
-            Ok(cdr) => self.store(Push { facts, body: bytes, cdr }, charge).await,
-            Err(fault) => Err(self.quarantine(facts, bytes, fault, charge).await),
+        match read {
+            Ok(cdr) => self.store(Push { facts, body, cdr }, charge).await,
+            Err(fault) => Err(self.quarantine(facts, body, fault, charge).await),
         }
     }
 
@@ -121,15 +128,6 @@ impl<I: Intake> Visit<I> {
             Err(why) => Rejection::NotStored(why),
         }
     }
-}
-
-/// Compressed bodies are refused before they are read: we would check and hash something else than was sent.
-fn plain(headers: &HeaderMap) -> Result<(), Rejection> {
-    let is_plain = |encoding: &http::HeaderValue| {
-        encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    };
-    let all_plain = headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain);
-    all_plain.then_some(()).ok_or(Rejection::Encoding)
 }
 
 async fn within_commit_timeout<T>(

@@ -1,8 +1,11 @@
 //! What the door promises, seen from a socket.
 
 mod answers;
+mod attacks;
 mod client;
+mod compressed;
 mod life;
+mod limits;
 mod logs;
 mod senders;
 mod store;
