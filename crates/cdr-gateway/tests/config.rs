@@ -193,7 +193,8 @@ fn a_text_of_digits_stays_a_text_where_a_text_is_wanted() {
     let yaml = sound("ingress:\n  verify: [{ basic: { username: tccc, password: 0123 } }]\n");
     let plan = plan(&yaml, &[("CDR_GATEWAY_ADMIN__TOKEN", "0123")]);
     assert_eq!(plan.admin.token.unwrap().expose(), "0123");
-    let cdr_ingress::Proof::Basic(basic) = &plan.ingress.verify.unwrap()[0];
+    let verify = plan.ingress.verify.unwrap();
+    let [cdr_ingress::Proof::Basic(basic)] = verify.as_slice() else { panic!("{verify:?}") };
     assert_eq!(basic.password.expose(), "0123");
 }
 

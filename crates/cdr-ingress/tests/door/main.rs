@@ -4,6 +4,7 @@ mod answers;
 mod client;
 mod life;
 mod logs;
+mod proofs;
 mod senders;
 mod store;
 mod tolerance;
