@@ -528,6 +528,10 @@ routes:
         let yaml = sound(&format!("ingress: {{ listen: '[::]:8080', {guarded} }}"));
         assert_eq!(warnings(&yaml, &[]), Vec::<String>::new(), "{guarded}");
     }
+    let literal = "verify: [{ token: { value: hunter2-hunter2-hunter2 } }, { signature: { preset: trtc, key: hunter2 } }]";
+    let told = warnings(&sound(&format!("ingress: {{ listen: '127.0.0.1:8080', {literal} }}")), &[]);
+    assert!(told.len() == 2 && told[0].contains("ingress.verify.0.token.value: this secret"), "{told:?}");
+    assert!(told[1].contains("ingress.verify.1.signature.key: this secret"), "{told:?}");
     let by_variable = warnings(&sound(""), &[("CDR_GATEWAY_ADMIN__TOKEN", "hunter2")]);
     assert_eq!(by_variable, Vec::<String>::new());
 }
