@@ -115,6 +115,8 @@ mod tests {
         let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
         let trial = Trial::new("/").header("X-Hub-Signature-256", signature);
         covers("github", "It's a Secret to Everybody", &trial, "Hello, World!");
+        let bare = Trial::new("/").body("Hello, World!").header("X-Hub-Signature-256", &signature[7..]);
+        assert_eq!(judged("github", "It's a Secret to Everybody", bare), "unread: wrong_proof");
     }
 
     const WEBHOOK_KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
