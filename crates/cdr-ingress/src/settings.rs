@@ -12,7 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    Network, client_address,
+    Network,
+    client_address::{self, Trail, client_address},
     proof::{Proof, Proofs},
 };
 
@@ -58,8 +59,8 @@ pub enum AllowMode {
     /// They are refused with 403.
     #[default]
     Enforce,
-    /// They pass, and each new network is logged once: TCCC publishes no list of its addresses, so one learns
-    /// them first.
+    /// They pass, and those who bring pushes are noted: TCCC publishes no list of its addresses, so one learns
+    /// them first. `cdr-gateway check --senders` prints the list.
     Log,
 }
 
@@ -124,10 +125,14 @@ impl IngressSettings {
         client_address(peer, headers, &self.trusted_proxies)
     }
 
+    /// How that address is found.
+    pub fn trail(&self, peer: IpAddr, headers: &HeaderMap) -> Trail {
+        client_address::trail(peer, headers, &self.trusted_proxies)
+    }
+
     /// Whether `allow.networks` holds this address, or there is no such list.
     pub fn allows(&self, client: IpAddr) -> bool {
-        let holds = |allow: &Allow| allow.networks.iter().any(|network| network.contains(client));
-        self.allow.as_ref().is_none_or(holds)
+        self.allow.as_ref().is_none_or(|allow| allow.holder(client).is_some())
     }
 
     fn path_fault(&self) -> Option<SettingFault> {
@@ -151,6 +156,13 @@ impl IngressSettings {
             faults.push(SettingFault::at(&format!("trusted_proxies.{index}"), message));
         }
         faults
+    }
+}
+
+impl Allow {
+    /// The first network that holds this address.
+    pub fn holder(&self, client: IpAddr) -> Option<&Network> {
+        self.networks.iter().find(|network| network.contains(client))
     }
 }
 

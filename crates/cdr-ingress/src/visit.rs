@@ -57,7 +57,7 @@ impl<I: Intake> Visit<I> {
         client: IpAddr,
         request: Request<Incoming>,
     ) -> Result<Response<Full<Bytes>>, Rejection> {
-        self.keeper.admit(policy, client)?;
+        self.keeper.admit(policy, client, &request)?;
         match policy.purpose(&request)? {
             Purpose::Push => self.take(policy, client, request).await.map(|()| answer::stored()),
             Purpose::Token => self.give_token(policy, request).await,
