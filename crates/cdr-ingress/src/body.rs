@@ -11,7 +11,7 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-use crate::{answer::Rejection, proof::Proven, settings::Limits};
+use crate::{answer::Rejection, proof::Admitted, settings::Limits};
 
 /// How many bytes of bodies are here without being fsynced.
 #[derive(Default)]
@@ -55,9 +55,9 @@ pub(crate) struct Held {
     pub charge: Charge,
 }
 
-/// Reads the body of a sender who has proven who he is.
+/// Reads the body of a sender who has proven who he is, or whose proof lies in it.
 pub(crate) async fn read(
-    request: Proven<Incoming>,
+    request: Admitted<Incoming>,
     limits: &Limits,
     in_flight: &Arc<InFlight>,
 ) -> Result<Held, Rejection> {

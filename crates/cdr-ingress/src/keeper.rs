@@ -16,7 +16,7 @@ use crate::{
     counters::DoorCounters,
     crowd::{Crowd, Place},
     newcomers::{Newcomer, Newcomers},
-    proof::Proofs,
+    proof::{Proofs, token_endpoint},
     rates::Rates,
     refusals::RefusalLog,
     settings::{AllowMode, IngressSettings},
@@ -39,12 +39,13 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    pub fn new(settings: IngressSettings) -> Result<Self, Vec<SettingFault>> {
+    pub fn new(mut settings: IngressSettings) -> Result<Self, Vec<SettingFault>> {
         let faults = settings.faults();
         if !faults.is_empty() {
             return Err(faults);
         }
-        let proofs = Proofs::new(settings.verify.as_deref());
+        // The secrets are held as digests and keys from here on.
+        let proofs = Proofs::new(settings.verify.take().as_deref())?;
         let path = meant(&settings.path).into_owned();
         let rates = Rates::new(&settings.limits);
         Ok(Self { settings, proofs, rates, path })
@@ -60,15 +61,30 @@ impl Policy {
         self.settings.allow.as_ref().is_some_and(|allow| allow.mode == AllowMode::Log)
     }
 
-    /// Whether this is a request for what is served here. The path may be a secret, so it is compared in
-    /// constant time.
-    pub fn expects<B>(&self, request: &Request<B>) -> Result<(), Rejection> {
+    /// What a request is for, if it is for something that is served here. The path may be a secret, so it is compared
+    /// in constant time.
+    pub fn purpose<B>(&self, request: &Request<B>) -> Result<Purpose, Rejection> {
         if request.method() != Method::POST {
             return Err(Rejection::Method);
         }
-        let is_here: bool = meant(request.uri().path()).ct_eq(&*self.path).into();
-        is_here.then_some(()).ok_or(Rejection::Path)
+        let path = meant(request.uri().path());
+        let is_push: bool = path.ct_eq(&*self.path).into();
+        let asks_for_token =
+            || path.strip_suffix(token_endpoint::PATH).is_some_and(|path| path.ct_eq(&self.path).into());
+        match () {
+            () if is_push => Ok(Purpose::Push),
+            () if self.proofs.give_tokens() && asks_for_token() => Ok(Purpose::Token),
+            () => Err(Rejection::Path),
+        }
     }
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    Push,
+    /// An access token of OAuth 2.0.
+    Token,
 }
 
 /// What a path means: without percent-encoding and without a slash at its end.
@@ -141,7 +157,7 @@ impl Keeper {
     /// Lets a sender in whose network is allowed.
     pub fn admit<B>(&self, policy: &Policy, client: IpAddr, request: &Request<B>) -> Result<(), Rejection> {
         if policy.bars(client) {
-            return Err(Rejection::Network { is_for_us: policy.expects(request).is_ok() });
+            return Err(Rejection::Network { is_for_us: policy.purpose(request).is_ok() });
         }
         if !policy.settings.allows(client) {
             self.newcomers.passed(client);
@@ -219,7 +235,7 @@ mod tests {
     fn expects(path: &str, request: &str) -> bool {
         let settings = IngressSettings { path: path.to_owned(), ..IngressSettings::default() };
         let request = Request::post(request).body(()).unwrap();
-        Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}")).expects(&request).is_ok()
+        Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}")).purpose(&request).is_ok()
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //! * What was handed to the intake is stored, counted and logged even if the sender hangs up meanwhile.
 //! * Every other answer is JSON with an `ErrCode` that is not 0 and its HTTP status, from one table; only what
 //!   is not HTTP at all gets hyper's bare answer.
-//! * Nothing is parsed that somebody unknown sent, beyond the head of the request.
+//! * Nothing is parsed as a push that somebody unknown sent. His body is read only to look for the signature that
+//!   `verify` asks for, or when he asks for an access token.
 //! * Neither bodies nor what senders call themselves reach the log; addresses, sessions and reasons do.
 //!
 //! # Reading order
@@ -52,5 +53,6 @@ pub use counters::{DoorCounters, DoorSnapshot};
 pub use door::{BindError, Door, DoorHandle, Reloaded};
 pub use network::{InvalidNetwork, Network};
 pub use newcomers::Newcomer;
-pub use settings::{Allow, AllowMode, BasicProof, IngressSettings, Limits, Proof};
+pub use proof::{BasicProof, Encoding, Hash, OAuth2Proof, Place, Preset, Proof, SignatureProof, TokenProof};
+pub use settings::{Allow, AllowMode, IngressSettings, Limits};
 pub use strangers::Stranger;

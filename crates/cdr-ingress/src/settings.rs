@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use cdr_core::{Secret, SettingFault};
+use cdr_core::SettingFault;
 use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     Network,
     client_address::{self, Trail, client_address},
+    proof::{Proof, Proofs},
 };
 
 /// Where the door is, who may come in, and how much at a time.
@@ -61,27 +62,6 @@ pub enum AllowMode {
     /// They pass, and those who bring pushes are noted: TCCC publishes no list of its addresses, so one learns
     /// them first. `cdr-gateway check --senders` prints the list.
     Log,
-}
-
-/// One way to prove who one is.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Proof {
-    /// User name and password, as typed into TCCC's console under `basicAuth` (product page 679/67256); sent
-    /// as `Authorization: Basic` (RFC 7617).
-    Basic(BasicProof),
-}
-
-/// A user name and its password.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BasicProof {
-    /// The user name; it cannot hold a colon (RFC 7617 §2).
-    pub username: String,
-    /// The password.
-    pub password: Secret,
-    /// A second password that passes too, while the first is being changed on both sides.
-    pub previous: Option<Secret>,
 }
 
 /// How much at a time; more is refused, never queued.
@@ -149,7 +129,7 @@ impl Default for Limits {
 impl IngressSettings {
     /// What is wrong with settings that are readable one by one; paths begin below `ingress`.
     pub fn faults(&self) -> Vec<SettingFault> {
-        let verify = self.verify.iter().flat_map(|proofs| proof_faults(proofs));
+        let verify = Proofs::new(self.verify.as_deref()).err().unwrap_or_default();
         let others = self.path_fault().into_iter().chain(self.network_faults());
         others.chain(verify).chain(self.limits.faults()).collect()
     }
@@ -196,21 +176,6 @@ impl IngressSettings {
         }
         faults
     }
-}
-
-fn proof_faults(proofs: &[Proof]) -> Vec<SettingFault> {
-    if proofs.is_empty() {
-        let message = "names no proof, so nobody could pass; add one, such as basic, or remove verify";
-        return vec![SettingFault::at("verify", message)];
-    }
-    let faulty = |Proof::Basic(basic): &Proof| {
-        basic.username.is_empty() || basic.username.contains(|c: char| c == ':' || c.is_control())
-    };
-    let fault = |(index, _)| {
-        let message = "expected a user name without colons and control characters, as in TCCC's console";
-        SettingFault::at(&format!("verify.{index}.basic.username"), message)
-    };
-    proofs.iter().enumerate().filter(|(_, proof)| faulty(proof)).map(fault).collect()
 }
 
 impl Allow {

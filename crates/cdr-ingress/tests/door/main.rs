@@ -7,6 +7,7 @@ mod compressed;
 mod life;
 mod limits;
 mod logs;
+mod proofs;
 mod senders;
 mod store;
 mod tolerance;
