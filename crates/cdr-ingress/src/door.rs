@@ -8,6 +8,7 @@ use std::{
 };
 
 use cdr_core::{Intake, SettingFault};
+use jiff::Timestamp;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
@@ -20,6 +21,7 @@ use crate::{
     counters::DoorCounters,
     keeper::{Keeper, Policy},
     settings::IngressSettings,
+    tls,
     visit::Visit,
 };
 
@@ -113,6 +115,7 @@ impl Door {
         tokio::select! {
             () = shutdown => {}
             () = accept_all(&listener, &keeper, &intake, &tasks, &stop) => {}
+            () = watch_certificate(&keeper) => {}
         }
         drop(listener);
         stop.finish.cancel();
@@ -138,6 +141,11 @@ impl DoorHandle {
     /// What it counts.
     pub fn counters(&self) -> &DoorCounters {
         &self.keeper.counters
+    }
+
+    /// When the certificate in use ends; none without TLS.
+    pub fn certificate_expires_at(&self) -> Option<Timestamp> {
+        self.keeper.policy.load().tls.as_ref().map(|tls| tls.material().expires_at)
     }
 
     /// Puts other settings in force for every request that begins from now on. The listener and all
@@ -185,6 +193,18 @@ async fn accept_all<I: Intake>(
     }
 }
 
+/// Takes other certificates as their files change. Away from the async threads: it reads files.
+async fn watch_certificate(keeper: &Keeper) {
+    loop {
+        tokio::time::sleep(tls::LOOK).await;
+        if let Some(tls) = keeper.policy.load().tls.clone()
+            && let Err(error) = tokio::task::spawn_blocking(move || tls.look()).await
+        {
+            tracing::error!(%error, "looking at the files of ingress.tls was broken off");
+        }
+    }
+}
+
 /// Serves a connection, or turns it away when there are too many.
 fn welcome<I: Intake>(
     socket: TcpStream,
@@ -196,17 +216,19 @@ fn welcome<I: Intake>(
 ) {
     // Answers are one small packet each; a system that refuses this only makes them later.
     let _ = socket.set_nodelay(true);
-    let limit = keeper.policy.load().settings.limits.connections;
+    let policy = keeper.policy.load();
+    let limit = policy.settings.limits.connections;
     let others = keeper.counters.open_connections();
     let open = Open::new(keeper);
     if others < limit {
-        let visit =
-            Visit { keeper: Arc::clone(keeper), intake: Arc::clone(intake), stores: tasks.clone(), peer };
+        let (keeper, intake) = (Arc::clone(keeper), Arc::clone(intake));
+        let visit = Visit { keeper, intake, stores: tasks.clone(), peer, certificate: None };
         tasks.spawn(connection::serve(socket, visit, stop.clone(), open));
         return;
     }
     keeper.refused(&Rejection::Connections { limit }, peer);
-    if others < limit.saturating_add(TURNED_AWAY_AT_ONCE) {
+    // By TLS nothing can be said without shaking hands, which is what there is too much of.
+    if policy.tls.is_none() && others < limit.saturating_add(TURNED_AWAY_AT_ONCE) {
         tasks.spawn(connection::turn_away(socket, limit, stop.clone(), open));
     }
 }

@@ -16,12 +16,15 @@ use crate::{
     refusals::{Newcomers, RefusalLog},
     settings::{AllowMode, IngressSettings},
     summary::Summary,
+    tls::Tls,
 };
 
 /// The settings in force, and what was made of them once.
 pub(crate) struct Policy {
     pub settings: IngressSettings,
     pub proofs: Proofs,
+    /// None where plain HTTP is spoken.
+    pub tls: Option<Arc<Tls>>,
     path: Vec<u8>,
 }
 
@@ -32,8 +35,9 @@ impl Policy {
             return Err(faults);
         }
         let proofs = Proofs::new(settings.verify.as_deref());
+        let tls = settings.tls.as_ref().map(Tls::read).transpose()?.map(Arc::new);
         let path = meant(&settings.path).into_owned();
-        Ok(Self { settings, proofs, path })
+        Ok(Self { settings, proofs, tls, path })
     }
 
     /// Whether this is a request for what is served here. The path may be a secret, so it is compared in

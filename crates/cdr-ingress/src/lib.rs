@@ -2,7 +2,7 @@
 //! fsynced.
 //!
 //! ```text
-//! Door ── accepts ──▶ connection ── HTTP/1 by hyper ──▶ visit ── Intake::store ──▶ answer
+//! Door ── accepts ──▶ connection ── PROXY, TLS, HTTP by hyper ──▶ visit ── Intake::store ──▶ answer
 //! ```
 //!
 //! # What it promises
@@ -10,7 +10,8 @@
 //! * What was handed to the intake is stored, counted and logged even if the sender hangs up meanwhile.
 //! * Every other answer is JSON with an `ErrCode` that is not 0 and its HTTP status, from one table; only what
 //!   is not HTTP at all gets hyper's bare answer.
-//! * Nothing is parsed that somebody unknown sent, beyond the head of the request.
+//! * Nothing is parsed that somebody unknown sent, beyond TLS and the head of the request.
+//! * A renewed certificate is taken while the door serves, and no connection ends for it.
 //! * Neither bodies nor what senders call themselves reach the log; addresses, sessions and reasons do.
 //!
 //! # Reading order
@@ -18,6 +19,7 @@
 //! * `visit`: the way of a request, a line for each check; `answer`: the table of answers.
 //! * `proof`, `asked`, `body`, [`client_address`]: the checks themselves.
 //! * [`Door`], `connection`: the listener, and what hyper leaves to us.
+//! * `proxy_protocol`, `tls`, `client_certificate`: what comes before HTTP.
 //! * [`DoorCounters`], `notes`, `refusals`, `summary`: what operators see.
 //! * `handed`: what happens to a push that was handed over when its sender hangs up.
 #![forbid(unsafe_code)]
@@ -26,6 +28,7 @@ mod answer;
 mod asked;
 mod body;
 mod client_address;
+mod client_certificate;
 mod connection;
 mod counters;
 mod door;
@@ -34,14 +37,18 @@ mod keeper;
 mod network;
 mod notes;
 mod proof;
+mod proxy_protocol;
 mod refusals;
 mod settings;
 mod summary;
+mod tls;
 mod visit;
 
 pub use answer::Verdict;
 pub use client_address::client_address;
+pub use client_certificate::{InvalidSubject, Subject};
 pub use counters::{DoorCounters, DoorSnapshot};
 pub use door::{BindError, Door, DoorHandle, Reloaded};
 pub use network::{InvalidNetwork, Network};
 pub use settings::{Allow, AllowMode, BasicProof, IngressSettings, Limits, Proof};
+pub use tls::{TlsSettings, TlsVersion};

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::{Network, client_address};
+use crate::{Network, TlsSettings, client_address};
 
 /// Where the door is, who may come in, and how much at a time.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
@@ -24,10 +24,12 @@ pub struct IngressSettings {
     /// The path of the push URL; a slash at its end makes no difference. Default `/`. A long random path is a
     /// secret that only the sender knows.
     pub path: String,
+    /// The certificate, for HTTPS. Default: plain HTTP, for use behind a proxy.
+    pub tls: Option<TlsSettings>,
     /// Which networks may push. Default: all.
     #[serde(deserialize_with = "written")]
     pub allow: Option<Allow>,
-    /// The proxies whose `X-Forwarded-For` or `Forwarded` header counts. Default: none.
+    /// The proxies whose PROXY protocol, `X-Forwarded-For` or `Forwarded` header counts. Default: none.
     pub trusted_proxies: Vec<Network>,
     /// How senders prove who they are: one of these must pass. Default: no proof is asked for.
     #[serde(deserialize_with = "written")]
@@ -109,6 +111,7 @@ impl Default for IngressSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             path: "/".to_owned(),
+            tls: None,
             allow: None,
             trusted_proxies: Vec::new(),
             verify: None,
@@ -130,11 +133,22 @@ impl Default for Limits {
 }
 
 impl IngressSettings {
-    /// What is wrong with settings that are readable one by one; paths begin below `ingress`.
+    /// What is wrong with settings that are readable one by one; paths begin below `ingress`. Reads the files of `tls`.
     pub fn faults(&self) -> Vec<SettingFault> {
         let verify = self.verify.iter().flat_map(|proofs| proof_faults(proofs));
+        let tls = self.tls.iter().flat_map(TlsSettings::faults);
         let others = self.path_fault().into_iter().chain(self.network_faults());
-        others.chain(verify).chain(self.limits.faults()).collect()
+        others.chain(tls).chain(verify).chain(self.limits.faults()).collect()
+    }
+
+    /// What works and probably not for long; paths begin below `ingress`. Reads the files of `tls`.
+    pub fn warnings(&self) -> Vec<SettingFault> {
+        self.tls.iter().flat_map(TlsSettings::warnings).collect()
+    }
+
+    /// Whether this peer is a proxy that is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(peer))
     }
 
     /// The address that a request from `peer` with these headers counts as sent from.

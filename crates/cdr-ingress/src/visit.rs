@@ -15,6 +15,7 @@ use crate::{
     answer::{self, Rejection},
     asked::Asked,
     body::{self, Charge, Held},
+    client_certificate::ClientCertificate,
     handed::{Handed, ToTheEnd},
     keeper::{Keeper, Policy},
     notes::Notes,
@@ -33,7 +34,10 @@ pub(crate) struct Visit<I> {
     pub intake: Arc<I>,
     /// What is being stored; it goes on when the sender hangs up.
     pub stores: TaskTracker,
+    /// Who connected, or whom a trusted proxy named with the PROXY protocol.
     pub peer: IpAddr,
+    /// The verified certificate that was shown with TLS.
+    pub certificate: Option<ClientCertificate>,
 }
 
 impl<I: Intake> Visit<I> {
