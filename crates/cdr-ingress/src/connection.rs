@@ -150,7 +150,7 @@ async fn enter_by_tls<I: Intake>(
         Ok(entered) => entered,
         Err(why) => return visit.keeper.refused(&Rejection::NoHandshake(why), visit.peer),
     };
-    visit.certificate = entered.certificate;
+    visit.certificate = entered.certificate.map(Arc::new);
     match entered.is_http2 {
         true => http2::serve(entered.stream, visit, stop).await,
         false => http1::serve(entered.stream, visit, stop).await,

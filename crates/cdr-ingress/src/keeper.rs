@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     answer::Rejection,
     body::InFlight,
+    client_certificate::ClientCertificate,
     counters::DoorCounters,
     proof::Proofs,
     refusals::{Newcomers, RefusalLog},
@@ -38,6 +39,11 @@ impl Policy {
         let tls = settings.tls.as_ref().map(Tls::read).transpose()?.map(Arc::new);
         let path = meant(&settings.path).into_owned();
         Ok(Self { settings, proofs, tls, path })
+    }
+
+    /// Whether the authorities that verified a certificate are those in force. A connection may be older than they are.
+    pub fn vouches_for(&self, certificate: &ClientCertificate) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.material().authorities == Some(certificate.verified_by))
     }
 
     /// Whether this is a request for what is served here. The path may be a secret, so it is compared in

@@ -10,6 +10,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::{
     answer::Rejection,
+    mtls::MtlsProof,
     settings::{BasicProof, Proof},
 };
 
@@ -35,22 +36,36 @@ impl<B> Proven<B> {
 ///
 /// Of each user name and password only the SHA-256 is held: digests have one length, so comparing them in
 /// constant time tells neither the length of a password nor how much of a guess was right.
-pub(crate) struct Proofs(Option<Vec<[u8; 32]>>);
+pub(crate) struct Proofs(Option<Passing>);
+
+struct Passing {
+    logins: Vec<[u8; 32]>,
+    certificates: Vec<MtlsProof>,
+}
 
 impl Proofs {
     /// No list of proofs lets everybody pass; an empty one nobody.
     pub fn new(verify: Option<&[Proof]>) -> Self {
-        let digests =
-            |proofs: &[Proof]| proofs.iter().flat_map(|Proof::Basic(basic)| accepted(basic)).collect();
-        Self(verify.map(digests))
+        let Some(proofs) = verify else { return Self(None) };
+        let mut passing = Passing { logins: Vec::new(), certificates: Vec::new() };
+        for proof in proofs {
+            match proof {
+                Proof::Basic(basic) => passing.logins.extend(accepted(basic)),
+                Proof::Mtls(mtls) => passing.certificates.push(mtls.clone()),
+            }
+        }
+        Self(Some(passing))
     }
 
     /// Any one of them passes.
     pub fn prove<B>(&self, request: Request<B>) -> Result<Proven<B>, Rejection> {
-        let Some(accepted) = &self.0 else { return Ok(Proven(request)) };
+        let Some(Passing { logins, certificates }) = &self.0 else { return Ok(Proven(request)) };
+        if certificates.iter().any(|mtls| mtls.passes(request.extensions())) {
+            return Ok(Proven(request));
+        }
         let presented: [u8; 32] = Sha256::digest(credentials(request.headers())?).into();
         // All are compared, whichever fits: how long it takes must not tell which.
-        let fits = accepted.iter().fold(Choice::from(0), |fits, digest| fits | digest.ct_eq(&presented));
+        let fits = logins.iter().fold(Choice::from(0), |fits, digest| fits | digest.ct_eq(&presented));
         match fits.into() {
             true => Ok(Proven(request)),
             false => Err(Rejection::WrongProof),

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::{Network, TlsSettings, client_address};
+use crate::{Network, TlsSettings, client_address, mtls::MtlsProof};
 
 /// Where the door is, who may come in, and how much at a time.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
@@ -69,6 +69,8 @@ pub enum Proof {
     /// User name and password, as typed into TCCC's console under `basicAuth` (product page 679/67256); sent
     /// as `Authorization: Basic` (RFC 7617).
     Basic(BasicProof),
+    /// A certificate that the sender shows during TLS.
+    Mtls(MtlsProof),
 }
 
 /// A user name and its password.
@@ -138,7 +140,29 @@ impl IngressSettings {
         let verify = self.verify.iter().flat_map(|proofs| proof_faults(proofs));
         let tls = self.tls.iter().flat_map(TlsSettings::faults);
         let others = self.path_fault().into_iter().chain(self.network_faults());
-        others.chain(tls).chain(verify).chain(self.limits.faults()).collect()
+        let certificates = self.certificate_fault();
+        others.chain(tls).chain(verify).chain(certificates).chain(self.limits.faults()).collect()
+    }
+
+    /// Senders' certificates are asked for and looked at, or neither: each without the other leaves the door more open, or
+    /// more closed, than it looks.
+    fn certificate_fault(&self) -> Option<SettingFault> {
+        let proofs = self.verify.as_deref().unwrap_or_default();
+        let mtls = proofs.iter().position(|proof| matches!(proof, Proof::Mtls(_)));
+        let is_asked_for = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        match (mtls, is_asked_for) {
+            (Some(index), false) => {
+                let message =
+                    "no sender is asked for a certificate, so this could not pass: set ingress.tls.client_ca";
+                Some(SettingFault::at(&format!("verify.{index}.mtls"), message))
+            }
+            (None, true) => {
+                let message = "senders are asked for certificates and nothing looks at them: \
+                               add - mtls: { subject: … } to ingress.verify, or remove client_ca";
+                Some(SettingFault::at("tls.client_ca", message))
+            }
+            _ => None,
+        }
     }
 
     /// What works and probably not for long; paths begin below `ingress`. Reads the files of `tls`.
@@ -191,14 +215,20 @@ fn proof_faults(proofs: &[Proof]) -> Vec<SettingFault> {
         let message = "names no proof, so nobody could pass; add one, such as basic, or remove verify";
         return vec![SettingFault::at("verify", message)];
     }
-    let faulty = |Proof::Basic(basic): &Proof| {
-        basic.username.is_empty() || basic.username.contains(|c: char| c == ':' || c.is_control())
+    let fault = |(index, proof): (usize, &Proof)| {
+        let (kind, fault) = match proof {
+            Proof::Basic(basic) => ("basic", basic_fault(basic)),
+            Proof::Mtls(mtls) => ("mtls", mtls.fault()),
+        };
+        fault.map(|fault| fault.below(&SettingFault::at(&format!("verify.{index}.{kind}"), "").path))
     };
-    let fault = |(index, _)| {
-        let message = "expected a user name without colons and control characters, as in TCCC's console";
-        SettingFault::at(&format!("verify.{index}.basic.username"), message)
-    };
-    proofs.iter().enumerate().filter(|(_, proof)| faulty(proof)).map(fault).collect()
+    proofs.iter().enumerate().filter_map(fault).collect()
+}
+
+fn basic_fault(basic: &BasicProof) -> Option<SettingFault> {
+    let is_odd = basic.username.is_empty() || basic.username.contains(|c: char| c == ':' || c.is_control());
+    let message = "expected a user name without colons and control characters, as in TCCC's console";
+    is_odd.then(|| SettingFault::at("username", message))
 }
 
 impl Limits {

@@ -18,6 +18,7 @@ use crate::{
     client_certificate::ClientCertificate,
     handed::{Handed, ToTheEnd},
     keeper::{Keeper, Policy},
+    mtls::Shown,
     notes::Notes,
 };
 
@@ -37,13 +38,18 @@ pub(crate) struct Visit<I> {
     /// Who connected, or whom a trusted proxy named with the PROXY protocol.
     pub peer: IpAddr,
     /// The verified certificate that was shown with TLS.
-    pub certificate: Option<ClientCertificate>,
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl<I: Intake> Visit<I> {
     /// Answers a request, whatever it is.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn answer(&self, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
         let policy = self.keeper.policy.load_full();
+        if let Some(certificate) =
+            self.certificate.as_ref().filter(|certificate| policy.vouches_for(certificate))
+        {
+            request.extensions_mut().insert(Shown(Arc::clone(certificate)));
+        }
         let client = policy.settings.client_address(self.peer, request.headers());
         match self.take(&policy, client, request).await {
             Ok(()) => answer::stored(),
