@@ -193,7 +193,7 @@ fn a_text_of_digits_stays_a_text_where_a_text_is_wanted() {
     let yaml = sound("ingress:\n  verify: [{ basic: { username: tccc, password: 0123 } }]\n");
     let plan = plan(&yaml, &[("CDR_GATEWAY_ADMIN__TOKEN", "0123")]);
     assert_eq!(plan.admin.token.unwrap().expose(), "0123");
-    let cdr_ingress::Proof::Basic(basic) = &plan.ingress.verify.unwrap()[0];
+    let cdr_ingress::Proof::Basic(basic) = &plan.ingress.verify.unwrap()[0] else { panic!("another proof") };
     assert_eq!(basic.password.expose(), "0123");
 }
 
@@ -512,6 +512,7 @@ routes:
     let expected = [
         "gateway.yaml: alerts: names no sink; what goes wrong is told to the log alone",
         "gateway.yaml:2:11: ingress.listen: anybody who reaches it can push: set ingress.verify or ingress.allow, or a long random path",
+        "gateway.yaml:2:11: ingress.listen: phone numbers and passwords come over the network for all to read: set ingress.tls, or put a proxy that speaks HTTPS in front and name it in ingress.trusted_proxies",
         "gateway.yaml:5:3: sinks.crm: no route names this sink, so it gets nothing",
         "gateway.yaml:5:66: sinks.crm.http.headers.X-Api-Key: this secret stands in the file; { env: NAME } or { file: PATH } keeps it out of backups and tickets",
         "gateway.yaml:5:93: sinks.crm.http.auth.bearer: this secret stands in the file; { env: NAME } or { file: PATH } keeps it out of backups and tickets",
@@ -524,7 +525,8 @@ routes:
         "allow: { networks: [10.0.0.0/8] }",
         "verify: [{ basic: { username: a, password: { env: CARGO_PKG_NAME } } }]",
     ] {
-        let yaml = sound(&format!("ingress: {{ listen: '[::]:8080', {guarded} }}"));
+        let yaml =
+            sound(&format!("ingress: {{ listen: '[::]:8080', trusted_proxies: [10.0.0.1], {guarded} }}"));
         assert_eq!(warnings(&yaml, &[]), Vec::<String>::new(), "{guarded}");
     }
     let by_variable = warnings(&sound(""), &[("CDR_GATEWAY_ADMIN__TOKEN", "hunter2")]);

@@ -25,7 +25,7 @@ use self::material::{Files, Material};
 use crate::{client_certificate::ClientCertificate, connection::Begun};
 
 /// How often the files are looked at.
-pub(crate) const LOOK: Duration = Duration::from_secs(5);
+pub(crate) const LOOK: Duration = Duration::from_secs(2);
 
 /// A certificate that ends sooner is worth a warning. Let's Encrypt's are renewed 30 days before their end, so that
 /// something has failed by then.

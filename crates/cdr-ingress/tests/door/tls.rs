@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The files are looked at within this.
-const LOOKED: Duration = Duration::from_secs(6);
+const LOOKED: Duration = Duration::from_secs(3);
 
 /// A door with a certificate.
 async fn open(folder: &Path, authority: &Authority) -> (House, Pair) {
