@@ -110,7 +110,8 @@ async fn a_connection_without_requests_is_closed_and_one_with_a_slow_one_is_not(
     };
     tokio::join!(sender.pushes("s"), slow);
     let begun = tokio::time::Instant::now();
-    sender.connection.await.unwrap().unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(30), sender.connection).await;
+    closed.expect("it is closed").unwrap().unwrap();
     let idle = begun.elapsed();
     assert!(idle >= Duration::from_secs(2) && idle < Duration::from_secs(4), "{idle:?}");
 }
@@ -123,7 +124,7 @@ async fn a_sender_that_never_begins_is_closed_too() {
     let mut stream = Speaks::knowing(&authority).offering(&["h2"]).to(house.door.address()).await.unwrap();
     let mut ignored = Vec::new();
     let begun = tokio::time::Instant::now();
-    let _ = stream.read_to_end(&mut ignored).await;
+    let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut ignored)).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     eventually("it is closed", || house.door.counters().snapshot().open_connections == 0).await;
 }

@@ -136,3 +136,15 @@ async fn tls_comes_after_the_header() {
     client.answer().await.is_ok();
     assert_eq!(house.store.only().facts.sender, Some([203, 0, 113, 7].into()));
 }
+
+#[tokio::test]
+async fn a_door_of_tls_takes_no_header_from_strangers_either() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.door().lie_in(folder.path());
+    let house = House::open(json!({ "tls": tls(folder.path()), "trusted_proxies": ["10.0.0.0/8"] })).await;
+    send(&house, &v1("203.0.113.7"), "").await.is(400, "not HTTP/1.1");
+    let mut client = Client::connect(house.door.address()).await;
+    client.write(v2("203.0.113.7")).await;
+    assert_eq!(client.answer().await.status, 400);
+    assert_eq!(house.count(Verdict::NotHttp), 2);
+}
