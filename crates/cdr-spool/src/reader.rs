@@ -251,10 +251,10 @@ impl LogReader {
         };
         reader.find_segments(0)?;
         reader.heed_the_newest_checkpoint()?;
-        let Some(last) = reader.ahead.back() else {
+        if reader.ahead.is_empty() {
             return Err(ReadError::NoSpool(format!("there is no spool at {}", reader.path)));
-        };
-        reader.identity = last.header.identity;
+        }
+        reader.identity = segment::identity_of(reader.ahead.iter().map(|ahead| &ahead.header));
         while reader.ahead.get(1).is_some_and(|next| next.header.opened_at_ms <= since_ms) {
             reader.ahead.pop_front();
         }
@@ -299,7 +299,9 @@ impl LogReader {
         for number in numbers {
             // Gone meanwhile, or not begun: no part of the log.
             let Ok(file) = self.directory.open(&segment::file_name(number)) else { continue };
-            let Ok(header) = SegmentHeader::read(&*file).map_err(failed)? else { continue };
+            let Some(header) = SegmentHeader::read_or_salvage(&*file, number).map_err(failed)? else {
+                continue;
+            };
             let previous = header.previous;
             while self.ahead.back().is_some_and(|last| last.number > previous.0 && previous.0 > 0) {
                 self.ahead.pop_back();

@@ -584,7 +584,7 @@ fn report(
     if recovery.torn_bytes > 0 {
         tracing::warn!(
             bytes = recovery.torn_bytes,
-            "cut an unfinished last write; no sender was told that it was stored"
+            "cut an unfinished last write; no sender was told that it was stored, unless the disk broke it after the stop"
         );
     }
     for damage in &recovery.damage {
