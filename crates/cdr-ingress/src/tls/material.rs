@@ -60,7 +60,7 @@ impl Files {
 
     pub fn fingerprint(&self) -> [u8; 32] {
         let parts = [&self.certificate, &self.key, self.client_ca.as_ref().unwrap_or(&Vec::new())]
-            .map(|part| Sha256::digest(part));
+            .map(Sha256::digest);
         Sha256::digest(parts.concat()).into()
     }
 }
