@@ -4,7 +4,7 @@ use std::process::Command;
 
 use cdr_tests::Process;
 
-use super::{Block, page};
+use super::{Block, Page, page};
 
 #[test]
 fn the_commands_answer_as_printed() {
@@ -22,7 +22,9 @@ fn the_commands_answer_as_printed() {
                 drop(gateway.take());
                 let own = folder.path().join(number.to_string());
                 std::fs::create_dir(&own).unwrap();
-                std::fs::write(own.join("tccc-password"), "correct-horse").unwrap();
+                for (name, text) in written(&page) {
+                    std::fs::write(own.join(name), text).unwrap();
+                }
                 preparations.drain(..).for_each(|block: &Block<'_>| block.prepares(&own));
                 let text = block
                     .text
@@ -36,7 +38,19 @@ fn the_commands_answer_as_printed() {
             _ => {}
         }
     }
-    assert!(ran >= 20, "only {ran} commands were found");
+    assert!(ran >= 40, "only {ran} commands were found");
+}
+
+/// The files that the page lets its reader write: `printf 'text' > name`.
+fn written(page: &Page) -> Vec<(String, String)> {
+    let blocks = page.blocks();
+    let lines = blocks.iter().filter(|block| block.info == "sh").flat_map(|block| block.text.lines());
+    let files =
+        lines.filter_map(|line| line.strip_prefix("printf '")?.split_once("' > ")).map(|(text, rest)| {
+            let name = rest.split_whitespace().next().expect("a file is named");
+            (name.to_owned(), text.to_owned())
+        });
+    files.collect()
 }
 
 /// Runs each line that begins with `$ ` and compares what it says with the lines below it.

@@ -35,7 +35,7 @@ use self::{
 use crate::engine::Engine;
 
 /// Requests that may have been TCCC's, and were not let in.
-const REFUSALS: [Verdict; 3] = [Verdict::Network, Verdict::NoProof, Verdict::WrongProof];
+const REFUSALS: [Verdict; 4] = [Verdict::Network, Verdict::NoProof, Verdict::WrongProof, Verdict::StaleProof];
 
 /// What is being watched, and what was told of it.
 pub struct Watch {

@@ -194,7 +194,8 @@ fn a_text_of_digits_stays_a_text_where_a_text_is_wanted() {
     let yaml = sound("ingress:\n  verify: [{ basic: { username: tccc, password: 0123 } }]\n");
     let plan = plan(&yaml, &[("CDR_GATEWAY_ADMIN__TOKEN", "0123")]);
     assert_eq!(plan.admin.token.unwrap().expose(), "0123");
-    let cdr_ingress::Proof::Basic(basic) = &plan.ingress.verify.unwrap()[0] else { panic!("another proof") };
+    let verify = plan.ingress.verify.unwrap();
+    let [cdr_ingress::Proof::Basic(basic)] = verify.as_slice() else { panic!("{verify:?}") };
     assert_eq!(basic.password.expose(), "0123");
 }
 
@@ -530,6 +531,10 @@ routes:
             sound(&format!("ingress: {{ listen: '[::]:8080', trusted_proxies: [10.0.0.1], {guarded} }}"));
         assert_eq!(warnings(&yaml, &[]), Vec::<String>::new(), "{guarded}");
     }
+    let literal = "verify: [{ token: { value: hunter2-hunter2-hunter2 } }, { signature: { preset: trtc, key: hunter2 } }]";
+    let told = warnings(&sound(&format!("ingress: {{ listen: '127.0.0.1:8080', {literal} }}")), &[]);
+    assert!(told.len() == 2 && told[0].contains("ingress.verify.0.token.value: this secret"), "{told:?}");
+    assert!(told[1].contains("ingress.verify.1.signature.key: this secret"), "{told:?}");
     let by_variable = warnings(&sound(""), &[("CDR_GATEWAY_ADMIN__TOKEN", "hunter2")]);
     assert_eq!(by_variable, Vec::<String>::new());
 }

@@ -3,7 +3,7 @@
 //! TCCC reads the body, not the status: a push has arrived when the answer is JSON with `ErrCode` 0 (product
 //! page 679/67256). Everything else makes it push again, at most three times.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use bytesize::ByteSize;
@@ -12,7 +12,10 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 
-use crate::tls::NoHandshake;
+use crate::{
+    proof::{Asking, Scheme, Token, TokenFault},
+    tls::NoHandshake,
+};
 
 macro_rules! verdicts {
     ($($(#[$doc:meta])* $verdict:ident = $name:literal,)*) => {
@@ -57,6 +60,12 @@ verdicts! {
     NoProof = "no_proof",
     /// With a wrong proof.
     WrongProof = "wrong_proof",
+    /// With a proof that was right at another time.
+    StaleProof = "stale_proof",
+    /// An access token was given.
+    Token = "token",
+    /// A request for an access token that is none.
+    TokenRequest = "token_request",
     /// The URL names no `action`, or something that cannot be one.
     Action = "action",
     /// A question whose answer steers a live call, not a push.
@@ -95,8 +104,10 @@ pub(crate) enum Rejection {
     Network,
     Method,
     Path,
-    NoProof,
-    WrongProof,
+    NoProof { asking: Arc<Asking> },
+    WrongProof { scheme: Scheme, asking: Arc<Asking> },
+    StaleProof { scheme: Scheme, asking: Arc<Asking> },
+    NoToken(TokenFault),
     NoAction,
     InvalidAction,
     Question,
@@ -151,10 +162,18 @@ impl Rejection {
                 "its method is not POST"),
             Self::Path => row(V::Path, 404, "nothing is here; check the path of the push URL",
                 "its path is not ingress.path"),
-            Self::NoProof => row(V::NoProof, 401, "basicAuth is expected: set user name and password at the push URL",
-                "it has no Authorization header; set basicAuth in TCCC's console as in ingress.verify"),
-            Self::WrongProof => row(V::WrongProof, 401, "wrong user name or password",
-                "its user name or password is not one of ingress.verify"),
+            Self::NoProof { asking } => row(V::NoProof, 401, asking.said().to_owned(),
+                format!("it bears none of the proofs of ingress.verify, and was told that {}", asking.said())),
+            Self::WrongProof { scheme, .. } => row(V::WrongProof, 401, scheme.wrong(), scheme.wrong_here()),
+            Self::StaleProof { scheme, .. } => row(V::StaleProof, 401, scheme.stale(), scheme.stale_here()),
+            Self::NoToken(TokenFault::NoClient) => row(V::NoProof, 401, "client_id and client_secret are expected",
+                "it asks for an access token without a client_id and client_secret"),
+            Self::NoToken(TokenFault::WrongClient) => row(V::WrongProof, 401, "wrong client_id or client_secret",
+                "it asks for an access token with a client_id or client_secret that is not one of ingress.verify"),
+            Self::NoToken(TokenFault::GrantType) => row(V::TokenRequest, 400, "expected grant_type=client_credentials",
+                "it asks for an access token with another grant_type than client_credentials"),
+            Self::NoToken(TokenFault::Request(why)) => row(V::TokenRequest, 400, *why,
+                format!("it asks for an access token, but {why}")),
             Self::NoAction => row(V::Action, 404, "the URL names no action; expected ?action=cdr&version=1 at its end",
                 "its URL names no action; TCCC appends ?action=cdr&version=1 by itself"),
             Self::InvalidAction => row(V::Action, 404, "this action cannot be; expected 1 to 32 letters, digits or underscores, such as ?action=cdr&version=1",
@@ -206,14 +225,21 @@ impl Rejection {
     /// For the sender.
     pub fn response(&self) -> Response<Full<Bytes>> {
         let Row { status, said, .. } = self.row();
-        let mut response = json(status, &said);
+        let mut response = match self {
+            Self::NoToken(fault) => no_token(status, *fault, &said),
+            _ => json(status, &said),
+        };
         let headers = response.headers_mut();
         match status {
             _ if is_for_now(status) => headers.insert(header::RETRY_AFTER, RETRY_AFTER),
             StatusCode::METHOD_NOT_ALLOWED => headers.insert(header::ALLOW, HeaderValue::from_static("POST")),
-            StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, CHALLENGE),
             _ => None,
         };
+        for challenge in self.challenges() {
+            // Ours are ASCII; one that is not would not be worth losing the answer for.
+            let Ok(challenge) = HeaderValue::try_from(challenge) else { continue };
+            headers.append(header::WWW_AUTHENTICATE, challenge);
+        }
         if !self.comes_after_the_body() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -235,6 +261,20 @@ impl Rejection {
         [head.as_bytes(), &body].concat()
     }
 
+    /// How to prove oneself, for a 401.
+    fn challenges(&self) -> Vec<String> {
+        match self {
+            Self::NoProof { asking } => asking.challenges(None),
+            Self::WrongProof { scheme, asking } | Self::StaleProof { scheme, asking } => {
+                asking.challenges(Some(*scheme))
+            }
+            Self::NoToken(TokenFault::NoClient | TokenFault::WrongClient) => {
+                vec![Scheme::Basic.challenge().to_owned()]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether the whole request was read by then, so that the connection can serve another.
     fn comes_after_the_body(&self) -> bool {
         matches!(self, Self::Quarantined { .. } | Self::QuarantineFull { .. } | Self::NotStored(_))
@@ -245,8 +285,6 @@ impl Rejection {
 fn is_for_now(status: StatusCode) -> bool {
     matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
-
-const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"cdr-gateway\", charset=\"UTF-8\"");
 
 /// Nobody hears the text for the sender: where TLS fails, only TLS is spoken.
 fn no_handshake(why: &NoHandshake) -> Row {
@@ -285,6 +323,40 @@ fn not_stored(why: &NotStored) -> Verdict {
 /// The push is fsynced, now or earlier: the only answer with `ErrCode` 0.
 pub(crate) fn stored() -> Response<Full<Bytes>> {
     with_type(Response::new(Full::from(Bytes::from_static(br#"{"ErrCode":0,"ErrMsg":"ok"}"#))))
+}
+
+/// The answer of RFC 6749 §5.1.
+pub(crate) fn token(token: &Token) -> Response<Full<Bytes>> {
+    #[derive(Serialize)]
+    struct Given<'a> {
+        access_token: &'a str,
+        token_type: &'static str,
+        expires_in: u64,
+    }
+    let Token { access_token, lifetime } = token;
+    let given = Given { access_token, token_type: "Bearer", expires_in: lifetime.as_secs() };
+    not_to_be_kept(&given)
+}
+
+/// The answer of RFC 6749 §5.2.
+fn no_token(status: StatusCode, fault: TokenFault, said: &str) -> Response<Full<Bytes>> {
+    #[derive(Serialize)]
+    struct NotGiven<'a> {
+        error: &'static str,
+        error_description: &'a str,
+    }
+    let mut response = not_to_be_kept(&NotGiven { error: fault.code(), error_description: said });
+    *response.status_mut() = status;
+    response
+}
+
+fn not_to_be_kept(answer: &impl Serialize) -> Response<Full<Bytes>> {
+    // Texts and numbers are always JSON.
+    let body = serde_json::to_vec(answer).unwrap_or_default();
+    let mut response = with_type(Response::new(Full::from(body)));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    response
 }
 
 #[derive(Serialize)]

@@ -10,7 +10,7 @@ use cdr_core::NotStored;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-use crate::{answer::Rejection, proof::Proven, settings::Limits};
+use crate::{answer::Rejection, proof::Admitted, settings::Limits};
 
 /// How many bytes of bodies are here without being fsynced.
 #[derive(Default)]
@@ -46,9 +46,9 @@ pub(crate) struct Held {
     pub charge: Charge,
 }
 
-/// Reads the body of a sender who has proven who he is.
+/// Reads the body of a sender who has proven who he is, or whose proof lies in it.
 pub(crate) async fn read(
-    request: Proven<Incoming>,
+    request: Admitted<Incoming>,
     limits: &Limits,
     in_flight: &Arc<InFlight>,
 ) -> Result<Held, Rejection> {

@@ -13,7 +13,7 @@ use crate::{
     body::InFlight,
     client_certificate::ClientCertificate,
     counters::DoorCounters,
-    proof::Proofs,
+    proof::{Proofs, token_endpoint},
     refusals::{Newcomers, RefusalLog},
     settings::{AllowMode, IngressSettings},
     summary::Summary,
@@ -30,13 +30,14 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    pub fn new(settings: IngressSettings) -> Result<Self, Vec<SettingFault>> {
+    pub fn new(mut settings: IngressSettings) -> Result<Self, Vec<SettingFault>> {
         let faults = settings.faults();
         if !faults.is_empty() {
             return Err(faults);
         }
-        let proofs = Proofs::new(settings.verify.as_deref());
         let tls = settings.tls.as_ref().map(Tls::read).transpose()?.map(Arc::new);
+        // The secrets are held as digests and keys from here on.
+        let proofs = Proofs::new(settings.verify.take().as_deref())?;
         let path = meant(&settings.path).into_owned();
         Ok(Self { settings, proofs, tls, path })
     }
@@ -46,15 +47,30 @@ impl Policy {
         self.tls.as_ref().is_some_and(|tls| tls.material().authorities == Some(certificate.verified_by))
     }
 
-    /// Whether this is a request for what is served here. The path may be a secret, so it is compared in
-    /// constant time.
-    pub fn expects<B>(&self, request: &Request<B>) -> Result<(), Rejection> {
+    /// What a request is for, if it is for something that is served here. The path may be a secret, so it is compared
+    /// in constant time.
+    pub fn purpose<B>(&self, request: &Request<B>) -> Result<Purpose, Rejection> {
         if request.method() != Method::POST {
             return Err(Rejection::Method);
         }
-        let is_here: bool = meant(request.uri().path()).ct_eq(&*self.path).into();
-        is_here.then_some(()).ok_or(Rejection::Path)
+        let path = meant(request.uri().path());
+        let is_push: bool = path.ct_eq(&*self.path).into();
+        let asks_for_token =
+            || path.strip_suffix(token_endpoint::PATH).is_some_and(|path| path.ct_eq(&self.path).into());
+        match () {
+            () if is_push => Ok(Purpose::Push),
+            () if self.proofs.give_tokens() && asks_for_token() => Ok(Purpose::Token),
+            () => Err(Rejection::Path),
+        }
     }
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    Push,
+    /// An access token of OAuth 2.0.
+    Token,
 }
 
 /// What a path means: without percent-encoding and without a slash at its end.
@@ -116,7 +132,7 @@ mod tests {
     fn expects(path: &str, request: &str) -> bool {
         let settings = IngressSettings { path: path.to_owned(), ..IngressSettings::default() };
         let request = Request::post(request).body(()).unwrap();
-        Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}")).expects(&request).is_ok()
+        Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}")).purpose(&request).is_ok()
     }
 
     #[test]

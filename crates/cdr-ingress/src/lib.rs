@@ -10,7 +10,8 @@
 //! * What was handed to the intake is stored, counted and logged even if the sender hangs up meanwhile.
 //! * Every other answer is JSON with an `ErrCode` that is not 0 and its HTTP status, from one table; only what
 //!   is not HTTP at all gets hyper's bare answer.
-//! * Nothing is parsed that somebody unknown sent, beyond TLS and the head of the request.
+//! * Nothing is parsed as a push that somebody unknown sent. His body is read only to look for the signature that
+//!   `verify` asks for, or when he asks for an access token.
 //! * A renewed certificate is taken while the door serves, and no connection ends for it.
 //! * Neither bodies nor what senders call themselves reach the log; addresses, sessions and reasons do.
 //!
@@ -34,7 +35,6 @@ mod counters;
 mod door;
 mod handed;
 mod keeper;
-mod mtls;
 mod network;
 mod notes;
 mod proof;
@@ -50,7 +50,9 @@ pub use client_address::client_address;
 pub use client_certificate::{InvalidSubject, Subject};
 pub use counters::{DoorCounters, DoorSnapshot};
 pub use door::{BindError, Door, DoorHandle, Reloaded};
-pub use mtls::MtlsProof;
 pub use network::{InvalidNetwork, Network};
-pub use settings::{Allow, AllowMode, BasicProof, IngressSettings, Limits, Proof};
+pub use proof::{
+    BasicProof, Encoding, Hash, MtlsProof, OAuth2Proof, Place, Preset, Proof, SignatureProof, TokenProof,
+};
+pub use settings::{Allow, AllowMode, IngressSettings, Limits};
 pub use tls::{TlsSettings, TlsVersion};

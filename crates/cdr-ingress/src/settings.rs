@@ -6,12 +6,15 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use cdr_core::{Secret, SettingFault};
+use cdr_core::SettingFault;
 use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::{Network, TlsSettings, client_address, mtls::MtlsProof};
+use crate::{
+    Network, TlsSettings, client_address,
+    proof::{Proof, Proofs},
+};
 
 /// Where the door is, who may come in, and how much at a time.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
@@ -60,29 +63,6 @@ pub enum AllowMode {
     /// They pass, and each new network is logged once: TCCC publishes no list of its addresses, so one learns
     /// them first.
     Log,
-}
-
-/// One way to prove who one is.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Proof {
-    /// User name and password, as typed into TCCC's console under `basicAuth` (product page 679/67256); sent
-    /// as `Authorization: Basic` (RFC 7617).
-    Basic(BasicProof),
-    /// A certificate that the sender shows during TLS.
-    Mtls(MtlsProof),
-}
-
-/// A user name and its password.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BasicProof {
-    /// The user name; it cannot hold a colon (RFC 7617 §2).
-    pub username: String,
-    /// The password.
-    pub password: Secret,
-    /// A second password that passes too, while the first is being changed on both sides.
-    pub previous: Option<Secret>,
 }
 
 /// How much at a time; more is refused, never queued.
@@ -137,7 +117,7 @@ impl Default for Limits {
 impl IngressSettings {
     /// What is wrong with settings that are readable one by one; paths begin below `ingress`. Reads the files of `tls`.
     pub fn faults(&self) -> Vec<SettingFault> {
-        let verify = self.verify.iter().flat_map(|proofs| proof_faults(proofs));
+        let verify = Proofs::new(self.verify.as_deref()).err().unwrap_or_default();
         let tls = self.tls.iter().flat_map(TlsSettings::faults);
         let others = self.path_fault().into_iter().chain(self.network_faults());
         let certificates = self.certificate_fault();
@@ -208,27 +188,6 @@ impl IngressSettings {
         }
         faults
     }
-}
-
-fn proof_faults(proofs: &[Proof]) -> Vec<SettingFault> {
-    if proofs.is_empty() {
-        let message = "names no proof, so nobody could pass; add one, such as basic, or remove verify";
-        return vec![SettingFault::at("verify", message)];
-    }
-    let fault = |(index, proof): (usize, &Proof)| {
-        let (kind, fault) = match proof {
-            Proof::Basic(basic) => ("basic", basic_fault(basic)),
-            Proof::Mtls(mtls) => ("mtls", mtls.fault()),
-        };
-        fault.map(|fault| fault.below(&SettingFault::at(&format!("verify.{index}.{kind}"), "").path))
-    };
-    proofs.iter().enumerate().filter_map(fault).collect()
-}
-
-fn basic_fault(basic: &BasicProof) -> Option<SettingFault> {
-    let is_odd = basic.username.is_empty() || basic.username.contains(|c: char| c == ':' || c.is_control());
-    let message = "expected a user name without colons and control characters, as in TCCC's console";
-    is_odd.then(|| SettingFault::at("username", message))
 }
 
 impl Limits {

@@ -12,14 +12,14 @@ use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    answer::{self, Rejection},
+    answer::{self, Rejection, Verdict},
     asked::Asked,
     body::{self, Charge, Held},
     client_certificate::ClientCertificate,
     handed::{Handed, ToTheEnd},
-    keeper::{Keeper, Policy},
-    mtls::Shown,
+    keeper::{Keeper, Policy, Purpose},
     notes::Notes,
+    proof::{Proven, Shown, token_endpoint},
 };
 
 /// Identifies one push; the sender's retries repeat it (product page 679/67256).
@@ -51,12 +51,25 @@ impl<I: Intake> Visit<I> {
             request.extensions_mut().insert(Shown(Arc::clone(certificate)));
         }
         let client = policy.settings.client_address(self.peer, request.headers());
-        match self.take(&policy, client, request).await {
-            Ok(()) => answer::stored(),
+        match self.serve(&policy, client, request).await {
+            Ok(response) => response,
             Err(rejection) => {
                 self.keeper.refused(&rejection, client);
                 rejection.response()
             }
+        }
+    }
+
+    async fn serve(
+        &self,
+        policy: &Policy,
+        client: IpAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Rejection> {
+        self.keeper.admit(policy, client)?;
+        match policy.purpose(&request)? {
+            Purpose::Push => self.take(policy, client, request).await.map(|()| answer::stored()),
+            Purpose::Token => self.give_token(policy, request).await,
         }
     }
 
@@ -66,23 +79,35 @@ impl<I: Intake> Visit<I> {
         client: IpAddr,
         request: Request<Incoming>,
     ) -> Result<(), Rejection> {
-        self.keeper.admit(policy, client)?;
-        policy.expects(&request)?;
-        let request = policy.proofs.prove(request)?;
+        let (request, claim) = policy.proofs.admit(request, Timestamp::now())?;
         let Asked { action, version } = Asked::of(request.uri())?;
         plain(request.headers())?;
         let uuid = self.push_uuid(request.headers());
         let Held { bytes, charge } =
             body::read(request, &policy.settings.limits, &self.keeper.in_flight).await?;
+        let body = claim.prove(bytes)?;
 
-        let sha256 = Sha256::digest(&bytes).into();
+        let sha256 = Sha256::digest(&*body).into();
         let received_at = Timestamp::now();
         let sender = Some(client);
         let facts = Facts { action, version, uuid, received_at, sender, origin: Origin::Push, sha256 };
-        match cdr::read(&facts.action, &bytes) {
-            Ok(cdr) => self.store(Push { facts, body: bytes, cdr }, charge).await,
-            Err(fault) => Err(self.quarantine(facts, bytes, fault, charge).await),
+        match cdr::read(&facts.action, &body) {
+            Ok(cdr) => self.store(Push { facts, body: body.into_bytes(), cdr }, charge).await,
+            Err(fault) => Err(self.quarantine(facts, body, fault, charge).await),
         }
+    }
+
+    /// Gives an access token to who brings a client's name and secret.
+    async fn give_token(
+        &self,
+        policy: &Policy,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Rejection> {
+        let token =
+            token_endpoint::give(&policy.proofs, request, &policy.settings.limits, &self.keeper.in_flight)
+                .await?;
+        self.keeper.counters.count(Verdict::Token);
+        Ok(answer::token(&token))
     }
 
     /// What the sender calls this push. A strange name is no reason to refuse it.
@@ -117,9 +142,9 @@ impl<I: Intake> Visit<I> {
     }
 
     /// Keeps what an authentic sender sent and what is no push.
-    async fn quarantine(&self, facts: Facts, body: Bytes, fault: Fault, charge: Charge) -> Rejection {
+    async fn quarantine(&self, facts: Facts, body: Proven, fault: Fault, charge: Charge) -> Rejection {
         let intake = Arc::clone(&self.intake);
-        let suspect = Suspect { facts, body, reason: fault.without_excerpt() };
+        let suspect = Suspect { facts, body: body.into_bytes(), reason: fault.without_excerpt() };
         let kept = self.stores.spawn(async move {
             let kept = intake.quarantine(suspect).await;
             drop(charge);

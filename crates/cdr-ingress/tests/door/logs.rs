@@ -138,6 +138,34 @@ async fn neither_bodies_nor_passwords_nor_the_path_reach_the_log() {
 }
 
 #[tokio::test]
+async fn no_token_and_no_key_reaches_the_log_at_any_level_of_ours() {
+    let (log, _guard) = Log::keep_from(Level::TRACE);
+    let house = House::open(json!({ "verify": [
+        { "token": { "query": "token", "value": "hunter2-hunter2-hunter2" } },
+        { "oauth2": { "client_id": "tccc", "client_secret": "hunter2+hunter2-" } },
+        { "signature": { "preset": "im", "key": "hunter2" } },
+    ] }))
+    .await;
+    let address = house.door.address();
+    let client = "grant_type=client_credentials&client_id=tccc&client_secret=hunter2%2Bhunter2-";
+    let given = send(address, push("/oauth2/token", &[], client)).await;
+    let token = serde_json::from_str::<serde_json::Value>(&given.body).unwrap()["access_token"].clone();
+    let bearer = format!("Authorization: Bearer {}", token.as_str().unwrap());
+    send(address, push("/?action=cdr", &[&bearer], CDR)).await.is_ok();
+    send(address, push("/?token=hunter2-hunter2-hunter2?action=cdr", &[], CDR)).await.is_ok();
+    send(address, push("/?token=hunter2&action=cdr", &[], CDR)).await.is(401, "wrong token");
+    send(address, push("/?action=cdr", &["Authorization: Bearer hunter2"], CDR))
+        .await
+        .is(401, "wrong access");
+    send(address, push("/oauth2/token", &[], "client_id=x&client_secret=hunter2")).await;
+    let ours: String = log.lines_with(" cdr_ingress").concat();
+    assert!(ours.contains("reason=\"wrong_proof\""), "{ours}");
+    for secret in ["hunter2", token.as_str().unwrap(), "aHVudGVyM"] {
+        assert!(!ours.contains(secret), "{secret} in {ours}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_says_why_once_and_which_setting() {
     let (log, _guard) = Log::keep();
     let house = House::open(json!({ "allow": { "networks": ["203.0.113.0/24"] } })).await;

@@ -7,6 +7,7 @@ mod http2;
 mod life;
 mod logs;
 mod mtls;
+mod proofs;
 mod proxied;
 mod senders;
 mod store;

@@ -1,11 +1,14 @@
 //! `mtls`: the sender shows a certificate during TLS that `ingress.tls.client_ca` vouches for, and that names whom we expect.
 
+use std::sync::Arc;
+
 use cdr_core::SettingFault;
 use http::Extensions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::Failure;
 use crate::client_certificate::{ClientCertificate, Subject};
 
 /// Whom the sender's certificate must name; one of these is enough, so that a new name can be added before the old one goes.
@@ -25,29 +28,32 @@ pub struct MtlsProof {
 }
 
 impl MtlsProof {
-    /// What is wrong with it; paths begin below `mtls`.
-    pub(crate) fn fault(&self) -> Option<SettingFault> {
+    /// The same, if a certificate could pass; paths of faults begin below `mtls`.
+    pub(super) fn checked(&self) -> Result<Self, Vec<SettingFault>> {
         if self.subject.is_empty() && self.dns.is_empty() {
             let message =
                 "names nobody, so no certificate could pass; set subject or dns, such as subject: CN=tccc";
-            return Some(SettingFault::at("", message));
+            return Err(vec![SettingFault::at("", message)]);
         }
         let is_name = |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
-        let odd = self.dns.iter().any(|name| !is_name(name));
-        odd.then(|| SettingFault::at("dns", "expected names of hosts such as tccc.example.com"))
+        match self.dns.iter().all(is_name) {
+            true => Ok(self.clone()),
+            false => Err(vec![SettingFault::at("dns", "expected names of hosts such as tccc.example.com")]),
+        }
     }
 
     /// Whether the certificate that came with a request names one of them.
-    pub(crate) fn passes(&self, request: &Extensions) -> bool {
-        let Some(Shown(certificate)) = request.get() else { return false };
-        self.subject.iter().any(|subject| certificate.is(subject))
-            || self.dns.iter().any(|dns| certificate.is_for(dns))
+    pub(super) fn look(&self, request: &Extensions) -> Result<(), Failure> {
+        let Shown(certificate) = request.get().ok_or(Failure::Absent)?;
+        let is_named = self.subject.iter().any(|subject| certificate.is(subject));
+        let is_host = self.dns.iter().any(|dns| certificate.is_for(dns));
+        (is_named || is_host).then_some(()).ok_or(Failure::Wrong)
     }
 }
 
 /// The certificate of the connection that a request came by, verified by authorities that are in force.
 #[derive(Clone)]
-pub(crate) struct Shown(pub std::sync::Arc<ClientCertificate>);
+pub(crate) struct Shown(pub Arc<ClientCertificate>);
 
 /// How one or several are written.
 #[derive(JsonSchema)]
