@@ -113,6 +113,9 @@ fn what_the_shipped_file_comments_out_works_once_it_is_not() {
         .replace("    file: { path: data/archive }\n", "")
         .replace("      outbox: data/outbox ", "      # ")
         .replace("TCCC_PASSWORD", "CARGO_PKG_NAME")
+        // Long enough for a secret that tokens are made of.
+        .replace("TCCC_SECRET", "CARGO_MANIFEST_DIR")
+        .replace("PUSH_KEY", "CARGO_PKG_NAME")
         .replace("SMTP_PASSWORD", "CARGO_PKG_NAME");
     let plan = plan(&uncommented, &[]);
     assert!(plan.ingress.allow.is_some() && plan.ingress.verify.is_some(), "{uncommented}");

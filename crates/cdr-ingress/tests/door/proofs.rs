@@ -225,7 +225,7 @@ async fn what_the_library_of_standard_webhooks_signs_passes() {
         let signature =
             standardwebhooks::Webhook::new(key).unwrap().sign("msg_1", time, body.as_bytes()).unwrap();
         [
-            format!("webhook-id: msg_1"),
+            "webhook-id: msg_1".to_owned(),
             format!("webhook-timestamp: {time}"),
             format!("webhook-signature: {signature}"),
         ]
@@ -271,6 +271,10 @@ fn hex_decoded(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
+fn reversed(text: &str) -> String {
+    text.chars().rev().collect()
+}
+
 #[tokio::test]
 async fn signatures_in_query_and_body_pass_as_openssl_makes_them() {
     let end = now() + 600;
@@ -286,8 +290,8 @@ async fn signatures_in_query_and_body_pass_as_openssl_makes_them() {
     ] {
         let house = house(json!({ "signature": { "preset": preset, "key": "key" } })).await;
         send(house.door.address(), push(target, &[], &body)).await.is_ok();
-        let wrong = body.replace(&md5, &md5.replace(|digit| digit == '0' || digit == '1', "2"));
-        let target = target.replace(&of_im, &of_im.replace(|digit| digit == '0' || digit == '1', "2"));
+        let wrong = body.replace(&md5, &reversed(&md5));
+        let target = target.replace(&of_im, &reversed(&of_im));
         send(house.door.address(), push(&target, &[], &wrong)).await.is(401, "wrong signature");
     }
 }
