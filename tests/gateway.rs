@@ -16,6 +16,7 @@ mod refusals;
 mod reload;
 mod rename;
 mod replay;
+mod set_aside;
 mod sick_sinks;
 mod tail;
 

@@ -181,7 +181,7 @@ fn lanes(engine: &Arc<Engine>) -> Value {
             "oldest_undelivered_s": lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
         })
     };
-    let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "unread": lane.unread, "open": lane.open, "why": lane.why });
+    let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "set_aside_of": lane.set_aside_of, "unread": lane.unread, "open": lane.open, "why": lane.why });
     // What a renamed sink left is owed like what any lane owes; a replay is not.
     let (replays, left): (Vec<_>, Vec<_>) =
         engine.dispatcher.errands().into_iter().partition(|errand| errand.replay().is_some());

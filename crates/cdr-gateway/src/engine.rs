@@ -53,7 +53,7 @@ pub struct Reload {
 impl Engine {
     /// Puts the parts together. `source` and `kinds` are for reloads.
     pub fn new(
-        dispatcher: Dispatcher,
+        dispatcher: Arc<Dispatcher>,
         door: DoorHandle,
         started_with: StartedWith,
         alerts: Alerts,
@@ -62,7 +62,7 @@ impl Engine {
     ) -> Self {
         let now = Timestamp::now();
         Self {
-            dispatcher: Arc::new(dispatcher),
+            dispatcher,
             started_with,
             started_at: now,
             door,
@@ -178,7 +178,7 @@ impl Engine {
     /// Warns of lanes that nobody drives: they hold pushes, and in the end the whole spool.
     pub fn tell_parked(&self) {
         for lane in self.dispatcher.parked() {
-            let cdr_dispatch::Parked { name, unread, open, why } = lane;
+            let cdr_dispatch::Parked { name, unread, open, why, .. } = lane;
             warn!(
                 sink = name,
                 unread,

@@ -191,6 +191,19 @@ pub enum Logged {
         /// What it is for.
         errand: Errand,
     },
+    /// What a lane had not read is a temporary lane from here on, and the lane goes on where that one ends.
+    LaneSetAside {
+        /// The number of the lane that goes on.
+        of: u32,
+        /// The number of the temporary one.
+        number: u32,
+        /// Its name.
+        name: String,
+        /// The first position that it reads.
+        next: Position,
+        /// What it is for.
+        errand: Errand,
+    },
     /// A configuration came into force.
     Configuration {
         /// Its generation.
@@ -399,6 +412,9 @@ fn logged(entry: Entry, sealed: &mut SealedKeys, mut tell: impl FnMut(Logged)) {
         Entry::Lane(LaneChange::Renamed { lane, name }) => tell(Logged::LaneRenamed { number: lane, name }),
         Entry::Lane(LaneChange::Errand { lane, name, next, errand }) => {
             tell(Logged::LaneErrand { number: lane, name, next, errand });
+        }
+        Entry::Lane(LaneChange::SetAside { of, lane, name, next, errand }) => {
+            tell(Logged::LaneSetAside { of, number: lane, name, next, errand });
         }
         Entry::Lane(LaneChange::Retired { lane }) => tell(Logged::LaneRetired { number: lane }),
         Entry::Configuration { generation, hash } => tell(Logged::Configuration { generation, hash }),

@@ -14,6 +14,7 @@ const CHECKPOINT: u8 = 4;
 const LANE: u8 = 9;
 const DROPPED: u8 = 10;
 const ERRAND: u8 = 12;
+const SET_ASIDE: u8 = 13;
 
 /// Bytes that were synced and are not what was written any more.
 #[derive(Debug)]
@@ -177,7 +178,7 @@ pub fn wound(disk: &Disk, chance: &mut Chance, wounded: impl Fn(&str) -> Option<
         return None;
     }
     let entries: Vec<(u8, &[u8])> = gone.iter().flat_map(|frame| log.entries(frame)).collect();
-    if entries.iter().any(|(kind, _)| matches!(*kind, LANE | ERRAND)) {
+    if entries.iter().any(|(kind, _)| matches!(*kind, LANE | ERRAND | SET_ASIDE)) {
         return None;
     }
     let dropped = entries.iter().filter(|(kind, _)| *kind == DROPPED).map(|(_, payload)| dropped_by(payload));

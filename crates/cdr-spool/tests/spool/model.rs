@@ -4,7 +4,7 @@
 //! - What was refused does not come back; what was neither (the power went) may, and then counts.
 //! - No position is given twice.
 //! - What is closed stays closed once somebody was told, what is dead waits, what is owed is offered to its lane again.
-//! - A lane may be handed over to another one: together they owe what they owed, and what either closed stays closed.
+//! - A lane may be handed over to another one: together they owe what they owed, and what either closed stays closed. The same for what is set aside.
 //! - What was sealed stays sealed, the same positions under the same key, until all of them are closed.
 //! - What the disk damages is said; only that is lost, and a lane that was owed it is told. A torn tail is cut instead.
 //! - The catalog tells what the log tells, whatever became of either.
@@ -79,6 +79,11 @@ enum Action {
         lane: usize,
         closed: u8,
     },
+    /// What a lane has not read goes to a temporary lane, but for so many positions.
+    SetAside {
+        lane: usize,
+        skip: u8,
+    },
     Quarantine(u8),
     /// The power goes while pushes and outcomes are being written.
     CrashDuring {
@@ -122,7 +127,8 @@ fn action() -> impl Strategy<Value = Action> {
         4 => (lane.clone(), any::<u8>(), 0u8..6).prop_map(|(lane, rank, kind)| Action::CloseSeal { lane, rank, kind }),
         2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Reopen { lane, rank }),
         2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Discard { lane, rank }),
-        2 => (lane, 0u8..6).prop_map(|(lane, closed)| Action::HandOver { lane, closed }),
+        2 => (lane.clone(), 0u8..6).prop_map(|(lane, closed)| Action::HandOver { lane, closed }),
+        2 => (lane, 0u8..4).prop_map(|(lane, skip)| Action::SetAside { lane, skip }),
         1 => (0u8..8).prop_map(Action::Quarantine),
         3 => (0u8..14, any::<u64>(), 1u8..6).prop_map(|(changes, seed, pushes)| Action::CrashDuring { changes, seed, pushes }),
         1 => any::<u64>().prop_map(Action::Crash),
@@ -152,6 +158,8 @@ struct LaneModel {
     doubted_seals: Vec<Seal>,
     /// Every seal that was ever asked for.
     asked_seals: Vec<Seal>,
+    /// What was set aside of it, in which lanes.
+    aside: Vec<(String, Range<Position>)>,
     /// What was sealed, and is not over for certain.
     seals: Vec<Seal>,
     /// There or not: perhaps over; or refused while the disk failed, and the power may go next.
@@ -171,7 +179,12 @@ impl LaneModel {
 
     /// The spool's lane that answers for a push.
     fn part_of(&self, position: &Position) -> &str {
-        &self.parts.iter().find(|(_, until)| position < until).unwrap().0
+        let aside = self.aside.iter().find(|(_, part)| part.contains(position)).map(|(name, _)| name);
+        aside.unwrap_or_else(|| &self.parts.iter().find(|(_, until)| position < until).unwrap().0)
+    }
+
+    fn part_names(&self) -> impl Iterator<Item = &String> {
+        self.parts.iter().map(|(name, _)| name).chain(self.aside.iter().map(|(name, _)| name))
     }
 
     /// Forgets what only damaged frames say, and what is no push any more.
@@ -271,6 +284,7 @@ impl Model {
             Action::Reopen { lane, rank } => self.decide(lane, rank, true),
             Action::Discard { lane, rank } => self.decide(lane, rank, false),
             Action::HandOver { lane, closed } => self.hand_over(lane, closed),
+            Action::SetAside { lane, skip } => self.set_aside(lane, skip),
             Action::Quarantine(n) => self.quarantine(1_000_000 + u64::from(n)),
             Action::CrashDuring { changes, seed, pushes } => {
                 self.world.disk.cut_power_after(changes.into());
@@ -536,11 +550,33 @@ impl Model {
             Some((errand.until, number, name))
         };
         let mut errands: Vec<_> = self.spool.lanes().into_iter().filter_map(errand).collect();
+        for (name, part) in &mut self.lanes[at].aside {
+            *name = format!("{new}~{}", name.split_once('~').unwrap().1);
+            assert!(errands.iter().any(|(until, _, errand)| errand == name && *until == part.end));
+        }
+        let is_aside = |errand: &str| self.lanes[at].aside.iter().any(|(name, _)| name == errand);
+        errands.retain(|(_, _, errand)| !is_aside(errand));
         errands.sort();
         assert_eq!(errands.len(), self.lanes[at].parts.len(), "{errands:?}");
         let model = &mut self.lanes[at];
         model.parts = errands.into_iter().map(|(until, _, name)| (name, until)).collect();
         model.parts.push((new, Position(u64::MAX)));
+    }
+
+    /// On a disk that works, as above.
+    fn set_aside(&mut self, at: usize, skip: u8) {
+        self.repair();
+        let name = self.lanes[at].name().to_owned();
+        let lanes = |spool: &Spool<u64>| spool.lanes();
+        let before = lanes(&self.spool);
+        let next = before.iter().find(|(lane, _)| *lane == name).unwrap().1.next;
+        let (from, end) = (Position(next.0 + u64::from(skip)), self.spool.end());
+        let goes_on = wait(self.spool.set_aside(&name, from, Bytes::new())).unwrap();
+        assert_eq!(goes_on, (from < end).then_some(end));
+        let is_new = |(lane, _): &(String, LaneState)| before.iter().all(|(known, _)| known != lane);
+        let aside = lanes(&self.spool).into_iter().find(is_new).map(|(lane, _)| (lane, from..end));
+        assert_eq!(aside.is_some(), goes_on.is_some());
+        self.lanes[at].aside.extend(aside);
     }
 
     fn quarantine(&mut self, n: u64) {
@@ -847,12 +883,12 @@ impl Model {
 
 /// The states of the spool's lanes that make up one of ours, by their names.
 fn states(spool: &Spool<u64>, model: &LaneModel) -> BTreeMap<String, LaneState> {
-    model.parts.iter().map(|(name, _)| (name.clone(), lane(spool, name))).collect()
+    model.part_names().map(|name| (name.clone(), lane(spool, name))).collect()
 }
 
 fn letters(spool: &Spool<u64>, model: &LaneModel) -> Vec<DeadLetter> {
-    let letters = |(name, _): &(String, Position)| spool.dead_letters(name, Position(0), usize::MAX).unwrap();
-    model.parts.iter().flat_map(letters).collect()
+    let letters = |name: &String| spool.dead_letters(name, Position(0), usize::MAX).unwrap();
+    model.part_names().flat_map(letters).collect()
 }
 
 /// Whether there is an answer by now.
