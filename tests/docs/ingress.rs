@@ -11,10 +11,12 @@ fn the_commands_answer_as_printed() {
     let curl = Command::new("curl").arg("--version").output();
     assert!(curl.is_ok(), "curl is needed for this test: apt-get install curl");
     let page = page("docs/ingress.md");
-    let (mut gateway, mut ran) = (None, 0);
+    let (mut gateway, mut ran, mut preparations) = (None, 0, Vec::new());
     let folder = tempfile::tempdir().unwrap();
-    for (number, block) in page.blocks().iter().enumerate() {
+    let blocks = page.blocks();
+    for (number, block) in blocks.iter().enumerate() {
         match block.info {
+            _ if block.is_preparation() => preparations.push(block),
             "yaml" => {
                 // The next one starts in a folder of its own, when the one before has let go of its ports.
                 drop(gateway.take());
@@ -23,6 +25,7 @@ fn the_commands_answer_as_printed() {
                 for (name, text) in written(&page) {
                     std::fs::write(own.join(name), text).unwrap();
                 }
+                preparations.drain(..).for_each(|block: &Block<'_>| block.prepares(&own));
                 let text = block
                     .text
                     .replace("127.0.0.1:8080", "127.0.0.1:0")

@@ -113,6 +113,11 @@ impl Engine {
         self.door.strangers()
     }
 
+    /// When the certificate of the door ends; none without TLS.
+    pub fn certificate_expires_at(&self) -> Option<Timestamp> {
+        self.door.certificate_expires_at()
+    }
+
     /// Who hears alerts, and when.
     pub fn alert_settings(&self) -> Arc<Alerts> {
         self.alerts.load_full()

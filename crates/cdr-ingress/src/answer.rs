@@ -12,7 +12,10 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 
-use crate::proof::{Asking, Scheme, Token, TokenFault};
+use crate::{
+    proof::{Asking, Scheme, Token, TokenFault},
+    tls::NoHandshake,
+};
 
 macro_rules! verdicts {
     ($($(#[$doc:meta])* $verdict:ident = $name:literal,)*) => {
@@ -77,10 +80,12 @@ verdicts! {
     SlowBody = "slow_body",
     /// A body that ended early, or whose chunks are malformed.
     BrokenBody = "broken_body",
-    /// Not HTTP/1.
+    /// Not HTTP/1, or plain HTTP where TLS is spoken, or a PROXY header that counts for nothing.
     NotHttp = "not_http",
     /// A head that is larger, has more lines or a longer URL than are read.
     LargeHead = "large_head",
+    /// A TLS handshake that failed or took too long.
+    Tls = "tls",
     /// More connections than `limits.connections`.
     Connections = "connections",
     /// More connections of one client than `limits.connections_per_client`.
@@ -138,6 +143,11 @@ pub(crate) enum Rejection {
     BrokenBody,
     NotHttp {
         looks_like: Option<&'static str>,
+    },
+    NotTls,
+    NoHandshake(NoHandshake),
+    ProxyHeader {
+        is_trusted: bool,
     },
     LargeHead,
     Connections {
@@ -232,6 +242,13 @@ impl Rejection {
                 "it is not HTTP/1.1"),
             Self::NotHttp { looks_like: Some(protocol) } => row(V::NotHttp, 400, "this is not HTTP/1.1",
                 format!("it speaks {protocol} and this port speaks plain HTTP/1.1")),
+            Self::NotTls => row(V::NotHttp, 400, "this port speaks HTTPS; push to a URL that begins with https://",
+                "it speaks plain HTTP, if anything, and this port speaks TLS (ingress.tls)"),
+            Self::ProxyHeader { is_trusted: true } => row(V::NotHttp, 400, "the header of the PROXY protocol is malformed",
+                "its header of the PROXY protocol is malformed"),
+            Self::ProxyHeader { is_trusted: false } => row(V::NotHttp, 400, "this is not HTTP/1.1",
+                "it speaks the PROXY protocol, which counts only from ingress.trusted_proxies"),
+            Self::NoHandshake(why) => no_handshake(why),
             Self::LargeHead => row(V::LargeHead, 431, "the head of the request is too large",
                 "its head has more than 100 lines or 64 KiB"),
             Self::Connections { limit } => row(V::Connections, 429, "too many connections; come again later",
@@ -348,6 +365,29 @@ fn is_for_now(status: StatusCode) -> bool {
 }
 
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+
+/// Nobody hears the text for the sender: where TLS fails, only TLS is spoken.
+fn no_handshake(why: &NoHandshake) -> Row {
+    let said = "no TLS";
+    match why {
+        NoHandshake::TooSlow => {
+            row(Verdict::Tls, 408, said, "its TLS handshake took longer than ingress.limits.header_timeout")
+        }
+        NoHandshake::BadCertificate(why) => row(
+            Verdict::WrongProof,
+            401,
+            said,
+            format!("its certificate is not one that ingress.tls.client_ca vouches for: {why}"),
+        ),
+        NoHandshake::OursRefused(alert) => row(
+            Verdict::Tls,
+            400,
+            said,
+            format!("it does not accept the certificate of ingress.tls: {alert}"),
+        ),
+        NoHandshake::Other(why) => row(Verdict::Tls, 400, said, format!("no TLS came about: {why}")),
+    }
+}
 
 fn not_stored(why: &NotStored) -> Verdict {
     match why {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use cdr_core::{Intake, SettingFault};
+use jiff::Timestamp;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
@@ -20,6 +21,7 @@ use crate::{
     counters::DoorCounters,
     keeper::{Keeper, Policy},
     settings::IngressSettings,
+    tls,
     visit::Visit,
 };
 
@@ -110,6 +112,7 @@ impl Door {
         tokio::select! {
             () = shutdown => {}
             () = accept_all(&listener, &keeper, &intake, &tasks, &stop) => {}
+            () = watch_certificate(&keeper) => {}
         }
         drop(listener);
         stop.finish.cancel();
@@ -150,6 +153,11 @@ impl DoorHandle {
     /// Who was refused lately, and may have been whom the operator waits for.
     pub fn strangers(&self) -> Vec<Stranger> {
         self.keeper.strangers()
+    }
+
+    /// When the certificate in use ends; none without TLS.
+    pub fn certificate_expires_at(&self) -> Option<Timestamp> {
+        self.keeper.policy.load().tls.as_ref().map(|tls| tls.material().expires_at)
     }
 
     /// Puts other settings in force for every request that begins from now on. The listener and all
@@ -197,6 +205,18 @@ async fn accept_all<I: Intake>(
     }
 }
 
+/// Takes other certificates as their files change. Away from the async threads: it reads files.
+async fn watch_certificate(keeper: &Keeper) {
+    loop {
+        tokio::time::sleep(tls::LOOK).await;
+        if let Some(tls) = keeper.policy.load().tls.clone()
+            && let Err(error) = tokio::task::spawn_blocking(move || tls.look()).await
+        {
+            tracing::error!(%error, "looking at the files of ingress.tls was broken off");
+        }
+    }
+}
+
 /// Serves a connection, or turns it away when there are too many.
 fn welcome<I: Intake>(
     socket: TcpStream,
@@ -208,17 +228,21 @@ fn welcome<I: Intake>(
 ) {
     // Answers are one small packet each; a system that refuses this only makes them later.
     let _ = socket.set_nodelay(true);
-    let rejection = match keeper.seat(&keeper.policy.load(), peer) {
+    let policy = keeper.policy.load();
+    let rejection = match keeper.seat(&policy, peer) {
         Ok(_seat) => {
             let (keeper, intake, stores) = (Arc::clone(keeper), Arc::clone(intake), tasks.clone());
-            let visit = Visit { keeper, intake, stores, peer, _seat };
+            let visit = Visit { keeper, intake, stores, peer, certificate: None, _seat };
             tasks.spawn(connection::serve(socket, visit, stop.clone()));
             return;
         }
         Err(rejection) => rejection,
     };
     keeper.refused(&rejection, peer);
-    if let Ok(turned_away) = Arc::clone(&keeper.turned_away).try_acquire_owned() {
+    // By TLS nothing can be said without shaking hands, which is what there is too much of.
+    if policy.tls.is_none()
+        && let Ok(turned_away) = Arc::clone(&keeper.turned_away).try_acquire_owned()
+    {
         tasks.spawn(connection::turn_away(socket, rejection, stop.clone(), turned_away));
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     answer::Rejection,
     body::InFlight,
+    client_certificate::ClientCertificate,
     connection::Open,
     counters::DoorCounters,
     crowd::{Crowd, Place},
@@ -22,6 +23,7 @@ use crate::{
     settings::{AllowMode, IngressSettings},
     strangers::{Stranger, Strangers},
     summary::Summary,
+    tls::Tls,
 };
 
 /// So many senders at once hear why they are turned away. They stand beside `limits.connections`.
@@ -35,6 +37,8 @@ pub(crate) struct Policy {
     pub settings: IngressSettings,
     pub proofs: Proofs,
     pub rates: Rates,
+    /// None where plain HTTP is spoken.
+    pub tls: Option<Arc<Tls>>,
     path: Vec<u8>,
 }
 
@@ -44,11 +48,12 @@ impl Policy {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let tls = settings.tls.as_ref().map(Tls::read).transpose()?.map(Arc::new);
         // The secrets are held as digests and keys from here on.
         let proofs = Proofs::new(settings.verify.take().as_deref())?;
         let path = meant(&settings.path).into_owned();
         let rates = Rates::new(&settings.limits);
-        Ok(Self { settings, proofs, rates, path })
+        Ok(Self { settings, proofs, tls, rates, path })
     }
 
     /// Whether requests of this client are refused whatever they are.
@@ -59,6 +64,11 @@ impl Policy {
     /// Whether senders from elsewhere pass, so that their addresses are learned.
     pub fn learns(&self) -> bool {
         self.settings.allow.as_ref().is_some_and(|allow| allow.mode == AllowMode::Log)
+    }
+
+    /// Whether the authorities that verified a certificate are those in force. A connection may be older than they are.
+    pub fn vouches_for(&self, certificate: &ClientCertificate) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.material().authorities == Some(certificate.verified_by))
     }
 
     /// What a request is for, if it is for something that is served here. The path may be a secret, so it is compared

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    Network,
+    Network, TlsSettings,
     client_address::{self, Trail, client_address},
     proof::{Proof, Proofs},
 };
@@ -28,10 +28,12 @@ pub struct IngressSettings {
     /// The path of the push URL; a slash at its end makes no difference. Default `/`. A long random path is a
     /// secret that only the sender knows.
     pub path: String,
+    /// The certificate, for HTTPS. Default: plain HTTP, for use behind a proxy.
+    pub tls: Option<TlsSettings>,
     /// Which networks may push. Default: all.
     #[serde(deserialize_with = "written")]
     pub allow: Option<Allow>,
-    /// The proxies whose `X-Forwarded-For` or `Forwarded` header counts. Default: none.
+    /// The proxies whose PROXY protocol, `X-Forwarded-For` or `Forwarded` header counts. Default: none.
     pub trusted_proxies: Vec<Network>,
     /// How senders prove who they are: one of these must pass. Default: no proof is asked for.
     #[serde(deserialize_with = "written")]
@@ -103,6 +105,7 @@ impl Default for IngressSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             path: "/".to_owned(),
+            tls: None,
             allow: None,
             trusted_proxies: Vec::new(),
             verify: None,
@@ -127,11 +130,44 @@ impl Default for Limits {
 }
 
 impl IngressSettings {
-    /// What is wrong with settings that are readable one by one; paths begin below `ingress`.
+    /// What is wrong with settings that are readable one by one; paths begin below `ingress`. Reads the files of `tls`.
     pub fn faults(&self) -> Vec<SettingFault> {
         let verify = Proofs::new(self.verify.as_deref()).err().unwrap_or_default();
+        let tls = self.tls.iter().flat_map(TlsSettings::faults);
         let others = self.path_fault().into_iter().chain(self.network_faults());
-        others.chain(verify).chain(self.limits.faults()).collect()
+        let certificates = self.certificate_fault();
+        others.chain(tls).chain(verify).chain(certificates).chain(self.limits.faults()).collect()
+    }
+
+    /// Senders' certificates are asked for and looked at, or neither: each without the other leaves the door more open, or
+    /// more closed, than it looks.
+    fn certificate_fault(&self) -> Option<SettingFault> {
+        let proofs = self.verify.as_deref().unwrap_or_default();
+        let mtls = proofs.iter().position(|proof| matches!(proof, Proof::Mtls(_)));
+        let is_asked_for = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        match (mtls, is_asked_for) {
+            (Some(index), false) => {
+                let message =
+                    "no sender is asked for a certificate, so this could not pass: set ingress.tls.client_ca";
+                Some(SettingFault::at(&format!("verify.{index}.mtls"), message))
+            }
+            (None, true) => {
+                let message = "senders are asked for certificates and nothing looks at them: \
+                               add - mtls: { subject: … } to ingress.verify, or remove client_ca";
+                Some(SettingFault::at("tls.client_ca", message))
+            }
+            _ => None,
+        }
+    }
+
+    /// What works and probably not for long; paths begin below `ingress`. Reads the files of `tls`.
+    pub fn warnings(&self) -> Vec<SettingFault> {
+        self.tls.iter().flat_map(TlsSettings::warnings).collect()
+    }
+
+    /// Whether this peer is a proxy that is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(peer))
     }
 
     /// The address that a request from `peer` with these headers counts as sent from.
@@ -142,11 +178,6 @@ impl IngressSettings {
     /// How that address is found.
     pub fn trail(&self, peer: IpAddr, headers: &HeaderMap) -> Trail {
         client_address::trail(peer, headers, &self.trusted_proxies)
-    }
-
-    /// Whether this peer is a proxy whose headers count.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(peer))
     }
 
     /// Whether `allow.networks` holds this address, or there is no such list.

@@ -15,11 +15,12 @@ use crate::{
     answer::{self, Rejection, Verdict},
     asked::Asked,
     body::{self, Charge, Held},
+    client_certificate::ClientCertificate,
     encoding::Encoding,
     handed::{Handed, ToTheEnd},
     keeper::{Keeper, Policy, Purpose, Seat},
     notes::Notes,
-    proof::{Proven, token_endpoint},
+    proof::{Proven, Shown, token_endpoint},
 };
 
 /// Identifies one push; the sender's retries repeat it (product page 679/67256).
@@ -35,14 +36,22 @@ pub(crate) struct Visit<I> {
     pub intake: Arc<I>,
     /// What is being stored; it goes on when the sender hangs up.
     pub stores: TaskTracker,
+    /// Who connected, or whom a trusted proxy named with the PROXY protocol.
     pub peer: IpAddr,
     pub _seat: Seat,
+    /// The verified certificate that was shown with TLS.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl<I: Intake> Visit<I> {
     /// Answers a request, whatever it is.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn answer(&self, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
         let policy = self.keeper.policy.load_full();
+        if let Some(certificate) =
+            self.certificate.as_ref().filter(|certificate| policy.vouches_for(certificate))
+        {
+            request.extensions_mut().insert(Shown(Arc::clone(certificate)));
+        }
         let client = policy.settings.client_address(self.peer, request.headers());
         match self.serve(&policy, client, request).await {
             Ok(response) => response,

@@ -7,6 +7,7 @@ pub(crate) enum Scheme {
     Token,
     OAuth2,
     Signature,
+    Certificate,
 }
 
 impl Scheme {
@@ -17,6 +18,7 @@ impl Scheme {
             Self::Token => "wrong token",
             Self::OAuth2 => "wrong access token; ask for a new one",
             Self::Signature => "wrong signature",
+            Self::Certificate => "the client certificate names somebody else",
         }
     }
 
@@ -31,6 +33,7 @@ impl Scheme {
             Self::Signature => {
                 "its signature does not fit ingress.verify: another key, another way of signing, or the body was changed on its way"
             }
+            Self::Certificate => "its certificate names nobody of mtls in ingress.verify",
         }
     }
 
@@ -59,6 +62,7 @@ impl Scheme {
             Self::Token | Self::OAuth2 => r#"Bearer realm="cdr-gateway""#,
             // Nobody has registered a word for it, and RFC 9110 §15.5.2 wants one in every 401.
             Self::Signature => r#"Signature realm="cdr-gateway""#,
+            Self::Certificate => r#"Certificate realm="cdr-gateway""#,
         }
     }
 }

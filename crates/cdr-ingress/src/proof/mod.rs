@@ -19,6 +19,7 @@ mod accepted;
 mod asking;
 mod authorization;
 mod basic;
+mod mtls;
 mod oauth2;
 mod only;
 mod preset;
@@ -41,6 +42,8 @@ use serde::Deserialize;
 
 pub(crate) use asking::{Asking, Scheme};
 pub use basic::BasicProof;
+pub use mtls::MtlsProof;
+pub(crate) use mtls::Shown;
 pub use oauth2::OAuth2Proof;
 pub(crate) use oauth2::Token;
 pub use preset::Preset;
@@ -67,6 +70,8 @@ pub enum Proof {
     OAuth2(OAuth2Proof),
     /// A signature, mostly of the body, by a key that both sides know. TCCC has none; other senders do.
     Signature(SignatureProof),
+    /// A certificate that the sender shows during TLS; `tls.client_ca` names who vouches for it.
+    Mtls(MtlsProof),
 }
 
 /// What a proof is made into once.
@@ -75,6 +80,7 @@ enum Entry {
     Token(token::Tokens),
     OAuth2(Arc<Client>),
     Signature(Arc<SignatureScheme>),
+    Mtls(MtlsProof),
 }
 
 /// What a proof sees in the head of a request.
@@ -109,6 +115,7 @@ impl Entry {
             Proof::Token(token) => Self::Token(token::Tokens::new(token)?),
             Proof::OAuth2(oauth2) => Self::OAuth2(Arc::new(Client::new(oauth2)?)),
             Proof::Signature(signature) => Self::Signature(Arc::new(SignatureScheme::new(signature)?)),
+            Proof::Mtls(mtls) => Self::Mtls(mtls.checked()?),
         })
     }
 
@@ -120,6 +127,7 @@ impl Entry {
             Self::Signature(scheme) => {
                 SignatureClaim::in_head(scheme, head, now).map_or_else(Look::Fails, Look::Claims)
             }
+            Self::Mtls(mtls) => mtls.look(&head.extensions).into(),
         }
     }
 
@@ -129,6 +137,7 @@ impl Entry {
             Self::Token(_) => Scheme::Token,
             Self::OAuth2(_) => Scheme::OAuth2,
             Self::Signature(_) => Scheme::Signature,
+            Self::Mtls(_) => Scheme::Certificate,
         }
     }
 
@@ -139,6 +148,7 @@ impl Entry {
             Self::Token(tokens) => tokens.expected(),
             Self::OAuth2(_) => "OAuth 2.0".to_owned(),
             Self::Signature(scheme) => scheme.expected(),
+            Self::Mtls(_) => "a client certificate".to_owned(),
         }
     }
 }
@@ -220,6 +230,7 @@ impl Proof {
             Self::Token(_) => "token",
             Self::OAuth2(_) => "oauth2",
             Self::Signature(_) => "signature",
+            Self::Mtls(_) => "mtls",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
@@ -13,7 +13,7 @@ pub const CDR: &str = r#"{"SdkAppId":1400000214,"SessionId":"s-1","EndStatusStri
 /// Nothing in these tests takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub struct Client(TcpStream);
+pub struct Client<S = TcpStream>(pub S);
 
 /// An answer, read to its announced end.
 #[derive(Debug)]
@@ -53,6 +53,13 @@ impl Client {
         Self(TcpStream::connect(address).await.expect("a connection"))
     }
 
+    /// Vanishes with a reset, as a crashed machine's successor does.
+    pub fn reset(self) {
+        self.0.set_zero_linger().expect("a socket");
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub async fn write(&mut self, text: impl AsRef<[u8]>) {
         self.0.write_all(text.as_ref()).await.expect("a reader");
     }
@@ -85,11 +92,6 @@ impl Client {
     /// Closes the direction towards the door.
     pub async fn half_close(&mut self) {
         self.0.shutdown().await.expect("open until now");
-    }
-
-    /// Vanishes with a reset, as a crashed machine's successor does.
-    pub fn reset(self) {
-        self.0.set_zero_linger().expect("a socket");
     }
 
     pub async fn answer(&mut self) -> Answer {

@@ -16,11 +16,11 @@ use crate::{
 
 /// All that this thread logs.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     /// At the default level.
-    fn keep() -> (Self, DefaultGuard) {
+    pub fn keep() -> (Self, DefaultGuard) {
         Self::keep_from(Level::INFO)
     }
 
@@ -35,11 +35,11 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    fn lines_with(&self, words: &str) -> Vec<String> {
+    pub fn lines_with(&self, words: &str) -> Vec<String> {
         self.text().lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
     }
 }
