@@ -10,6 +10,7 @@
 use std::net::IpAddr;
 
 use proxy_header::{Error, ParseConfig, ProxyHeader};
+use tokio::io::AsyncRead;
 
 use crate::connection::{BEGINNING, Begun};
 
@@ -48,7 +49,9 @@ pub(crate) fn begins(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// The connection broke. The inner error: the header is none that can be.
-pub(crate) async fn take_header(begun: &mut Begun) -> std::io::Result<Result<Option<IpAddr>, Malformed>> {
+pub(crate) async fn take_header(
+    begun: &mut Begun<impl AsyncRead + Unpin>,
+) -> std::io::Result<Result<Option<IpAddr>, Malformed>> {
     loop {
         match beginning(begun.first()) {
             Beginning::Other => return Ok(Ok(None)),

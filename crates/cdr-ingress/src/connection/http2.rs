@@ -43,7 +43,7 @@ const PING: Duration = Duration::from_secs(20);
 /// Answers all requests of a connection, until its end.
 ///
 /// `header_timeout` is how long it may have no request under way, as with HTTP/1; then it is told to go, and closed.
-pub(super) async fn serve<I: Intake>(socket: impl Socket, visit: Visit<I>, stop: &Stop) {
+pub(crate) async fn serve<I: Intake>(socket: impl Socket, visit: Visit<I>, stop: &Stop) {
     let (keeper, tasks, peer) = (Arc::clone(&visit.keeper), visit.stores.clone(), visit.peer);
     let (visit, work) = (Arc::new(visit), Arc::new(Work::new()));
     let service = service_fn(|request: http::Request<Incoming>| {

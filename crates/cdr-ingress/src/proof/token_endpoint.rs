@@ -75,7 +75,7 @@ pub(crate) async fn give(
 
 impl Proofs {
     /// `client_secret_basic`: the token for who says in the head who it is; none for who does not.
-    fn client_in_head(&self, headers: &HeaderMap, now: Timestamp) -> Result<Option<Token>, TokenFault> {
+    pub fn client_in_head(&self, headers: &HeaderMap, now: Timestamp) -> Result<Option<Token>, TokenFault> {
         let presented = match authorization::basic(headers) {
             Ok(presented) => presented,
             Err(Failure::Absent) => return Ok(None),
@@ -86,7 +86,7 @@ impl Proofs {
         token.map(Some).ok_or(TokenFault::WrongClient)
     }
 
-    fn token(&self, in_head: Option<Token>, body: &[u8], now: Timestamp) -> Result<Token, TokenFault> {
+    pub fn token(&self, in_head: Option<Token>, body: &[u8], now: Timestamp) -> Result<Token, TokenFault> {
         let asked = Asked::read(body)?;
         let token = match (in_head, &asked.client_secret) {
             (Some(_), Some(_)) => {
