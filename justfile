@@ -19,6 +19,14 @@ bench *ARGS:
 crash ROUNDS="ROUNDS=50":
     CDR_CRASH_{{ROUNDS}} cargo test --release -p cdr-tests -- --nocapture nothing_acknowledged_is_lost
 
+# Each fuzz target for so long, on stable: just fuzz SECONDS=600 (cargo install --locked cargo-fuzz). What fails lies in fuzz/artifacts.
+fuzz SECONDS="SECONDS=60":
+    fuzz/run {{SECONDS}}
+
+# Lines that the tests of the door reach (cargo install --locked cargo-tarpaulin --no-default-features). `just coverage -- fuzzing`: those that the fuzz targets reach.
+coverage *ARGS:
+    cargo tarpaulin --engine llvm --target-dir target/coverage --skip-clean --out Stdout -p cdr-core -p cdr-ingress {{ARGS}}
+
 # What a change must pass.
 ci:
     .ci/run
