@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use bytesize::ByteSize;
 use cdr_core::{Action, Cdr, cdr};
-use http::{HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use serde::de::IgnoredAny;
 use tokio::io::AsyncReadExt;
 
@@ -51,19 +51,41 @@ pub fn proxies(bytes: &[u8]) {
     const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const SENDER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7));
 
-    let Raw { mut headers, .. } = Raw::of(bytes);
+    let Raw { headers, .. } = Raw::of(bytes);
     assert_eq!(client_address(SENDER, &headers, &TRUSTED), SENDER, "a sender was believed");
     let told = trail(PROXY, &headers, &TRUSTED);
     assert_eq!(client_address(PROXY, &headers, &TRUSTED), told.client);
     assert!(told.proxies.iter().all(|(proxy, by)| by.contains(*proxy)));
 
-    let (name, value) = match headers.contains_key("x-forwarded-for") {
+    let (name, entry) = match headers.contains_key("x-forwarded-for") {
         true => ("x-forwarded-for", "203.0.113.7"),
         false => ("forwarded", "for=203.0.113.7"),
     };
-    if headers.try_append(name, HeaderValue::from_static(value)).is_ok() {
-        assert_eq!(client_address(PROXY, &headers, &TRUSTED), SENDER, "a proxy was not believed");
+    for believed in
+        [with_line(&headers, name, entry), with_entry(&headers, name, entry)].into_iter().flatten()
+    {
+        assert_eq!(client_address(PROXY, &believed, &TRUSTED), SENDER, "a proxy was not believed");
     }
+}
+
+/// As a proxy does that writes a line of its own.
+fn with_line(headers: &HeaderMap, name: &'static str, entry: &'static str) -> Option<HeaderMap> {
+    let mut headers = headers.clone();
+    headers.try_append(name, HeaderValue::from_static(entry)).ok()?;
+    Some(headers)
+}
+
+/// As a proxy does that joins its entry to the last line.
+fn with_entry(headers: &HeaderMap, name: &'static str, entry: &'static str) -> Option<HeaderMap> {
+    let mut lines: Vec<_> = headers.get_all(name).iter().map(|line| line.as_bytes().to_vec()).collect();
+    let last = lines.last_mut()?;
+    last.extend_from_slice(format!(", {entry}").as_bytes());
+    let mut headers = headers.clone();
+    headers.remove(name);
+    for line in &lines {
+        headers.try_append(name, HeaderValue::from_bytes(line).ok()?).ok()?;
+    }
+    Some(headers)
 }
 
 /// The first bytes behind a trusted proxy: however they are cut, they name the same sender, and what follows the header
