@@ -25,7 +25,8 @@ fuzz SECONDS="SECONDS=60":
 
 # Lines that the tests of the door reach (cargo install --locked cargo-tarpaulin --no-default-features). `just coverage -- fuzzing`: those that the fuzz targets reach.
 coverage *ARGS:
-    cargo tarpaulin --engine llvm --target-dir target/coverage --skip-clean --out Stdout -p cdr-core -p cdr-ingress {{ARGS}}
+    cargo tarpaulin --engine llvm --target-dir target/coverage --skip-clean --out Stdout \
+        --include-files 'crates/cdr-core/src/*' 'crates/cdr-ingress/src/*' -p cdr-core -p cdr-ingress {{ARGS}}
 
 # What a change must pass.
 ci:

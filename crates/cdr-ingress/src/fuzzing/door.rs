@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::proofs::VERIFY;
+use super::proofs::IN_HEAD;
 use crate::{
     connection::{self, Stop},
     keeper::{Keeper, Policy},
@@ -34,7 +34,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 thread_local! {
     static OPEN: House = House::new(json!({}), [127, 0, 0, 1]);
     static GUARDED: House = House::new(
-        json!({ "verify": serde_json::from_str::<Value>(VERIFY).unwrap_or_default(), "trusted_proxies": ["10.0.0.0/8"] }),
+        json!({ "verify": serde_json::from_str::<Value>(IN_HEAD).unwrap_or_default(), "trusted_proxies": ["10.0.0.0/8"] }),
         [10, 0, 0, 1],
     );
 }
