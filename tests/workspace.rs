@@ -8,14 +8,15 @@ use std::{
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// What each crate of ours may use of ours.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("cdr-core", &[]),
     ("cdr-ingress", &["cdr-core"]),
     ("cdr-spool", &[]),
-    ("cdr-dispatch", &["cdr-core", "cdr-spool"]),
+    ("cdr-expression", &["cdr-core"]),
+    ("cdr-dispatch", &["cdr-core", "cdr-expression", "cdr-spool"]),
     ("cdr-sink-s3", &["cdr-core"]),
     ("cdr-sink-email", &["cdr-core"]),
-    ("cdr-sink-http", &["cdr-core"]),
+    ("cdr-sink-http", &["cdr-core", "cdr-expression"]),
     ("cdr-sink-file", &["cdr-core"]),
     ("cdr-simulator", &["cdr-core"]),
     ("cdr-example-sink", &["cdr-core"]),
@@ -86,7 +87,9 @@ fn a_sink_is_built_without_server_spool_and_configuration() {
             .map(|package| package.name.as_str())
             .collect();
         for foreign in ["cdr-spool", "cdr-dispatch", "cdr-ingress", "figment", "clap", "cel"] {
-            assert!(!names.contains(foreign), "{sink} brings {foreign}");
+            // Mappings are written in the language of routes.
+            let is_meant = (sink, foreign) == ("cdr-sink-http", "cel");
+            assert!(is_meant || !names.contains(foreign), "{sink} brings {foreign}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Whatever is written and whatever is pushed: faults and failures, never a panic.
 
 use cdr_core::{Cdr, Push};
-use cdr_dispatch::expression::Expression;
+use cdr_expression::Expression;
 use proptest::{prelude::*, sample::select};
 
 use crate::push;
@@ -9,7 +9,7 @@ use crate::push;
 /// A random expression over the grammar, well typed or not; half of its leaves are of a type that is not known
 /// before there is a push, so that many pass the check and are evaluated.
 fn expressions() -> impl Strategy<Value = String> {
-    let ours = ["action", "result", "wait", "sender", "transfers"];
+    let ours = ["action", "result", "wait", "sender", "transfers", "customer"];
     let names: Vec<&str> = Cdr::FIELDS.iter().copied().chain(ours).collect();
     let literals = r#"null true "ok" "answered" "75" "(" 0 75 -1 1u 1.5 [] {} b"x" 9223372036854775807 int"#;
     let literals: Vec<&str> = literals.split(' ').collect();

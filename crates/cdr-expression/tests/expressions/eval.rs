@@ -1,7 +1,7 @@
 //! What an expression says of a push.
 
 use cdr_core::{Cdr, Push};
-use cdr_dispatch::expression::Expression;
+use cdr_expression::Expression;
 
 use crate::push::{self, cdr};
 
@@ -35,7 +35,7 @@ fn the_conditions_of_the_sample_configuration_hold_where_they_should() {
 
 #[test]
 fn every_name_is_bound_for_every_push() {
-    let ours = "action version received_at sender origin result wait ring talk transfers";
+    let ours = "action version received_at sender origin result wait ring talk transfers customer";
     let strange = push::of("strange", r#"{"Duration":1}"#);
     for push in [cdr(""), push::of("record", "{}")] {
         for name in Cdr::FIELDS.iter().copied().chain(ours.split(' ')) {

@@ -15,19 +15,68 @@ use cel::{
 };
 use serde_json::value::RawValue;
 
-use super::rewrite;
+use crate::rewrite;
 
 static NULL: CelNull = CelNull;
 
 /// The variables of one push, for any number of expressions.
-pub(crate) struct Variables<'p> {
+pub struct Variables<'p> {
     push: &'p Push,
     body: OnceLock<Body<'p>>,
+    own: Vec<(Cow<'static, str>, Box<dyn Val>)>,
 }
 
 impl<'p> Variables<'p> {
-    pub(crate) fn of(push: &'p Push) -> Self {
-        Self { push, body: OnceLock::new() }
+    /// The variables of this push.
+    pub fn of(push: &'p Push) -> Self {
+        Self { push, body: OnceLock::new(), own: Vec::new() }
+    }
+
+    /// Sets one of the [`Names`](crate::Names) beside those of a push, in the place of an earlier value.
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: serde_json::Value) {
+        let name = name.into();
+        self.own.retain(|(own, _)| *own != name);
+        self.own.push((name, from_json(value)));
+    }
+
+    /// The push.
+    pub fn push(&self) -> &'p Push {
+        self.push
+    }
+
+    /// A value as JSON; none for what JSON cannot hold, such as bytes and infinity.
+    pub(super) fn to_json(&self, value: &dyn Val) -> Option<serde_json::Value> {
+        use serde_json::Value;
+        if let Some(text) = value.downcast_ref::<CelString<'_>>() {
+            return Some(text.inner().into());
+        }
+        if let Some(list) = value.downcast_ref::<CelList<'_>>() {
+            return list.inner().iter().map(|value| self.to_json(value.as_ref())).collect();
+        }
+        if let Some(map) = value.downcast_ref::<CelMap<'_>>() {
+            let mut members = serde_json::Map::new();
+            for (key, value) in map.inner() {
+                let key = match self.to_json(key.inner())? {
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                };
+                members.insert(key, self.to_json(value.as_ref())?);
+            }
+            return Some(Value::Object(members));
+        }
+        if value.get_type().name() == BODY.name() {
+            return serde_json::from_slice(self.push.body()).ok();
+        }
+        if value.downcast_ref::<CelNull>().is_some() {
+            return Some(Value::Null);
+        }
+        (value.downcast_ref::<CelInt>().map(|number| (*number.inner()).into()))
+            .or_else(|| value.downcast_ref::<CelBool>().map(|holds| (*holds.inner()).into()))
+            .or_else(|| value.downcast_ref::<CelUInt>().map(|number| (*number.inner()).into()))
+            .or_else(|| {
+                let number = value.downcast_ref::<CelDouble>()?;
+                serde_json::Number::from_f64(*number.inner()).map(Value::Number)
+            })
     }
 
     /// Whether this is a variable, and null now.
@@ -51,6 +100,9 @@ impl<'p> Variables<'p> {
     }
 
     fn get<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        if let Some((_, value)) = self.own.iter().find(|(own, _)| own == name) {
+            return Some(CowVal::Borrowed(value.as_ref()));
+        }
         let facts = self.push.facts();
         let cdr = self.push.cdr();
         let derived = |number: fn(&Cdr) -> Option<i64>| cdr.and_then(number).map(integer);
@@ -65,6 +117,7 @@ impl<'p> Variables<'p> {
             "ring" => derived(Cdr::ring),
             "talk" => derived(Cdr::talk),
             "transfers" => derived(|cdr| i64::try_from(cdr.transfers()).ok()),
+            "customer" => cdr.and_then(Cdr::customer).map(text),
             "cdr" => Some(CowVal::Borrowed(self.body.get_or_init(|| Body::of(self.push)))),
             _ => match cdr {
                 Some(cdr) => Some(field(cdr.value(name)?)),

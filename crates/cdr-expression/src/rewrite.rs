@@ -31,11 +31,13 @@ static NULL: CelNull = CelNull;
 pub(super) fn dialect() -> Arc<Env> {
     static DIALECT: LazyLock<Arc<Env>> = LazyLock::new(|| {
         let mut env = Env::default().with_optional_support(false).with_stdlib();
+        let ours = crate::functions::add_to(&mut env);
         let own = [
+            ours,
             env.add_overload(MEMBER, MEMBER, vec![DYN_TYPE, DYN_TYPE], member),
             env.add_overload(MATCHES, MATCHES, vec![DYN_TYPE, DYN_TYPE], matches),
         ];
-        debug_assert!(own.iter().all(Result::is_ok), "names with @ are ours");
+        debug_assert!(own.iter().all(Result::is_ok), "these names are ours");
         Arc::new(env)
     });
     Arc::clone(&DIALECT)

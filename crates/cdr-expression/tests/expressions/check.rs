@@ -1,7 +1,7 @@
 //! What is told of an expression before there is a push.
 
 use cdr_core::{CallResult, end_status};
-use cdr_dispatch::expression::Expression;
+use cdr_expression::Expression;
 
 use crate::push::cdr;
 

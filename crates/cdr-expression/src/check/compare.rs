@@ -7,7 +7,7 @@ use cel::{
 };
 
 use super::{Checker, spoken, type_of_literal};
-use crate::expression::vocabulary::{Others, Set, Type};
+use crate::vocabulary::{Others, Set, Type};
 
 impl Checker<'_> {
     /// `==` and `!=`.

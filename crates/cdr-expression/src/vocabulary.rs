@@ -1,6 +1,6 @@
 //! What an expression may say: variables and their types, sets of known values, functions.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use cdr_core::{Action, CallResult, Cdr, Origin, cdr::Shape, end_status};
 
@@ -76,6 +76,51 @@ impl fmt::Display for Type {
     }
 }
 
+/// What is known of a variable that is not one of a push.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Nothing.
+    Any,
+    /// It is a number.
+    Number,
+    /// It is a text.
+    Text,
+    /// It has members.
+    Map,
+}
+
+/// Variables beside those of a push.
+#[derive(Clone, Debug, Default)]
+pub struct Names(Vec<(Cow<'static, str>, Kind)>);
+
+impl Names {
+    /// The same with another one. A name that a push has too stands for this one from now on.
+    #[must_use]
+    pub fn and(mut self, name: impl Into<Cow<'static, str>>, kind: Kind) -> Self {
+        self.0.push((name.into(), kind));
+        self
+    }
+
+    /// Whether an expression that knows these names would know this one: so that nobody gives it a second meaning.
+    pub fn is_taken(&self, name: &str) -> bool {
+        self.get(name).or_else(|| variable(name)).is_some() || TYPES.contains(&name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &**name)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Type> {
+        let (_, kind) = self.0.iter().rev().find(|(own, _)| own == name)?;
+        Some(match kind {
+            Kind::Any => Type::Any,
+            Kind::Number => Type::NUMBER,
+            Kind::Text => Type::TEXT,
+            Kind::Map => Type::Map,
+        })
+    }
+}
+
 /// What a variable's values are known to be.
 #[derive(Debug)]
 pub(super) struct Set {
@@ -113,7 +158,7 @@ static DIRECTIONS: Set = Set { values: || vec!["0", "1"], others: Others::Never 
 static SIDES: Set = Set { values: || vec!["user", "seat", "system"], others: Others::Unpublished };
 
 /// Variables that are ours rather than fields of a CDR.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     "action",
     "version",
     "received_at",
@@ -124,6 +169,7 @@ const OURS: [&str; 11] = [
     "ring",
     "talk",
     "transfers",
+    "customer",
     "cdr",
 ];
 
@@ -133,7 +179,7 @@ pub(super) fn variable(name: &str) -> Option<Type> {
         "action" => Type::Text(Some(&ACTIONS)),
         "result" => Type::Text(Some(&RESULTS)),
         "origin" => Type::Text(Some(&ORIGINS)),
-        "version" | "received_at" | "sender" => Type::TEXT,
+        "version" | "received_at" | "sender" | "customer" => Type::TEXT,
         "wait" | "ring" | "talk" | "transfers" => Type::NUMBER,
         "cdr" => Type::Body,
         "Direction" => Type::Number(Some(&DIRECTIONS)),
@@ -159,10 +205,10 @@ pub(super) fn is_known_text(word: &str) -> bool {
 /// A function that an expression may call.
 pub(super) struct Function {
     pub(super) name: &'static str,
-    /// Arguments of `f(…)`, where it is called so.
-    pub(super) plain: Option<usize>,
-    /// Arguments of `x.f(…)`, where it is called so.
-    pub(super) on_value: Option<usize>,
+    /// How many arguments `f(…)` may have, where it is called so.
+    pub(super) plain: &'static [usize],
+    /// How many `x.f(…)` may have, where it is called so.
+    pub(super) on_value: &'static [usize],
     /// Whether it takes nothing but texts.
     pub(super) of_texts: bool,
     pub(super) gives: Type,
@@ -171,30 +217,34 @@ pub(super) struct Function {
 }
 
 const fn conversion(name: &'static str, gives: Type, usage: &'static str) -> Function {
-    Function { name, plain: Some(1), on_value: None, of_texts: false, gives, usage }
+    Function { name, plain: &[1], on_value: &[], of_texts: false, gives, usage }
+}
+
+const fn of_text(name: &'static str, gives: Type, usage: &'static str) -> Function {
+    Function { name, plain: &[1], on_value: &[], of_texts: true, gives, usage }
 }
 
 const fn on_text(name: &'static str, usage: &'static str) -> Function {
-    Function { name, plain: None, on_value: Some(1), of_texts: true, gives: Type::Condition, usage }
+    Function { name, plain: &[], on_value: &[1], of_texts: true, gives: Type::Condition, usage }
 }
 
-/// cel's functions. Those that loop over a list are macros, and gone when an expression was read.
-pub(super) static FUNCTIONS: [Function; 13] = [
+/// cel's functions, and [`functions`](super::functions). Those that loop over a list are macros, and gone when an expression was read.
+pub(super) static FUNCTIONS: [Function; 19] = [
     on_text("startsWith", r#"Caller.startsWith("0086")"#),
     on_text("endsWith", r#"Caller.endsWith("00")"#),
     on_text("contains", r#"UserRemark.contains("refund")"#),
     Function {
         name: "matches",
-        plain: Some(2),
-        on_value: Some(1),
+        plain: &[2],
+        on_value: &[1],
         of_texts: true,
         gives: Type::Condition,
         usage: r#"Caller.matches("^0086(400|800)")"#,
     },
     Function {
         name: "size",
-        plain: Some(1),
-        on_value: Some(0),
+        plain: &[1],
+        on_value: &[0],
         of_texts: false,
         gives: Type::NUMBER,
         usage: "size(ServeParticipants)",
@@ -207,6 +257,26 @@ pub(super) static FUNCTIONS: [Function; 13] = [
     conversion("bytes", Type::Bytes, "bytes(Uui)"),
     conversion("type", Type::Any, "type(cdr.X) == string"),
     conversion("dyn", Type::Any, "dyn(cdr.X)"),
+    of_text("e164", Type::TEXT, "e164(customer)"),
+    of_text("local", Type::TEXT, "local(customer)"),
+    of_text("phones", Type::Any, "phones(customer)"),
+    of_text("words", Type::TEXT, "words(EndStatusString)"),
+    Function {
+        name: "time",
+        plain: &[1, 2, 3],
+        on_value: &[],
+        of_texts: false,
+        gives: Type::TEXT,
+        usage: r#"time(StartTimestamp), time(StartTimestamp, "Asia/Shanghai"), time(StartTimestamp, "Asia/Shanghai", "%Y-%m-%d %H:%M:%S")"#,
+    },
+    Function {
+        name: "join",
+        plain: &[2],
+        on_value: &[],
+        of_texts: false,
+        gives: Type::TEXT,
+        usage: r#"join(IVRKeyPressed, ", ")"#,
+    },
 ];
 
 /// Macros and how they are used; one that is used otherwise is still a call after reading.

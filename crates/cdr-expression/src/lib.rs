@@ -1,4 +1,7 @@
-//! Conditions on pushes: one language for routes, `replay --where`, `tail --where` and search.
+//! Expressions over pushes: one language for routes, `replay --where`, `tail --where`, search, and the mappings of sinks.
+//!
+//! An [`Expression`] is a condition on a push, or gives a value made of it. Whoever has more to look at than a push, such as
+//! the answer of a receiver, adds [`Names`] when it is read and their values to the [`Variables`] when it is evaluated.
 //!
 //! The language is [CEL](https://cel.dev) as the crate `cel` has it, with two rules of our own. An expression is
 //! compiled once, so that whatever can be known before the first push comes (a misspelled name, a text outside a
@@ -12,7 +15,11 @@
 //! | `version` `sender` | text, or null when unknown |
 //! | `received_at` | text, UTC to the millisecond: `2026-03-01T08:30:00.000Z`. It sorts as time does, so `received_at >= "2026-03-01"` works |
 //! | `result` `wait` `ring` `talk` `transfers` | what the gateway derives: a text and four numbers; null without published fields, times also when they did not happen |
+//! | `customer` | the customer's number: `Caller` of an inbound call, `Callee` of an outbound one |
 //! | `cdr.X` | any member of the body as it came, published or not |
+//!
+//! # Functions
+//! CEL's own, and [ours](functions): `e164`, `local` and `phones` for numbers, `time`, `words`, `join`.
 //!
 //! # Our two rules
 //! * **A member that is not there is null**, of null too: `SeatUser.Mail` is null for a call without an agent, and
@@ -38,8 +45,11 @@
 //! *Fails* means [`EvalError`]: the expression does not match, and the failure is counted. Its text names the fields
 //! that were null, and never holds a value.
 
+#![forbid(unsafe_code)]
+
 mod check;
 mod fault;
+pub mod functions;
 mod rewrite;
 mod variables;
 mod vocabulary;
@@ -57,9 +67,12 @@ use cel::{
     parser::Parser,
 };
 
-pub use self::fault::ExpressionFault;
-use self::variables::Scope;
-pub(crate) use self::variables::Variables;
+use self::{check::Wanted, variables::Scope};
+pub use self::{
+    fault::ExpressionFault,
+    variables::Variables,
+    vocabulary::{Kind, Names},
+};
 
 /// The longest expression, in bytes. Longer ones want to be several routes.
 pub const MAX_LENGTH: usize = 8 * 1024;
@@ -68,7 +81,7 @@ pub const MAX_LENGTH: usize = 8 * 1024;
 /// longest expression must not overflow it. Only what is used gets committed.
 const PARSER_STACK: usize = 256 * 1024 * 1024;
 
-/// A condition on a push, checked and ready to be evaluated.
+/// A condition or a value, checked and ready to be evaluated.
 #[derive(Debug)]
 pub struct Expression {
     text: String,
@@ -81,11 +94,31 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// Reads and checks an expression.
+    /// Reads and checks a condition on a push.
     ///
     /// # Errors
     /// Every fault there is, in the order of the text; of syntax errors only the first, as the others follow from it.
     pub fn compile(text: &str) -> Result<Self, Vec<ExpressionFault>> {
+        Self::condition(text, &Names::default())
+    }
+
+    /// The same on a push and what else these names stand for.
+    ///
+    /// # Errors
+    /// As for [`compile`](Self::compile).
+    pub fn condition(text: &str, own: &Names) -> Result<Self, Vec<ExpressionFault>> {
+        Self::read(text, own, Wanted::Condition)
+    }
+
+    /// The same for an expression that gives a value of any kind.
+    ///
+    /// # Errors
+    /// As for [`compile`](Self::compile).
+    pub fn value(text: &str, own: &Names) -> Result<Self, Vec<ExpressionFault>> {
+        Self::read(text, own, Wanted::Value)
+    }
+
+    fn read(text: &str, own: &Names, wanted: Wanted) -> Result<Self, Vec<ExpressionFault>> {
         if text.len() > MAX_LENGTH {
             let message = format!("longer than {MAX_LENGTH} bytes; split it into several routes");
             return Err(vec![ExpressionFault::whole(message)]);
@@ -93,7 +126,7 @@ impl Expression {
         // On a thread of its own for the depth of the parser, and so that a panic inside it is a fault of this
         // expression and no more.
         let parser = thread::Builder::new().name("expression".to_owned()).stack_size(PARSER_STACK);
-        thread::scope(|scope| match parser.spawn_scoped(scope, || Self::compile_here(text)) {
+        thread::scope(|scope| match parser.spawn_scoped(scope, || Self::read_here(text, own, wanted)) {
             Ok(parser) => parser.join().unwrap_or_else(|_| {
                 Err(vec![ExpressionFault::whole(
                     "it cannot be read: the parser broke off; write it differently",
@@ -105,11 +138,11 @@ impl Expression {
         })
     }
 
-    fn compile_here(text: &str) -> Result<Self, Vec<ExpressionFault>> {
+    fn read_here(text: &str, own: &Names, wanted: Wanted) -> Result<Self, Vec<ExpressionFault>> {
         let (mut program, places) = Parser::default()
             .parse_with_source_info(text)
             .map_err(|errors| vec![fault::syntax(text, &errors)])?;
-        let checked = check::check(text, &program, &places)?;
+        let checked = check::check(text, &program, &places, own, wanted)?;
         let constants = rewrite::rewrite(&mut program);
         Ok(Self {
             text: text.to_owned(),
@@ -135,33 +168,67 @@ impl Expression {
     /// # Errors
     /// It has no answer for this push, see the table above.
     pub fn eval(&self, push: &Push) -> Result<bool, EvalError> {
-        self.eval_with(&Variables::of(push))
+        self.holds(&Variables::of(push))
     }
 
     /// The same, sharing what was read of the push with other expressions.
-    pub(crate) fn eval_with(&self, variables: &Variables<'_>) -> Result<bool, EvalError> {
+    ///
+    /// # Errors
+    /// As for [`eval`](Self::eval).
+    pub fn holds(&self, variables: &Variables<'_>) -> Result<bool, EvalError> {
+        self.answer(variables, |value| {
+            let holds = value.downcast_ref::<CelBool>().map(|holds| *holds.inner());
+            holds.ok_or_else(|| {
+                format!("it gives {}, not true or false", fault::type_name(value.get_type().name()))
+            })
+        })
+    }
+
+    /// What it gives, as JSON.
+    ///
+    /// # Errors
+    /// It has no answer for these variables, or one that JSON cannot hold.
+    pub fn give(&self, variables: &Variables<'_>) -> Result<serde_json::Value, EvalError> {
+        self.answer(variables, |value| {
+            let json = variables.to_json(value);
+            json.ok_or_else(|| format!("it gives {}, which JSON has not", value.get_type().name()))
+        })
+    }
+
+    /// Evaluates it and makes something of the value.
+    fn answer<T>(
+        &self,
+        variables: &Variables<'_>,
+        make: impl Fn(&dyn Val) -> Result<T, String>,
+    ) -> Result<T, EvalError> {
         // Routes are decided on the thread that commits pushes: a panic inside cel may cost a match, never that
         // thread. Nothing that is looked at is changed by an evaluation.
-        panic::catch_unwind(AssertUnwindSafe(|| self.answer(variables)))
+        panic::catch_unwind(AssertUnwindSafe(|| self.evaluate(variables, make)))
             .unwrap_or_else(|_| Err("the evaluation broke off".to_owned()))
             .map_err(|reason| EvalError::new(reason, self.nulls(variables)))
     }
 
-    fn answer(&self, variables: &Variables<'_>) -> Result<bool, String> {
+    fn evaluate<T>(
+        &self,
+        variables: &Variables<'_>,
+        make: impl Fn(&dyn Val) -> Result<T, String>,
+    ) -> Result<T, String> {
         let scope = Scope { variables, constants: &self.constants };
         let mut context = Context::with_env(rewrite::dialect());
         context.set_variable_resolver(&scope);
         let value =
             cel::Value::resolve_val(&self.program, &context).map_err(|error| fault::reason(&error))?;
-        let holds = value.downcast_ref::<CelBool>().map(|holds| *holds.inner());
-        holds.ok_or_else(|| {
-            format!("it gives {}, not true or false", fault::type_name(value.get_type().name()))
-        })
+        make(value.as_ref())
+    }
+
+    /// The variables it names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
     }
 
     /// The variables it names and what they hold for a push, as they would be written in an expression. The whole body, `cdr`, is
     /// left out.
-    pub(crate) fn values(&self, variables: &Variables<'_>) -> Vec<(String, String)> {
+    pub fn values(&self, variables: &Variables<'_>) -> Vec<(String, String)> {
         self.names.iter().filter_map(|name| Some((name.clone(), variables.shown(name)?))).collect()
     }
 

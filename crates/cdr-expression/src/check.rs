@@ -15,12 +15,22 @@ use regex::Regex;
 
 use super::{
     fault::ExpressionFault,
-    vocabulary::{self, FUNCTIONS, Function, MACROS, TYPES, Type},
+    functions,
+    vocabulary::{self, FUNCTIONS, Function, MACROS, Names, TYPES, Type},
 };
 
 /// Levels of an expression. An evaluation takes some 20 KB of stack a level in a debug build, and runs on threads
 /// that have 2 MB.
 const MAX_DEPTH: usize = 32;
+
+/// What an expression is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wanted {
+    /// To be true or false.
+    Condition,
+    /// To give something.
+    Value,
+}
 
 /// What a check without faults found.
 pub(super) struct Checked {
@@ -34,17 +44,23 @@ pub(super) fn check(
     text: &str,
     program: &IdedExpr,
     places: &SourceInfo,
+    own: &Names,
+    wanted: Wanted,
 ) -> Result<Checked, Vec<ExpressionFault>> {
     let mut checker = Checker {
         text,
         places,
+        own,
         depth: 0,
         scope: Vec::new(),
         names: BTreeSet::new(),
         faults: Vec::new(),
         warnings: Vec::new(),
     };
-    checker.condition(program);
+    match wanted {
+        Wanted::Condition => checker.condition(program),
+        Wanted::Value => drop(checker.type_of(program)),
+    }
     let sorted = |mut list: Vec<ExpressionFault>| {
         list.sort();
         list.dedup();
@@ -59,6 +75,7 @@ pub(super) fn check(
 struct Checker<'e> {
     text: &'e str,
     places: &'e SourceInfo,
+    own: &'e Names,
     depth: usize,
     /// Names that macros bring, innermost last.
     scope: Vec<(String, Type)>,
@@ -149,7 +166,7 @@ impl Checker<'_> {
         {
             return of_macro.clone();
         }
-        if let Some(variable) = vocabulary::variable(name) {
+        if let Some(variable) = self.own.get(name).or_else(|| vocabulary::variable(name)) {
             self.names.insert(name.to_owned());
             return variable;
         }
@@ -158,6 +175,7 @@ impl Checker<'_> {
         }
         let own = self.scope.iter().map(|(own, _)| own.as_str()).filter(|own| !own.starts_with('@'));
         let mut known: Vec<&str> = vocabulary::variables().collect();
+        known.extend(self.own.iter());
         known.extend(own);
         let message = match setting::nearest(name, known) {
             _ if vocabulary::is_known_text(name) => format!("{name} is a text and needs quotes: \"{name}\""),
@@ -309,7 +327,7 @@ impl Checker<'_> {
             return self.no_function(expr, name, target, args);
         };
         let expected = if target.is_some() { function.on_value } else { function.plain };
-        if expected != Some(args.len()) {
+        if !expected.contains(&args.len()) {
             return self.fault(expr, format!("{name} is used so: {}", function.usage));
         }
         for value in target.into_iter().chain(args) {
@@ -328,6 +346,10 @@ impl Checker<'_> {
             let why = error.to_string();
             let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             return self.fault(expr, format!("the pattern of matches is no regular expression: {why}"));
+        }
+        let literals: Vec<Option<&str>> = args.iter().map(literal_text).collect();
+        if let Err(message) = functions::check(name, &literals) {
+            return self.fault(expr, message);
         }
         function.gives.clone()
     }
@@ -359,8 +381,15 @@ fn takes(function: &Function, found: &Type) -> bool {
                 Type::Any | Type::Text(_) | Type::Bytes | Type::List(_) | Type::Map | Type::Object(_)
             )
         }
-        Function { name: "type" | "dyn", .. } => true,
+        Function { name: "type" | "dyn" | "join" | "time", .. } => true,
         _ => !matches!(found, Type::Null | Type::List(_) | Type::Map | Type::Object(_) | Type::Body),
+    }
+}
+
+fn literal_text(expr: &IdedExpr) -> Option<&str> {
+    match &expr.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
+        _ => None,
     }
 }
 
