@@ -1,9 +1,13 @@
 //! The `http` sink against real receivers: what they get, and what their answers mean.
 
 mod connections;
+mod login;
+mod mapping;
+mod network;
 mod outcomes;
 mod requests;
 mod settings;
+mod steps;
 mod tls;
 
 use std::sync::Arc;

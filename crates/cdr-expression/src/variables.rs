@@ -80,7 +80,7 @@ impl<'p> Variables<'p> {
     }
 
     /// Whether this is a variable, and null now.
-    pub(super) fn is_null(&self, name: &str) -> bool {
+    pub fn is_null(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| value.downcast_ref::<CelNull>().is_some())
     }
 

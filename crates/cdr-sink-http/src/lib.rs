@@ -26,12 +26,23 @@
 //! Errors and logs show scheme, host and port of the receiver alone: paths of webhooks are often secrets.
 #![forbid(unsafe_code)]
 
+mod address;
 mod answer;
 mod connect;
+mod oauth;
+mod place;
 mod pool;
 mod request;
 mod settings;
+mod signature;
 mod sink;
+mod step;
+mod template;
+mod turns;
+mod wire;
 
-pub use settings::{Auth, HttpSettings, Method, Success};
+pub use settings::{
+    ApiKey, As, Auth, Classify, CredentialsIn, FindSettings, HttpSettings, Method, Oauth2, SignatureSettings,
+    StepSettings, Success, Tls,
+};
 pub use sink::HttpSink;
