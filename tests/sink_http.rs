@@ -5,6 +5,7 @@ mod login;
 mod mapping;
 mod network;
 mod outcomes;
+mod presets;
 mod requests;
 mod settings;
 mod steps;

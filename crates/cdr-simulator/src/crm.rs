@@ -233,7 +233,10 @@ async fn greet(stream: TcpStream, from: SocketAddr, tls: Option<TlsAcceptor>, de
         None => serve(stream, from, desk).await,
         Some(tls) => match tls.accept(stream).await {
             Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                let service = service_fn(|request| desk.answer(from, request));
+                let service = service_fn(move |request| {
+                    let desk = Arc::clone(&desk);
+                    async move { desk.answer(from, request).await }
+                });
                 let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 let _ = http2.serve_connection(TokioIo::new(stream), service).await;
             }

@@ -73,10 +73,14 @@ impl Answer {
         self.is_whole
     }
 
-    /// Makes it `status`, `headers` and `body` of expressions: a body that is no JSON is a text.
+    /// Makes it `status`, `headers` and `body` of expressions: a body that is no JSON is a text, none at all
+    /// is null.
     pub fn show(&self, variables: &mut Variables<'_>) {
-        let body = serde_json::from_slice(&self.body);
-        let body = body.unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into());
+        let body = match self.body.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&self.body)
+                .unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into()),
+        };
         let mut headers = Map::new();
         for (name, value) in &self.headers {
             headers.insert(name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into());

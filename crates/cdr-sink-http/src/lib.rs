@@ -42,7 +42,7 @@ mod turns;
 mod wire;
 
 pub use settings::{
-    ApiKey, As, Auth, Classify, CredentialsIn, FindSettings, HttpSettings, Method, Oauth2, SignatureSettings,
-    StepSettings, Success, Tls,
+    ApiKey, As, Auth, Classify, CredentialsIn, FindSettings, HttpSettings, Method, Oauth2, Preset,
+    SignatureSettings, StepSettings, Success, Tls,
 };
 pub use sink::HttpSink;

@@ -1,6 +1,7 @@
 //! The settings of `http`, and their faults.
 
 mod auth;
+mod preset;
 mod step;
 
 use std::{
@@ -20,6 +21,7 @@ use url::Url;
 
 pub use self::{
     auth::{ApiKey, Auth, CredentialsIn, Oauth2, SignatureSettings, Tls},
+    preset::Preset,
     step::{As, Classify, FindSettings, StepSettings},
 };
 use crate::{
@@ -52,8 +54,10 @@ const OURS: &[(&str, &str)] = &[
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
-    /// `http` or `https`, without credentials; a query in it is kept.
-    pub url: String,
+    /// `http` or `https`, without credentials; a query in it is kept. Must be set, unless a preset knows it.
+    pub url: Option<String>,
+    /// Ready `steps` for a CRM that many use.
+    pub preset: Option<Preset>,
     /// POST unless set.
     pub method: Option<Method>,
     /// Below the path of `url`; `{{…}}` in it is encoded.
@@ -184,6 +188,7 @@ impl SinkConfig for HttpSettings {
     fn build(mut self, name: &SinkName) -> Result<HttpSink, BuildError> {
         let faults = RefCell::default();
         let place = Place::whole(&faults);
+        self.take_preset(&place);
         let uri = self.uri(&place);
         let common = self.common(uri.clone().unwrap_or_default(), &place);
         for (setting, duration) in [("timeout", self.timeout), ("connect_timeout", self.connect_timeout)] {
@@ -225,15 +230,35 @@ impl SinkConfig for HttpSettings {
 const TIMEZONE: &str = "timezone";
 
 impl HttpSettings {
+    /// Takes over what a preset sets.
+    fn take_preset(&mut self, place: &Place<'_>) {
+        let Some(preset) = self.preset else { return };
+        let place = place.key("preset");
+        match preset.read() {
+            Err(fault) => place.fault(fault),
+            Ok(_) if !self.steps.is_empty() => {
+                place.fault("a preset brings its own steps: leave it or steps out");
+            }
+            Ok(preselected) => {
+                self.steps = preselected.steps;
+                self.url = self.url.take().or(preselected.url);
+            }
+        }
+    }
+
     /// The address; none when it is faulty. No message repeats it: it may hold a password.
     fn uri(&self, place: &Place<'_>) -> Option<Uri> {
         let parameter = self.auth.as_ref().and_then(|auth| auth.parameter(&place.key("auth")));
+        let Some(text) = &self.url else {
+            place.fault("missing setting \"url\"");
+            return None;
+        };
         let place = place.key("url");
-        let mut url = address(&self.url, &place)?;
+        let mut url = address(text, &place)?;
         if let Some((name, key)) = parameter {
             url.query_pairs_mut().append_pair(name, key);
         }
-        if self.url.contains("{{") {
+        if text.contains("{{") {
             place.fault("the address is the same for every push: write {{…}} in path and query");
             return None;
         }
