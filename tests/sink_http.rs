@@ -1,5 +1,6 @@
 //! The `http` sink against real receivers: what they get, and what their answers mean.
 
+mod batches;
 mod connections;
 mod login;
 mod mapping;

@@ -57,6 +57,10 @@ fn faults_of_logins_are_told_with_their_places() {
     let signature = json!({ "standard_webhooks": { "secret": "short", "previous": "bad!" } });
     let expected = ["signature.standard_webhooks.secret", "signature.standard_webhooks.previous"];
     assert_eq!(places(json!({ "signature": signature })), expected);
+    let batch = json!({
+        "batch": { "pushes": 0, "age": "2h" }, "keep_query": true, "path": "/{{SessionId}}", "query": { "a": "{{SessionId}}" },
+    });
+    assert_eq!(places(batch), ["batch.pushes", "batch.age", "batch", "batch", "batch"]);
     let twice = json!({
         "auth": { "api_key": { "header": "X-Key", "value": "k" } }, "headers": { "x-key": "k", "Authorization": "fine" },
     });

@@ -28,6 +28,7 @@
 
 mod address;
 mod answer;
+mod bundle;
 mod connect;
 mod oauth;
 mod place;
@@ -41,8 +42,9 @@ mod template;
 mod turns;
 mod wire;
 
+pub use bundle::Format;
 pub use settings::{
-    ApiKey, As, Auth, Classify, CredentialsIn, FindSettings, HttpSettings, Method, Oauth2, Preset,
-    SignatureSettings, StepSettings, Success, Tls,
+    ApiKey, As, Auth, BatchSettings, Classify, CredentialsIn, FindSettings, HttpSettings, Method, Oauth2,
+    Preset, SignatureSettings, StepSettings, Success, Tls,
 };
 pub use sink::HttpSink;

@@ -11,6 +11,7 @@ use http::{
 };
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::template::{Template, Text, as_text};
 
@@ -79,19 +80,10 @@ impl RequestTemplate {
     /// The request for this delivery. The length of its body is known, so that it is not chunked.
     pub fn fill(&self, delivery: &Delivery, variables: &Variables<'_>) -> Result<Request<Bytes>, Unmade> {
         let push = &delivery.push;
-        let mut request = Request::new(self.body(push, variables)?);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri(push, variables)?;
-        *request.headers_mut() = self.headers.clone();
         let key = format!("{}-{}{}", push.spool(), push.position(), self.key_suffix);
         let uuid = push.facts().uuid.as_deref();
-        let replay = delivery.replay.then_some("true");
-        for (name, value) in [(IDEMPOTENCY_KEY, Some(&*key)), (PUSH_UUID, uuid), (REPLAY, replay)] {
-            // A UUID that no header can carry is left out: it is no reason to keep a call from the CRM.
-            if let Some(value) = value.and_then(|text| HeaderValue::from_str(text).ok()) {
-                request.headers_mut().insert(name, value);
-            }
-        }
+        let mut request = self.marked(self.body(push, variables)?, &key, uuid, delivery.replay);
+        *request.uri_mut() = self.uri(push, variables)?;
         for (name, text) in self.made_headers.iter() {
             let value =
                 text.give(variables).map_err(|why| Unmade::Never(format!("headers: {name}: {why}")))?;
@@ -102,7 +94,46 @@ impl RequestTemplate {
         Ok(request)
     }
 
-    fn body(&self, push: &Push, variables: &Variables<'_>) -> Result<Bytes, Unmade> {
+    /// The request for many deliveries, of which `body` tells. Its key is that of just these: another batch with the same
+    /// first and last push would otherwise be taken for a repeat.
+    pub fn fill_bundle(
+        &self,
+        deliveries: &[&Delivery],
+        body: Bytes,
+        variables: &Variables<'_>,
+    ) -> Result<Request<Bytes>, Unmade> {
+        let mut positions = Sha256::new();
+        for delivery in deliveries {
+            positions.update(delivery.push.position().0.to_be_bytes());
+        }
+        let digest = u64::from_be_bytes(std::array::from_fn({
+            let digest = positions.finalize();
+            move |index| digest[index]
+        }));
+        let spool = variables.push().spool();
+        let replay = deliveries.iter().any(|delivery| delivery.replay);
+        let mut request = self.marked(body, &format!("{spool}-{digest:016x}"), None, replay);
+        *request.uri_mut() = self.target.fill(variables)?;
+        Ok(request)
+    }
+
+    /// A request with what tells a repeat from something new.
+    fn marked(&self, body: Bytes, key: &str, uuid: Option<&str>, replay: bool) -> Request<Bytes> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.headers_mut() = self.headers.clone();
+        let replay = replay.then_some("true");
+        for (name, value) in [(IDEMPOTENCY_KEY, Some(key)), (PUSH_UUID, uuid), (REPLAY, replay)] {
+            // A UUID that no header can carry is left out: it is no reason to keep a call from the CRM.
+            if let Some(value) = value.and_then(|text| HeaderValue::from_str(text).ok()) {
+                request.headers_mut().insert(name, value);
+            }
+        }
+        request
+    }
+
+    /// What a push is in the body.
+    pub fn body(&self, push: &Push, variables: &Variables<'_>) -> Result<Bytes, Unmade> {
         match &self.body {
             Body::Raw => Ok(push.body().clone()),
             Body::Nothing => Ok(Bytes::new()),

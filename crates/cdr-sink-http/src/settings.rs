@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use cdr_core::{BuildError, Secret, SinkConfig, SinkName, setting};
+use cdr_core::{Batching, BuildError, Secret, SinkConfig, SinkName, setting};
 use cdr_expression::{Expression, Kind, Names};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use schemars::JsonSchema;
@@ -25,6 +25,7 @@ pub use self::{
     step::{As, Classify, FindSettings, StepSettings},
 };
 use crate::{
+    bundle::{Bundling, Format},
     connect::{Network, Receiver},
     place::Place,
     request,
@@ -70,6 +71,8 @@ pub struct HttpSettings {
     pub headers: BTreeMap<String, Secret>,
     /// `raw`, the bytes as they came, unless set; or JSON with `{{…}}` in its texts.
     pub body: Option<Value>,
+    /// Many pushes in one request, each as `body` has it.
+    pub batch: Option<BatchSettings>,
     /// Several requests for each push, one after the other, instead of the one of `method`, `path`, `query` and `body`.
     #[serde(default)]
     pub steps: Vec<StepSettings>,
@@ -110,11 +113,38 @@ pub struct HttpSettings {
     pub keep_query: bool,
     /// The sender itself says `charset=utf8`, which is no registered charset: receivers built on Express answer
     /// 415 or 500 to it. So this is our own: `application/json; charset=utf-8` unless set.
-    #[serde(default = "default_content_type")]
-    pub content_type: String,
+    /// With `batch` and lines `application/x-ndjson`.
+    pub content_type: Option<String>,
     /// What expressions know as `timezone`; the configuration's unless set.
     #[serde(default = "default_timezone")]
     pub timezone: String,
+}
+
+/// Many pushes in one request.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchSettings {
+    /// Most pushes in a request, 1 to 1000; 100 unless set.
+    #[serde(default = "default_batch_pushes")]
+    pub pushes: usize,
+    /// How long the first push of a request waits for others, at most 1 h; 2 s unless set.
+    #[serde(default = "default_batch_age", with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub age: Duration,
+    /// How they stand in its body.
+    #[serde(default)]
+    pub format: Format,
+}
+
+/// Most bytes of bodies in a request of many.
+const BATCH_BYTES: usize = 4 << 20;
+
+fn default_batch_pushes() -> usize {
+    100
+}
+
+fn default_batch_age() -> Duration {
+    Duration::from_secs(2)
 }
 
 /// The method of the request.
@@ -177,10 +207,6 @@ fn default_connect_timeout() -> Duration {
     Duration::from_secs(5)
 }
 
-fn default_content_type() -> String {
-    "application/json; charset=utf-8".to_owned()
-}
-
 impl SinkConfig for HttpSettings {
     const KIND: &'static str = "http";
     type Sink = HttpSink;
@@ -198,6 +224,7 @@ impl SinkConfig for HttpSettings {
         }
         let is_plain = self.is_plain();
         let lock = self.lock(&common.names, &place);
+        let bundling = self.bundling(&place.key("batch"));
         let taken: Vec<String> = self.steps.iter().flat_map(|step| step.take.keys().cloned()).collect();
         let steps = self.steps(&common, &place);
         let mut given: Vec<(String, Value)> = taken.into_iter().map(|name| (name, Value::Null)).collect();
@@ -216,6 +243,7 @@ impl SinkConfig for HttpSettings {
             steps,
             given,
             lock,
+            bundling,
             timeout: self.timeout,
             since: OnceLock::new(),
         })
@@ -271,7 +299,12 @@ impl HttpSettings {
         let mut headers = HeaderMap::new();
         let version = concat!("cdr-gateway/", env!("CARGO_PKG_VERSION"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(version));
-        let content_type = HeaderValue::from_str(&self.content_type);
+        let is_ndjson = self.batch.is_some_and(|batch| batch.format == Format::Ndjson);
+        let content_type = match self.content_type.as_deref() {
+            Some(set) => HeaderValue::from_str(set),
+            None if is_ndjson => Ok(HeaderValue::from_static("application/x-ndjson")),
+            None => Ok(HeaderValue::from_static("application/json; charset=utf-8")),
+        };
         let content_type = content_type.map_err(|_| place.key("content_type").fault(NOT_A_VALUE)).ok();
         if let Some(auth) = &self.auth {
             headers.extend(auth.header(&place.key("auth")));
@@ -348,6 +381,34 @@ impl HttpSettings {
             && self.success.when.is_none()
             && self.lock.is_none()
             && !self.headers.values().any(has_expression)
+    }
+
+    /// How many pushes become one request.
+    fn bundling(&self, place: &Place<'_>) -> Option<Bundling> {
+        let batch = self.batch?;
+        if !(1..=1000).contains(&batch.pushes) {
+            place.key("pushes").fault("expected 1 to 1000");
+        }
+        if batch.age > Duration::from_secs(3600) {
+            place.key("age").fault("expected at most 1h: pushes wait for it");
+        }
+        let of_one_push = [
+            ("steps", !self.steps.is_empty()),
+            ("find", self.find.is_some()),
+            ("keep_query", self.keep_query),
+            ("path", self.path.as_ref().is_some_and(|path| path.contains("{{"))),
+            ("query", self.query.values().any(|value| value.to_string().contains("{{"))),
+            (
+                "headers",
+                self.headers.values().any(|value| value.is_literal() && value.expose().contains("{{")),
+            ),
+        ];
+        for (setting, _) in of_one_push.into_iter().filter(|(_, is_set)| *is_set) {
+            place.fault(format!("with many pushes in a request, {setting} cannot be of one of them"));
+        }
+        let batching =
+            Batching { pushes: batch.pushes, bytes: BATCH_BYTES, wait: batch.age, spacing: Duration::ZERO };
+        Some(Bundling { format: batch.format, batching })
     }
 
     /// By what pushes take turns.

@@ -2,12 +2,12 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use cdr_core::{Batch, Delivery, Failure, Outcome, Report, Sink, SinkName, Unavailable};
+use cdr_core::{Batch, Batching, Delivery, Failure, Outcome, Report, Sink, SinkName, Unavailable};
 use cdr_expression::{Expression, Variables};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::{step::Step, template::as_text, turns, wire::Wire};
+use crate::{bundle, bundle::Bundling, step::Step, template::as_text, turns, wire::Wire};
 
 /// Sends each push to one receiver.
 pub struct HttpSink {
@@ -19,17 +19,30 @@ pub struct HttpSink {
     pub(crate) given: Vec<(String, Value)>,
     /// Whose pushes take turns.
     pub(crate) lock: Option<Expression>,
+    /// Whether many pushes go into one request, and how.
+    pub(crate) bundling: Option<Bundling>,
     pub(crate) timeout: Duration,
     /// When it made its first attempt.
     pub(crate) since: OnceLock<Timestamp>,
 }
 
 impl HttpSink {
-    async fn outcome(&self, delivery: &Delivery) -> Result<Outcome, Unavailable> {
+    /// What expressions may name, before the first step.
+    pub(crate) fn variables<'d>(&self, delivery: &'d Delivery) -> Variables<'d> {
         let mut variables = Variables::of(&delivery.push);
         for (name, value) in &self.given {
             variables.set(name.clone(), value.clone());
         }
+        variables
+    }
+
+    /// The delivery.
+    pub(crate) fn last(&self) -> &Step {
+        &self.steps[self.steps.len() - 1]
+    }
+
+    async fn outcome(&self, delivery: &Delivery) -> Result<Outcome, Unavailable> {
+        let mut variables = self.variables(delivery);
         // It is a push without a customer that has no key; it waits for nobody.
         let key = self.lock.as_ref().and_then(|lock| lock.give(&variables).ok()).and_then(as_text);
         let _turn = match key.filter(|key| !key.is_empty()) {
@@ -70,8 +83,15 @@ impl HttpSink {
 }
 
 impl Sink for HttpSink {
-    /// The batch holds one push: [`Batching::single`](cdr_core::Batching::single) is the default.
+    fn batching(&self) -> Batching {
+        self.bundling.map_or(Batching::single(), |bundling| bundling.batching)
+    }
+
     async fn deliver(&self, batch: &Batch) -> Report {
+        if let Some(bundling) = self.bundling {
+            return bundle::deliver(self, bundling.format, batch).await;
+        }
+        // The batch holds one push.
         match self.outcome(batch.first()).await {
             Err(away) => Report::unavailable(batch, away),
             Ok(outcome) => {

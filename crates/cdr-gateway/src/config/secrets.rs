@@ -27,7 +27,8 @@ pub(super) fn fetch(place: &SecretPlace) -> Result<String, String> {
 fn is_secret(name: &str) -> bool {
     const WORDS: [&str; 7] = ["password", "passphrase", "secret", "token", "bearer", "auth", "api_key"];
     let name = name.to_lowercase().replace('-', "_");
-    name == "previous" || WORDS.iter().any(|word| name.contains(word))
+    // `token_url` is where tokens come from.
+    !name.ends_with("_url") && (name == "previous" || WORDS.iter().any(|word| name.contains(word)))
 }
 
 /// The paths of all secrets that stand in the settings themselves.
@@ -44,7 +45,11 @@ fn walk(at: &Value, path: &mut Vec<Step>, found: &mut Vec<Vec<Step>>) {
         _ => return,
     };
     for (step, value) in children {
-        let literal = matches!(&step, Step::Key(key) if value.is_string() && is_secret(key));
+        let of_key = matches!(path.last(), Some(Step::Key(parent)) if parent == "api_key");
+        let is_named = |key: &str| is_secret(key) || (of_key && key == "value");
+        // An expression says where something is found, and nothing else.
+        let is_text = value.as_str().is_some_and(|text| !text.contains("{{"));
+        let literal = matches!(&step, Step::Key(key) if is_text && is_named(key));
         path.push(step);
         match literal {
             true => found.push(path.clone()),
