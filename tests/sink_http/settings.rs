@@ -159,6 +159,12 @@ async fn no_secret_is_in_any_error() {
         crm.behave(Behaviour::status(status).times(1));
         told.push(format!("{:?}", attempt(&sink).await));
     }
+    // echo -n 'crm:hunter2' | base64
+    let echo = format!("{}hunter2 Y3JtOmh1bnRlcjI= hunter2", "x".repeat(500));
+    crm.behave(Behaviour::status(500).body(echo).times(1));
+    let report = attempt(&sink).await;
+    assert!(retry(&report).excerpt.starts_with("xxx"));
+    told.push(format!("{report:?}"));
     for behaviour in [Behaviour::hang(), Behaviour::cut_after_reading(), Behaviour::break_off(200, "{")] {
         crm.behave(behaviour.times(1));
         told.push(format!("{:?}", attempt(&sink).await));

@@ -1,6 +1,9 @@
 //! An answer, and what it means for the push that it answers.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use cdr_core::{
     Failure, Outcome, Receipt, Unavailable,
@@ -28,6 +31,9 @@ pub(crate) struct Answer {
     body: Vec<u8>,
     is_whole: bool,
     broken: Option<hyper::Error>,
+    /// What is never quoted.
+    secrets: Arc<[String]>,
+    token: Option<String>,
 }
 
 impl Answer {
@@ -36,7 +42,15 @@ impl Answer {
         let longest = if looked_into { LONGEST_LOOKED_INTO } else { LONGEST };
         let (head, mut incoming) = response.into_parts();
         let (status, headers) = (head.status, head.headers);
-        let mut answer = Self { status, headers, body: Vec::new(), is_whole: false, broken: None };
+        let mut answer = Self {
+            status,
+            headers,
+            body: Vec::new(),
+            is_whole: false,
+            broken: None,
+            secrets: Arc::default(),
+            token: None,
+        };
         while answer.body.len() < longest {
             match incoming.frame().await {
                 None => {
@@ -51,6 +65,26 @@ impl Answer {
             }
         }
         answer
+    }
+
+    /// Never quotes these: some receivers repeat what they got.
+    pub fn hiding(self, secrets: &Arc<[String]>) -> Self {
+        Self { secrets: Arc::clone(secrets), ..self }
+    }
+
+    /// The same for a token.
+    pub fn hiding_token(self, token: Option<&str>) -> Self {
+        Self { token: token.map(str::to_owned), ..self }
+    }
+
+    /// Its beginning, without secrets.
+    fn beginning(&self) -> String {
+        // Longer than an excerpt, so that none is cut in the middle of a secret.
+        let beginning = &self.body[..self.body.len().min(8 * Failure::EXCERPT)];
+        let secrets = self.secrets.iter().chain(&self.token);
+        secrets.fold(String::from_utf8_lossy(beginning).into_owned(), |text, secret| {
+            text.replace(secret.as_str(), "…")
+        })
     }
 
     /// Its status.
@@ -105,7 +139,7 @@ impl Answer {
     /// A failure that quotes it.
     pub fn failure(&self, more: &str) -> Failure {
         Failure::new(format!("the receiver answered {}{more}", self.status))
-            .quoting(&self.body)
+            .quoting(self.beginning().as_bytes())
             .retry_after(self.retry_after())
     }
 

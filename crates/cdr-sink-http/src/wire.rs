@@ -1,8 +1,10 @@
 //! A request on its way: logged in, signed, sent, and its answer read.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cdr_core::Unavailable;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 use jiff::Timestamp;
 
@@ -18,6 +20,8 @@ pub(crate) struct Wire {
     pub receiver: Receiver,
     pub oauth: Option<OAuth>,
     pub signature: Option<Signature>,
+    /// What no answer is quoted with.
+    pub secrets: Arc<[String]>,
 }
 
 /// Why there is no answer.
@@ -40,11 +44,12 @@ impl Wire {
         };
         let answer = self.send(with(token.clone()), looked_into).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
-            return Ok(answer);
+            return Ok(answer.hiding_token(bare(&token)));
         }
         // It may have been withdrawn: one more try with a new one, and no more.
         let renewed = oauth.header(Some(&token)).await.map_err(Unanswered::Away)?;
-        self.send(with(renewed), looked_into).await
+        let answer = self.send(with(renewed.clone()), looked_into).await?;
+        Ok(answer.hiding_token(bare(&renewed)))
     }
 
     async fn send(&self, mut request: Request<Bytes>, looked_into: bool) -> Result<Answer, Unanswered> {
@@ -60,6 +65,11 @@ impl Wire {
         if answer.is_whole() {
             self.receiver.give_back(connection);
         }
-        Ok(answer)
+        Ok(answer.hiding(&self.secrets))
     }
+}
+
+/// A token without its scheme.
+fn bare(header: &HeaderValue) -> Option<&str> {
+    header.to_str().ok()?.split(' ').next_back()
 }

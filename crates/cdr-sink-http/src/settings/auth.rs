@@ -144,6 +144,20 @@ impl Auth {
         value.map(|value| (name, value))
     }
 
+    /// What must never be told, in the forms in which it is sent.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        match self {
+            Self::Basic { username, password } => {
+                let password = password.expose();
+                vec![password.to_owned(), BASE64_STANDARD.encode(format!("{username}:{password}"))]
+            }
+            Self::Bearer(token) => vec![token.expose().to_owned()],
+            Self::ApiKey(key) => vec![key.value.expose().to_owned()],
+            // They are sent to who gives tokens, whose answers are not quoted.
+            Self::Oauth2(_) => Vec::new(),
+        }
+    }
+
     /// The parameter that logs in.
     pub(super) fn parameter(&self, place: &Place<'_>) -> Option<(&str, &str)> {
         match self {
