@@ -3,6 +3,7 @@
 mod alerts;
 mod configuration;
 mod crash;
+mod crm;
 mod dead;
 mod disk;
 mod disk_faults;

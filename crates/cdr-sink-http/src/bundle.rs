@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_joined_is_as_many_values_as_before() {
-        let bodies = ["{\"a\":1}", "\u{feff}{\n \"b\": \"x\\ny\"\r\n}", "{}"].map(|text| Bytes::from(text));
+        let bodies = ["{\"a\":1}", "\u{feff}{\n \"b\": \"x\\ny\"\r\n}", "{}"].map(Bytes::from);
         let array: serde_json::Value = serde_json::from_slice(&join(Format::Array, bodies.iter())).unwrap();
         let expected = serde_json::json!([{ "a": 1 }, { "b": "x\ny" }, {}]);
         assert_eq!(array, expected);
