@@ -54,7 +54,8 @@ pub(crate) fn literal(uri: &Uri, allow_private: bool) -> Result<(), Refused> {
     }
 }
 
-fn address_of(uri: &Uri) -> Option<IpAddr> {
+/// The address of a host that is written as one.
+pub(crate) fn address_of(uri: &Uri) -> Option<IpAddr> {
     let host = uri.host()?;
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }

@@ -1,27 +1,20 @@
 //! The way to the receiver: connections, and words for the operator when there is none.
 
-use std::{error::Error, fmt, fs::File, io, path::Path, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header, uri::Parts};
+use http::{Request, Response, Uri, header, uri::Parts};
 use http_body_util::Full;
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
 };
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
-    client::{
-        legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel},
-        proxy::matcher::Matcher,
-    },
+    client::legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel},
     rt::{TokioExecutor, TokioIo},
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rustls::ClientConfig;
 use tokio::{net::TcpStream, sync::OnceCell};
 use tower_service::Service;
 
@@ -29,6 +22,8 @@ use crate::{
     address::{self, Guard, Refused},
     pool::{Connection, Pool},
     settings::Tls,
+    trust,
+    way::{Proxy, Way},
 };
 
 /// How connections are made.
@@ -122,7 +117,7 @@ impl Receiver {
         connection: &Connection,
     ) -> Result<Request<Full<Bytes>>, NoAnswer> {
         let connector = self.connector().await.map_err(NoAnswer::NotConnected)?;
-        let forwarded = connector.forwarded_by();
+        let forwarded = connector.forwarded.as_ref();
         let is_http2 = matches!(connection, Connection::Http2(_));
         if !is_http2 && forwarded.is_none() {
             return Ok(request);
@@ -180,11 +175,10 @@ impl Receiver {
 
     async fn make_connector(&self) -> Result<Connector, String> {
         let tls = match self.is_https() {
-            false => tls(|builder| Ok(builder.with_root_certificates(RootCertStore::empty())), None)
-                .map_err(|error| error.to_string())?,
+            false => trust::trusting_nobody()?,
             true => {
                 let settings = self.network.tls.clone();
-                tokio::task::spawn_blocking(move || trusting(&settings))
+                tokio::task::spawn_blocking(move || trust::trusting(&settings))
                     .await
                     .map_err(|_| "stopping while the trusted certificates were read".to_owned())??
             }
@@ -194,100 +188,13 @@ impl Receiver {
     }
 }
 
-type WantsRoots = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
-type HasRoots = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-/// Reads whom to trust and who we are.
-fn trusting(settings: &Tls) -> Result<ClientConfig, String> {
-    let identity = match (&settings.certificate, &settings.key) {
-        (Some(certificate), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_file(&key.0)
-                .map_err(|error| format!("tls.key: {}: {error}", key.0.display()))?;
-            Some((certificates(&certificate.0, "tls.certificate")?, key))
-        }
-        _ => None,
-    };
-    let Some(ca) = &settings.ca else {
-        return tls(ConfigBuilderExt::with_native_roots, identity).map_err(|error| {
-            format!("{error}: install the system's ca-certificates or name a file of them in SSL_CERT_FILE")
-        });
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&ca.0, "tls.ca")? {
-        roots.add(certificate).map_err(|error| format!("tls.ca: {}: {error}", ca.0.display()))?;
-    }
-    tls(|builder| Ok(builder.with_root_certificates(roots)), identity)
-        .map_err(|error| format!("tls: {error}"))
-}
-
-fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let told = |error: &dyn fmt::Display| format!("{setting}: {}: {error}", path.display());
-    let file = File::open(path).map_err(|error| told(&error))?;
-    let read: Result<Vec<_>, _> = CertificateDer::pem_reader_iter(file).collect();
-    match read {
-        Ok(none) if none.is_empty() => Err(told(&"there is no certificate in it; expected PEM")),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(told(&error)),
-    }
-}
-
-/// Names the provider instead of relying on the process's default: a library must not depend on what `main` does.
-fn tls(
-    roots: impl FnOnce(WantsRoots) -> io::Result<HasRoots>,
-    identity: Option<Identity>,
-) -> io::Result<ClientConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let builder = roots(builder)?;
-    match identity {
-        None => Ok(builder.with_no_client_auth()),
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(io::Error::other),
-    }
-}
-
-/// Which way connections take.
-enum Way {
-    Direct,
-    /// The proxy takes requests for others, as it does for plain HTTP.
-    Forwarded(Proxy),
-    /// The proxy connects us through: it sees nothing of what is sent.
-    Tunnelled(Proxy),
-}
-
-struct Proxy {
-    uri: Uri,
-    login: Option<HeaderValue>,
-}
-
-impl Way {
-    /// The settings' way, else that of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
-    fn to(uri: &Uri, proxy: Option<&str>) -> Result<Self, String> {
-        let matcher = match proxy {
-            Some("none") => return Ok(Self::Direct),
-            Some(proxy) => Matcher::builder().all(proxy.to_owned()).build(),
-            None => Matcher::from_env(),
-        };
-        let Some(found) = matcher.intercept(uri) else { return Ok(Self::Direct) };
-        if found.uri().scheme_str() != Some("http") {
-            return Err("the proxy is no http:// address, and no other kind is known: set proxy".to_owned());
-        }
-        let proxy = Proxy { uri: found.uri().clone(), login: found.basic_auth().cloned() };
-        Ok(match uri.scheme_str() {
-            Some("https") => Self::Tunnelled(proxy),
-            _ => Self::Forwarded(proxy),
-        })
-    }
-}
-
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// Connects by TCP, and TLS where the address says so, within a time; its errors are [`ConnectFault`]s.
 struct Connector {
     direct: HttpsConnector<HttpConnector<Guard>>,
     tunnel: Option<HttpsConnector<Tunnel<HttpConnector>>>,
+    /// The proxy that takes requests for the receiver.
     forwarded: Option<Proxy>,
     allow_private: bool,
     timeout: Duration,
@@ -328,11 +235,6 @@ impl Connector {
         };
         let (allow_private, timeout) = (network.allow_private, network.connect_timeout);
         Self { direct: https().wrap_connector(tcp), tunnel, forwarded, allow_private, timeout }
-    }
-
-    /// The proxy that takes requests for the receiver.
-    fn forwarded_by(&self) -> Option<&Proxy> {
-        self.forwarded.as_ref()
     }
 
     async fn connect(&self, uri: &Uri) -> Result<Stream, ConnectFault> {
