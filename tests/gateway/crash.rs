@@ -81,7 +81,7 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     let mut configuration = configuration(&crm.url());
     configuration["spool"]["max_size"] = "8GiB".into();
     configuration["sinks"]["archive"] = serde_json::json!({
-        "file": { "path": "data/archive", "layout": "batch", "batch": { "pushes": 10 * connections, "age": "30ms" } },
+        "file": { "path": "data/archive", "layout": "ndjson", "batch": { "pushes": 10 * connections, "age": "30ms" } },
     });
     configuration["routes"] = serde_json::json!([{ "name": "all", "to": ["archive", "crm"] }]);
     std::fs::write(folder.path().join("gateway.yaml"), configuration.to_string()).unwrap();
