@@ -1,6 +1,7 @@
 //! The S3 sink against a server that checks signatures and misbehaves on request.
 
 mod many;
+mod own_server;
 
 use std::{collections::BTreeMap, io, process::Command, sync::Arc};
 

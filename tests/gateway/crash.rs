@@ -124,7 +124,7 @@ fn archived(folder: &Path) -> (HashSet<[u8; 32]>, usize, usize) {
 
 /// Rounds of load over so many connections, each ended by `kill -9` at a moment that differs from run to run; before every
 /// third it is killed while it starts, too. Gives the digests of what was acknowledged.
-fn killed_under_load(folder: &Path, rounds: usize, connections: usize) -> HashSet<[u8; 32]> {
+pub(super) fn killed_under_load(folder: &Path, rounds: usize, connections: usize) -> HashSet<[u8; 32]> {
     let centre = CallCentre::new(9);
     let calls = Arc::new(AtomicU64::new(0));
     let mut acknowledged = HashSet::new();

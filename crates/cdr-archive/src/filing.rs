@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cdr_core::{Batch, Batching, Partition, Push, Seal};
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde_json::json;
 
 use crate::{
-    Encoding, KeyTemplate, Object,
-    key::{self, Place},
+    Encoding, KeyTemplate, Object, Record, Unreadable,
+    key::{self, Named, Place},
+    record,
 };
 
 /// The very bytes of a push are JSON.
@@ -74,7 +76,7 @@ impl Filing {
         // Other settings' names may lack what a lone push needs, so those of the raw layout's own serve them.
         let template = match self.encoding {
             None => &self.key,
-            Some(_) => &KeyTemplate::usual_of_raw(),
+            Some(_) => KeyTemplate::usual_of_raw(),
         };
         let object = |push: Arc<Push>| {
             let place = Place { pushes: std::slice::from_ref(&push), timezone: &self.timezone, ext: RAW_EXT };
@@ -86,6 +88,38 @@ impl Filing {
     /// How objects are named.
     pub fn key(&self) -> &KeyTemplate {
         &self.key
+    }
+
+    /// What lies under a key, which may have been made under other settings; none when it is nothing of an archive.
+    pub fn read(&self, key: &str, bytes: &[u8]) -> Option<Result<Vec<Record>, Unreadable>> {
+        record::read(key, bytes).or_else(|| {
+            let Named { spool, position, action, .. } = self.named(key).filter(|_| key.ends_with(RAW_EXT))?;
+            let body = Bytes::copy_from_slice(bytes);
+            let (version, uuid, received_at, sha256) = (None, None, None, None);
+            Some(Ok(vec![Record { spool, position, action, version, uuid, received_at, sha256, body }]))
+        })
+    }
+
+    /// The day that a key tells; none when it tells none.
+    pub fn day_of(&self, key: &str) -> Option<Date> {
+        self.named(key)?.day
+    }
+
+    /// The day of an arrival, in the archive's time zone.
+    pub fn day(&self, arrival: Timestamp) -> Date {
+        arrival.to_zoned(self.timezone.clone()).date()
+    }
+
+    /// When a day begins, in the archive's time zone.
+    pub fn begin_of(&self, day: Date) -> Option<Timestamp> {
+        day.to_zoned(self.timezone.clone()).ok().map(|begin| begin.timestamp())
+    }
+
+    /// By the key of today, else by those that are usual.
+    fn named(&self, key: &str) -> Option<Named> {
+        let usual =
+            || KeyTemplate::usual_of_raw().push_of(key).or_else(|| KeyTemplate::usual_of_many().push_of(key));
+        self.key.push_of(key).or_else(usual)
     }
 }
 

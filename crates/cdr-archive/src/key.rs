@@ -18,10 +18,16 @@
 //! `.`. What is not there is `~none`, and what is longer than any honest one is cut and gets `~` and a digest, which no encoded
 //! text can look like.
 
-use std::{fmt::Write, sync::Arc};
+use std::{
+    fmt::Write,
+    sync::{Arc, LazyLock},
+};
 
 use cdr_core::{Action, Position, Push, SpoolId};
-use jiff::{civil::DateTime, tz::TimeZone};
+use jiff::{
+    civil::{Date, DateTime},
+    tz::TimeZone,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
@@ -133,21 +139,20 @@ impl KeyTemplate {
     }
 
     /// The one for pushes by themselves.
-    pub(crate) fn usual_of_raw() -> Self {
-        use Part::{Action, Date, Ext, First, Spool};
-        let literal = |text: &str| Piece::Literal(text.to_owned());
-        let part = Piece::Part;
-        Self(vec![
-            part(Action),
-            literal("/dt="),
-            part(Date),
-            literal("/"),
-            part(Spool),
-            literal("-"),
-            part(First),
-            literal("."),
-            part(Ext),
-        ])
+    pub(crate) fn usual_of_raw() -> &'static Self {
+        static USUAL: LazyLock<KeyTemplate> = LazyLock::new(|| KeyTemplate::known(Layout::Raw));
+        &USUAL
+    }
+
+    /// The one for objects of many.
+    pub(crate) fn usual_of_many() -> &'static Self {
+        static USUAL: LazyLock<KeyTemplate> = LazyLock::new(|| KeyTemplate::known(Layout::Ndjson));
+        &USUAL
+    }
+
+    fn known(layout: Layout) -> Self {
+        // A test reads them.
+        Self::parse(Self::usual(layout), layout).unwrap_or_else(|why| unreachable!("{why}"))
     }
 
     /// Reads a template.
@@ -196,6 +201,9 @@ impl KeyTemplate {
         if !is_safe(&longest) {
             return Err("a key does not begin with /, and has no part between / that is empty or begins with a dot; no control characters, no \\".to_owned());
         }
+        if longest.starts_with('_') {
+            return Err("a key does not begin with _: there the manifests lie".to_owned());
+        }
         if longest.split('/').any(|piece| piece.len() > LONGEST_PIECE) || longest.len() > LONGEST_KEY {
             return Err(format!(
                 "a key is at most {LONGEST_KEY} letters, and {LONGEST_PIECE} between two /; this one may become longer"
@@ -227,7 +235,7 @@ impl KeyTemplate {
         text
     }
 
-    /// Which push the key of a raw object names; none when this template makes no such key.
+    /// Which push a key names, the first of its object; none when this template makes no such key.
     pub fn push_of(&self, key: &str) -> Option<Named> {
         let mut found = Found::default();
         if !fits(&self.0, key, &mut found) {
@@ -235,7 +243,7 @@ impl KeyTemplate {
         }
         let spool = record::spool(found.spool).ok()?;
         let position = Position(found.first.parse().ok()?);
-        Some(Named { spool, position, action: found.action.parse().ok() })
+        Some(Named { spool, position, action: found.action.parse().ok(), day: found.date.parse().ok() })
     }
 
     /// The key of the object that these pushes share.
@@ -315,7 +323,7 @@ pub(crate) fn is_safe(key: &str) -> bool {
     key.split('/').all(is_plain) && !key.chars().any(|c| c.is_control() || c == '\\')
 }
 
-/// The push that the key of a raw object names.
+/// The push that a key names: that of a raw object, or the first of many.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Named {
     /// Its spool.
@@ -324,6 +332,8 @@ pub struct Named {
     pub position: Position,
     /// Its action, where the template has it.
     pub action: Option<Action>,
+    /// The day of its arrival, where the template has that as `{date}`.
+    pub day: Option<Date>,
 }
 
 #[derive(Default)]
@@ -331,6 +341,7 @@ struct Found<'k> {
     spool: &'k str,
     first: &'k str,
     action: &'k str,
+    date: &'k str,
 }
 
 /// Whether pieces make a key, and what some of them are there.
@@ -353,6 +364,7 @@ fn fits<'k>(pieces: &[Piece], key: &'k str, found: &mut Found<'k>) -> bool {
         Part::Spool => found.spool = text,
         Part::First => found.first = text,
         Part::Action => found.action = text,
+        Part::Date => found.date = text,
         _ => {}
     }
     true

@@ -1,7 +1,6 @@
 //! What an archive holds: how pushes become objects, what these are called, and how they are read back.
 //!
-//! Pure: no I/O. The sinks that archive (files, S3) bring the bytes to their place; whoever checks an archive brings them
-//! back here.
+//! Pure: no I/O. The sinks that archive (files, S3) bring the bytes to their place and back.
 //!
 //! ```text
 //!  Settings ──check──▶ Filing ── partition, seal ──▶ the lane stores the seal
@@ -25,20 +24,27 @@
 //! * [`key`]: what an object is called.
 //! * [`object`]: what it holds; [`encoding`]: in which form.
 //! * [`record`]: reading it back.
+//! * [`holding`]: the place where it lies; [`audit`]: whether all is there; [`manifest`]: what was there when a day was over.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod columns;
 pub mod encoding;
 pub mod filing;
+pub mod holding;
 pub mod key;
 mod lines;
+pub mod manifest;
 pub mod object;
 pub mod record;
 pub mod settings;
 
+pub use audit::{Audit, Fault, Findings, Held};
 pub use encoding::Encoding;
 pub use filing::Filing;
+pub use holding::Holding;
 pub use key::KeyTemplate;
+pub use manifest::Manifest;
 pub use object::Object;
 pub use record::{Record, Unreadable};
 pub use settings::{BatchSettings, Compression, Layout, Settings};

@@ -58,14 +58,14 @@ impl Record {
         self.sha256.is_none_or(|sha256| sha256 == self.digest())
     }
 
-    /// The push that it was. What is not known is as the least harmful: an arrival at the beginning of time, `cdr`.
-    pub fn into_push(self) -> Option<Push> {
+    /// The push that it was; none when its action is not known. `arrival` is taken where its own is not known.
+    pub fn into_push(self, arrival: Timestamp) -> Option<Push> {
         let sha256 = self.digest();
         let facts = Facts {
             action: self.action?,
             version: self.version,
             uuid: self.uuid,
-            received_at: self.received_at?,
+            received_at: self.received_at.unwrap_or(arrival),
             sender: None,
             origin: Origin::Push,
             sha256,

@@ -71,6 +71,19 @@ impl Folder {
         kept
     }
 
+    /// Keeps these bytes under a name where nothing is; false when something is.
+    pub fn add(&self, name: &str, bytes: &[u8]) -> Result<bool, Trouble> {
+        let path = self.path.join(name);
+        if fs::symlink_metadata(&path).is_ok() {
+            return Ok(false);
+        }
+        let mut drafts = Vec::new();
+        self.draft(|file| file.write_all(bytes), path, &mut drafts)?;
+        publish(&drafts)?;
+        self.sync_folders(&[Kept::There(name.to_owned())])?;
+        Ok(true)
+    }
+
     /// Makes the folder, and writes and removes an empty file in it.
     pub fn probe(&self) -> Result<(), Trouble> {
         self.make_folder(&self.path)?;
@@ -88,14 +101,19 @@ impl Folder {
                     continue;
                 }
                 Some(true) => {}
-                None => self.draft(object, path, drafts)?,
+                None => self.draft(|file| object.write(file), path, drafts)?,
             }
             kept.push(Kept::There(object.key().to_owned()));
         }
         Ok(kept)
     }
 
-    fn draft(&self, object: &Object, path: PathBuf, drafts: &mut Vec<Draft>) -> Result<(), Trouble> {
+    fn draft(
+        &self,
+        write: impl Fn(&mut (dyn Write + Send)) -> io::Result<()>,
+        path: PathBuf,
+        drafts: &mut Vec<Draft>,
+    ) -> Result<(), Trouble> {
         let temporary = self.temporary(&path);
         let file = match create(&temporary) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -108,7 +126,7 @@ impl Folder {
         drafts.push(Draft { file, temporary, path });
         let Some(Draft { file, temporary, .. }) = drafts.last_mut() else { return Ok(()) };
         let mut blocks = BufWriter::with_capacity(BLOCK, file);
-        object.write(&mut blocks).and_then(|()| blocks.flush()).map_err(at(temporary))
+        write(&mut blocks).and_then(|()| blocks.flush()).map_err(at(temporary))
     }
 
     fn temporary(&self, path: &Path) -> PathBuf {
@@ -152,6 +170,8 @@ impl Folder {
         folders.iter().try_for_each(|folder| sync_folder(folder).map_err(at(folder)))
     }
 }
+
+impl std::error::Error for Trouble {}
 
 fn folder(path: &Path) -> &Path {
     match path.parent() {

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod folder;
+mod holding;
 mod sink;
 
 use std::time::Duration;

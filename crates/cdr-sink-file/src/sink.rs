@@ -14,9 +14,9 @@ use crate::folder::{Folder, Kept, Trouble};
 pub struct FileSink {
     // Held by whoever writes. An attempt that its lane has cancelled goes on until the disk answers; the next
     // one must neither meet it at the same temporary file nor take another thread to a disk that hangs.
-    folder: Arc<Mutex<Folder>>,
-    path: PathBuf,
-    filing: Filing,
+    pub(crate) folder: Arc<Mutex<Folder>>,
+    pub(crate) path: PathBuf,
+    pub(crate) filing: Filing,
 }
 
 impl FileSink {

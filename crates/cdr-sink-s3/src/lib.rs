@@ -20,11 +20,13 @@
 //! # The parts
 //! * `settings`: what stands in the configuration, and what is wrong with it; `keeping`: how the server shall keep objects.
 //! * `access`: the client, made at first use: credentials and region from the settings or AWS's environment.
-//! * `upload`: one attempt; `parts`: one in parts; `metadata`: what is written beside the bytes.
+//! * `upload`: one attempt; `parts`: one in parts; `metadata`: what is written beside the bytes;
+//!   `holding`: reading it back.
 //! * `trouble`: what each error says about the push, or about the bucket, in words for the operator.
 #![forbid(unsafe_code)]
 
 mod access;
+mod holding;
 mod keeping;
 mod metadata;
 mod parts;

@@ -61,7 +61,7 @@ fn every_byte_of_every_sample_comes_back_from_every_form() {
             assert!(record.body == push.body(), "{ends} {}", push.position());
             assert!(record.is_intact());
             assert_eq!((record.spool, record.position), (push.spool(), push.position()));
-            let facts = record.into_push().unwrap().facts().clone();
+            let facts = record.into_push(Default::default()).unwrap().facts().clone();
             assert_eq!(&facts, push.facts());
         }
     }

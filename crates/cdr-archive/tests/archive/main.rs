@@ -1,5 +1,6 @@
 //! What an archive holds, through its public face: keys, forms, and reading back.
 
+mod audits;
 mod forms;
 mod keys;
 
