@@ -199,8 +199,7 @@ impl<'a> Audit<'a> {
         let of_spool = |(key, bytes): &(&String, &Vec<u8>)| {
             Manifest::read(key, bytes).is_ok_and(|manifest| manifest.spool == spool.to_string())
         };
-        let mut previous =
-            self.manifests.iter().filter(of_spool).next_back().map(|(key, bytes)| Link::to(key, bytes));
+        let mut previous = self.manifests.iter().rfind(of_spool).map(|(key, bytes)| Link::to(key, bytes));
         // What came late for a day that has its manifest stands in the next one.
         let mut days: BTreeMap<Date, Vec<&Held>> = BTreeMap::new();
         let mut late = Vec::new();
