@@ -104,7 +104,7 @@ impl StatsdSink {
     /// a label here is one of seven words.
     fn datagram(&self, push: &Push) -> String {
         let prefix = &self.prefix;
-        let Some(cdr) = push.cdr() else { return format!("{prefix}.other:1|c") };
+        let Some(cdr) = push.session() else { return format!("{prefix}.other:1|c") };
         let counter = format!("{prefix}.calls.{}:1|c", cdr.result());
         match cdr.talk() {
             Some(seconds) => format!("{counter}\n{prefix}.talk:{}|ms", seconds.saturating_mul(1000)),

@@ -11,11 +11,14 @@ mod finding;
 mod looking;
 mod main_job;
 mod operating;
+mod other_pushes;
 mod quarantine;
 mod refusals;
 mod reload;
 mod rename;
 mod replay;
+mod senders;
+mod set_aside;
 mod sick_sinks;
 mod tail;
 

@@ -59,6 +59,7 @@ async fn troubles_are_told_by_mail_and_so_is_their_end() {
     assert_eq!(gateway.push("cdr", b"{}", None).status, 401);
     let refused = until_mail(&gateway, "refused at the door");
     assert!(!refused.contains("p4ssw0rd"), "{refused}");
+    assert!(refused.contains("1 × no_proof from 127.0.0.0/24 since 20"), "{refused}");
 
     settings["ingress"].as_object_mut().unwrap().remove("verify");
     std::fs::write(folder.path().join("gateway.yaml"), "sinks: [").unwrap();
@@ -74,6 +75,7 @@ async fn troubles_are_told_by_mail_and_so_is_their_end() {
     let dead = until_mail(&gateway, "dead letter");
     assert!(dead.contains("unwanted") && dead.contains("422"), "{dead}");
     until_mail(&gateway, "pushes come again");
+    until_mail(&gateway, "pushes arrive again");
 
     // Alerts are for people: no archive, no CRM gets them.
     assert_eq!(files(&folder.path().join("data/archive"), ".json").len(), 1);

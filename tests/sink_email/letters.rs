@@ -133,20 +133,36 @@ async fn mails_about_pushes_that_no_spool_holds_are_told_apart_by_what_they_say(
 #[tokio::test]
 async fn every_kind_of_push_reads_sensibly() {
     for (action, file, subject, line) in [
-        ("record", "record-01-agent-side", "[CDR] record, 2024-07-15", "Of:           agent1@example.com"),
+        (
+            "record",
+            "record-01-agent-side",
+            "[CDR] record: a recording is ready, 2024-07-15",
+            "Of:           agent1@example.com",
+        ),
         (
             "voicemail",
             "voicemail-01-numeric-endpoint-user",
-            "[CDR] voicemail, 2024-07-15",
-            "Recording:    https://",
+            "[CDR] voicemail: a caller left a message, 2024-07-15",
+            "Caller:       13800138000",
         ),
-        ("imcdr", "imcdr-01-ok", "[CDR] autoFinished: ended by itself", "Customer:     小君"),
+        ("imcdr", "imcdr-01-ok", "[CDR] autoFinished: ended by itself", "Satisfaction: 满意"),
         ("videoCdr", "videocdr-01-error", "[CDR] error: system error", "Status:       error: system error"),
     ] {
         let mail = mail_of(&batch([push(action, sample(&format!("other-actions/{file}.json")))])).await;
         assert!(mail.subject.starts_with(subject), "{}", mail.subject);
         assert!(mail.text.contains(line), "{}", mail.text);
     }
+    let several = ["record-02-user-side-custom-cos", "record-01-agent-side"];
+    let record = |file| push("record", sample(&format!("other-actions/{file}.json")));
+    let voicemail = push("voicemail", sample("other-actions/voicemail-01-numeric-endpoint-user.json"));
+    let mail = mail_of(&batch(several.map(record).into_iter().chain([voicemail]))).await;
+    assert!(
+        mail.subject.starts_with("[CDR] 2 × record, 1 × voicemail, since 2024-07-15"),
+        "{}",
+        mail.subject
+    );
+    assert!(mail.text.contains("    2 × record: a recording is ready\n"), "{}", mail.text);
+    assert!(mail.text.lines().any(|row| row.contains("voicemail  2024-") && row.contains("13800138000")));
     let unknown = mail_of(&batch([push("somethingNew", r#"{"SessionId":"x"}"#)])).await;
     assert_eq!(unknown.subject, "[CDR] somethingNew, 2026-04-01 07:30 +08:00");
     assert!(unknown.text.contains("Position:") && !unknown.text.contains("trace"), "{}", unknown.text);
@@ -208,6 +224,10 @@ async fn alerts_gather_by_kind_and_sessions_by_status() {
     assert_ne!(of(no_seat()), of(push("cdr", r#"{"SessionId":"x","EndStatusString":"error"}"#)));
     let invented = |status| of(push("cdr", format!(r#"{{"SessionId":"x","EndStatusString":"{status}"}}"#)));
     assert_eq!(invented("new1"), invented("new2"));
+    // A voicemail does not wait for the mail about recordings.
+    let voicemail = of(push("voicemail", "{}"));
+    assert_ne!(voicemail, of(push("record", "{}")));
+    assert_ne!(voicemail, invented("new1"));
 }
 
 #[tokio::test]

@@ -270,6 +270,8 @@ fields! {
         user_nick_name: Text = "UserNickName",
         /// What the client gave along with a text or video session (O).
         client_data: Text = "ClientData",
+        /// What the customer thought of a text session (O, as of 2022; missing from the newest table).
+        satisfaction: Satisfaction = "Satisfaction",
         /// When a recording or message was made, Unix seconds (O).
         timestamp: i64 = "Timestamp",
         /// Whose side a recording is of: an agent's address or a number (O; a bare number in the voicemail sample).
@@ -378,6 +380,16 @@ fields! {
     }
 }
 
+fields! {
+    /// What the customer thought of a text session (O). Its members are in lower case.
+    Satisfaction {
+        /// The answer that was chosen; text, though samples hold digits.
+        id: Text = "id",
+        /// What it says.
+        content: Text = "content",
+    }
+}
+
 /// A Unix time in seconds as it is meant: none for 0 and for what no calendar holds.
 pub fn moment(seconds: Option<i64>) -> Option<Timestamp> {
     seconds.filter(|&seconds| seconds > 0).and_then(|seconds| Timestamp::from_second(seconds).ok())
@@ -447,6 +459,7 @@ impl Cdr {
             .chain(self.seat_user.iter().flat_map(|seat| &seat.odd))
             .chain(self.participants().iter().flat_map(|participant| &participant.odd))
             .chain(self.tel_location.iter().flat_map(|location| &location.odd))
+            .chain(self.satisfaction.iter().flat_map(|satisfaction| &satisfaction.odd))
             .copied()
     }
 }

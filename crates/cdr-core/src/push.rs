@@ -69,6 +69,11 @@ impl Action {
         Self::PUBLISHED.contains(&&*self.0)
     }
 
+    /// Whether it tells of a whole session, so that there is a result to it; a recording or a voicemail has none.
+    pub fn tells_of_a_session(&self) -> bool {
+        matches!(&*self.0, "cdr" | "imcdr" | "videoCdr")
+    }
+
     /// Whether it asks something instead of telling it.
     pub fn is_question(&self) -> bool {
         Self::QUESTIONS.contains(&&*self.0)
@@ -246,6 +251,11 @@ impl Push {
     pub fn cdr(&self) -> Option<&Cdr> {
         let read = || cdr::read(&self.facts.action, &self.body).ok().flatten();
         self.cdr.get_or_init(read).as_deref()
+    }
+
+    /// The typed view, when the push tells of a whole session: only then there is a result, and what was derived.
+    pub fn session(&self) -> Option<&Cdr> {
+        self.cdr().filter(|_| self.facts.action.tells_of_a_session())
     }
 
     /// The session it tells of, when it names one.

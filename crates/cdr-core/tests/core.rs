@@ -92,6 +92,26 @@ fn a_cdr_needs_a_session() {
 }
 
 #[test]
+fn the_samples_of_the_other_pushes_read_without_an_odd_field() {
+    for (action, file, endpoint, is_session) in [
+        ("record", "record-01-agent-side", Some("agent1@example.com"), false),
+        ("record", "record-02-user-side-custom-cos", Some("008613800138000"), false),
+        ("voicemail", "voicemail-01-numeric-endpoint-user", Some("13800138000"), false),
+        ("imcdr", "imcdr-01-ok", None, true),
+        ("videoCdr", "videocdr-01-error", None, true),
+    ] {
+        let path = format!("../../examples/samples/other-actions/{file}.json");
+        let body = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let action: Action = action.parse().unwrap();
+        let cdr = cdr::read(&action, &body).unwrap().unwrap();
+        assert_eq!(cdr.odd_fields().collect::<Vec<_>>(), [""; 0], "{file}");
+        assert_eq!(cdr.endpoint_user.as_deref(), endpoint, "{file}");
+        assert_eq!(action.tells_of_a_session(), is_session, "{file}");
+        assert!(cdr.session_id.is_some(), "{file}");
+    }
+}
+
+#[test]
 fn times_of_zero_give_none() {
     let cdr = read(
         r#"{"SessionId":"s","StartTimestamp":1608130636,"RingTimestamp":1608130639,"AcceptTimestamp":0,

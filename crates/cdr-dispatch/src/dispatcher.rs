@@ -1,5 +1,6 @@
 //! The whole of it: what the door hands its pushes to, and what keeps the lanes running.
 
+mod dead;
 mod errand_now;
 mod errands;
 mod parked;
@@ -17,10 +18,7 @@ use cdr_core::{
     Alert, Batch, Delivery, Facts, Incoming, Intake, NotStored, Origin, Outcome as Sent, Position, Push,
     Quarantined, SinkName, Stored, Suspect, registry::AnySink,
 };
-use cdr_spool::{
-    AppendError, Appended, Appending, ControlError, DeadLetter, NewLane, OpenError, ReadError, Recovery,
-    Settings,
-};
+use cdr_spool::{AppendError, Appended, Appending, ControlError, NewLane, OpenError, Recovery, Settings};
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
@@ -37,7 +35,7 @@ use crate::{
     lane::{self, Control, Identity, LaneHandle, LanePlan, LaneSnapshot},
     route::Routes,
     routing::Routing,
-    store::{Store, blocking},
+    store::Store,
     stored,
 };
 
@@ -96,15 +94,19 @@ impl Dispatcher {
         spool: Settings,
         plan: Plan,
         events: mpsc::UnboundedSender<Event>,
-    ) -> Result<(Self, Recovery), OpenError> {
+    ) -> Result<(Arc<Self>, Recovery), OpenError> {
         let new_lanes = plan.new_lanes();
         let (lanes, routing) = plan.into_parts();
         let (store, recovery) = Store::open(spool, &new_lanes, routing)?;
         let ending = tokio::sync::Mutex::default();
         let errands = Arc::default();
         let parked_since = ParkedSince::new(store.end());
-        let dispatcher =
-            Self { store: Arc::new(store), lanes: Mutex::default(), errands, ending, parked_since, events };
+        let store = Arc::new(store);
+        let lanes_now = Mutex::default();
+        let dispatcher = Self { store, lanes: lanes_now, errands, ending, parked_since, events };
+        let dispatcher = Arc::new(dispatcher);
+        let set_aside = dispatcher.store.hear_set_aside();
+        tokio::spawn(Self::run_what_is_set_aside(Arc::downgrade(&dispatcher), set_aside));
         lanes.into_iter().for_each(|lane| dispatcher.start_lane(lane));
         dispatcher.start_errands();
         Ok((dispatcher, recovery))
@@ -195,44 +197,13 @@ impl Dispatcher {
         }
     }
 
-    /// Dead letters of a lane, from after `after` on.
-    ///
-    /// # Errors
-    /// The disk cannot be read.
-    pub async fn dead_letters(
-        &self,
-        lane: &str,
-        after: Position,
-        most: usize,
-    ) -> Result<Vec<DeadLetter>, ReadError> {
-        let (spool, lane) = (self.store.spool().clone(), lane.to_owned());
-        blocking(move || spool.dead_letters(&lane, stored::spool_position(after), most)).await
-    }
-
-    /// Opens dead letters again; those that were none are left out of the answer.
-    ///
-    /// # Errors
-    /// It could not be made durable, or there is no such lane.
-    pub async fn retry_dead(
-        &self,
-        lane: &str,
-        positions: &[Position],
-    ) -> Result<Vec<Position>, ControlError> {
-        let reopened = self.store.spool().reopen(lane, &to_spool(positions)).await?;
-        let reopened: Vec<Position> = reopened.into_iter().map(stored::position).collect();
-        if let Some(control) = self.control_of(lane) {
-            // A lane that is parked takes them when its sink is back.
-            let _ = control.send(Control::Reopened(reopened.clone())).await;
-        }
-        Ok(reopened)
-    }
-
     /// Takes bytes out of quarantine for good; those that were not there are left out of the answer.
     ///
     /// # Errors
     /// It could not be made durable.
     pub async fn discard_quarantine(&self, numbers: &[Position]) -> Result<Vec<Position>, ControlError> {
-        let discarded = self.store.spool().discard_quarantine(&to_spool(numbers)).await?;
+        let numbers: Vec<_> = numbers.iter().copied().map(stored::spool_position).collect();
+        let discarded = self.store.spool().discard_quarantine(&numbers).await?;
         Ok(discarded.into_iter().map(stored::position).collect())
     }
 
@@ -240,23 +211,6 @@ impl Dispatcher {
         let lanes = self.lock();
         let known = lanes.iter().find(|(name, _)| name.as_str() == lane);
         known.map(|(_, lane)| lane.handle.control.clone()).or_else(|| self.errands.control_of(lane))
-    }
-
-    /// Discards dead letters: a person decided that they are not to be delivered.
-    ///
-    /// # Errors
-    /// It could not be made durable, or there is no such lane.
-    pub async fn discard_dead(
-        &self,
-        lane: &str,
-        positions: &[Position],
-    ) -> Result<Vec<Position>, ControlError> {
-        let discarded = self.store.spool().discard(lane, &to_spool(positions)).await?;
-        if let Some(control) = self.errands.control_of(lane) {
-            // It may have waited for nothing but this. One that does not hear it is over.
-            let _ = control.send(Control::Reopened(Vec::new())).await;
-        }
-        Ok(discarded.into_iter().map(stored::position).collect())
     }
 
     /// Ends the lanes, their attempts within `grace`, then makes the spool's last outcomes durable and lets go of it.
@@ -290,10 +244,6 @@ impl Dispatcher {
         // Inserting and looking up: nothing in here panics half-way.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn to_spool(positions: &[Position]) -> Vec<cdr_spool::Position> {
-    positions.iter().copied().map(stored::spool_position).collect()
 }
 
 fn incoming(alert: &Alert) -> Option<Incoming> {

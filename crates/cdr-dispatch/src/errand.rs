@@ -1,4 +1,4 @@
-//! What a temporary lane is for: a replay, or what a renamed sink left to another.
+//! What a temporary lane is for: a replay, what a renamed sink left to another, or the backlog of an outage.
 //!
 //! A replay sends pushes that are kept to one sink again, because a person wants it: those that arrived in a time and for
 //! which an expression holds, whatever the routes say. What it wants lies in the spool beside its lane, so that it goes on
@@ -30,6 +30,8 @@ pub enum Errand {
         /// The name that the sink had before.
         by: String,
     },
+    /// It delivers what waited while its sink was away, beside the fresh pushes.
+    SetAside,
 }
 
 /// What a person wants to have sent again.
@@ -73,9 +75,15 @@ enum Kept {
     HandedOver {
         by: String,
     },
+    SetAside,
 }
 
 impl Errand {
+    /// Whether it is a part of what its sink is owed by the routes, and no wish of a person.
+    pub fn is_owed(&self) -> bool {
+        !matches!(self, Self::Replay(_))
+    }
+
     /// The errand of a lane, as the spool has it.
     ///
     /// # Errors
@@ -85,6 +93,7 @@ impl Errand {
             format!("a newer version began it ({error}); go back to that version, or cancel it")
         })?;
         match kept {
+            Kept::SetAside => Ok(Self::SetAside),
             Kept::HandedOver { by } => Ok(Self::HandedOver { by }),
             Kept::Replay { started_at, wish } => {
                 let replay = Replay::of(wish, lane).map_err(|faults| {
@@ -108,6 +117,11 @@ pub(crate) fn replay_facts(wish: Wish) -> Bytes {
 /// How what a sink left lies in the spool.
 pub(crate) fn handed_over_facts(by: &str) -> Bytes {
     facts(&Kept::HandedOver { by: by.to_owned() })
+}
+
+/// How what is set aside lies in the spool.
+pub(crate) fn set_aside_facts() -> Bytes {
+    facts(&Kept::SetAside)
 }
 
 fn facts(kept: &Kept) -> Bytes {

@@ -11,7 +11,7 @@
 //! | `action` `origin` | text; `action` in its published spelling |
 //! | `version` `sender` | text, or null when unknown |
 //! | `received_at` | text, UTC to the millisecond: `2026-03-01T08:30:00.000Z`. It sorts as time does, so `received_at >= "2026-03-01"` works |
-//! | `result` `wait` `ring` `talk` `transfers` | what the gateway derives: a text and four numbers; null without published fields, times also when they did not happen |
+//! | `result` `wait` `ring` `talk` `transfers` | what the gateway derives of a session (`cdr`, `imcdr`, `videoCdr`): a text and four numbers; null of any other push, times also when they did not happen |
 //! | `cdr.X` | any member of the body as it came, published or not |
 //!
 //! # Our two rules

@@ -151,6 +151,11 @@ impl Limiter {
         Some(until).filter(|until| *until > now)
     }
 
+    /// Takes the burst that a rest saved up.
+    pub fn end_rest(&mut self) {
+        self.due = self.due.max(Instant::now() + self.rate.spacing() * self.rate.burst());
+    }
+
     /// An attempt on so many pushes begins.
     pub fn began(&mut self, pushes: usize) {
         let pushes = u32::try_from(pushes).unwrap_or(u32::MAX);

@@ -13,6 +13,7 @@ use cdr_spool::{
 use tokio::sync::watch;
 
 use crate::{
+    errand::set_aside_facts,
     routing::{Destinations, Routing},
     stored, terms,
     window::{Routed, Window},
@@ -35,6 +36,7 @@ pub struct Read {
 pub struct Store {
     spool: Spool<Box<Incoming>>,
     live: Arc<Live>,
+    set_aside: watch::Sender<()>,
 }
 
 /// What the spool's writer fills at each commit.
@@ -86,7 +88,7 @@ impl Store {
         if let Err(error) = spool.keep_catalog(terms::of) {
             tracing::warn!(%error, "no catalog is kept in this run; searches read the log, which takes longer");
         }
-        Ok((Self { spool, live }, recovery))
+        Ok((Self { spool, live, set_aside: watch::Sender::default() }, recovery))
     }
 
     /// The spool itself.
@@ -190,6 +192,26 @@ impl Store {
             read
         })
         .await
+    }
+
+    /// Whether a lane that goes on here finds everything in memory.
+    pub fn is_live(&self, from: Position) -> bool {
+        self.live.window.holds(from)
+    }
+
+    /// Sets aside what a lane has not read; where it goes on, if there was anything.
+    ///
+    /// # Errors
+    /// It could not be made durable.
+    pub async fn set_aside(&self, lane: &str, from: Position) -> Result<Option<Position>, ControlError> {
+        let goes_on = self.spool.set_aside(lane, stored::spool_position(from), set_aside_facts()).await?;
+        self.set_aside.send_replace(());
+        Ok(goes_on.map(stored::position))
+    }
+
+    /// Tells when something was set aside: somebody has to run it.
+    pub fn hear_set_aside(&self) -> watch::Receiver<()> {
+        self.set_aside.subscribe()
     }
 
     /// Makes durable what pushes of a lane become together.

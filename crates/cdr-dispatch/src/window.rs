@@ -70,6 +70,11 @@ impl Window {
         Some(held.pushes.range(start..).take(most).cloned().collect())
     }
 
+    /// Whether everything from here on, up to the end of the spool, is in memory.
+    pub fn holds(&self, from: Position) -> bool {
+        self.lock().since.is_some_and(|since| since <= from)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
         // Nothing in here panics half-way; a poisoned window is as good as any.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,6 +7,7 @@
 //! | `GET /metrics` | see [`metrics`](crate::metrics) |
 //! | `GET /api/v1/lanes` | every lane, parked ones too |
 //! | `GET /api/v1/trace?session=…`, `?uuid=…`, `?number=…` | the life of pushes; with `after` and `limit` in pages |
+//! | `GET /api/v1/senders` | who passed since the start only because of `allow: { mode: log }`, with the networks that are allowed |
 //! | `POST /api/v1/reload` | reads the configuration again |
 //! | `POST /api/v1/sinks/{sink}/retire`, `…/rename` | of a parked one; the body of the latter `{"to":"new-name"}` |
 //! | `GET /api/v1/replays` | those under way, and those that were over since the start |
@@ -22,6 +23,7 @@
 mod dead;
 mod quarantine;
 mod replays;
+mod senders;
 mod trace;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
@@ -98,6 +100,7 @@ async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Adm
         (&Method::GET, ["metrics"]) => page(metrics::text(engine)),
         (&Method::GET, ["api", "v1", "lanes"]) => json_answer(StatusCode::OK, &lanes(engine)),
         (&Method::GET, ["api", "v1", "trace"]) => trace::trace(engine, request.uri().query()).await,
+        (&Method::GET, ["api", "v1", "senders"]) => json_answer(StatusCode::OK, &senders::list(engine)),
         (&Method::POST, ["api", "v1", "reload"]) => reload(engine).await,
         (&Method::POST, ["api", "v1", "dead", sink, "find"]) => dead::find(engine, sink, request).await,
         (&Method::POST, ["api", "v1", "dead", sink, verb @ ("retry" | "discard")]) => {
@@ -181,7 +184,7 @@ fn lanes(engine: &Arc<Engine>) -> Value {
             "oldest_undelivered_s": lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
         })
     };
-    let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "unread": lane.unread, "open": lane.open, "why": lane.why });
+    let parked = |lane: cdr_dispatch::Parked| json!({ "name": lane.name, "set_aside_of": lane.set_aside_of, "unread": lane.unread, "open": lane.open, "why": lane.why });
     // What a renamed sink left is owed like what any lane owes; a replay is not.
     let (replays, left): (Vec<_>, Vec<_>) =
         engine.dispatcher.errands().into_iter().partition(|errand| errand.replay().is_some());

@@ -10,6 +10,7 @@ mod counted;
 mod disk;
 mod fill;
 mod growth;
+mod refused;
 
 use std::{
     collections::BTreeMap,
@@ -31,11 +32,9 @@ use self::{
     disk::{Reading, Room},
     fill::{Change, Fill},
     growth::Growth,
+    refused::Refusals,
 };
 use crate::engine::Engine;
-
-/// Requests that may have been TCCC's, and were not let in.
-const REFUSALS: [Verdict; 3] = [Verdict::Network, Verdict::NoProof, Verdict::WrongProof];
 
 /// What is being watched, and what was told of it.
 pub struct Watch {
@@ -44,11 +43,11 @@ pub struct Watch {
     dead: BTreeMap<SinkName, DeadLetters>,
     quarantined: Counted,
     not_kept: Counted,
-    refused: Counted,
+    refusals: Refusals,
     fill: Fill,
     growth: Growth,
     reading: Reading,
-    silent: bool,
+    silence_told_at: Option<Instant>,
     config_failed: bool,
 }
 
@@ -68,11 +67,11 @@ impl Watch {
             dead: BTreeMap::new(),
             quarantined: Counted::default(),
             not_kept: Counted::default(),
-            refused: Counted::default(),
+            refusals: Refusals::default(),
             fill: Fill::default(),
             growth: Growth::default(),
             reading: Reading::default(),
-            silent: false,
+            silence_told_at: None,
             config_failed: false,
         }
     }
@@ -177,7 +176,6 @@ impl Watch {
         let (door, now) = (self.engine.door_counters(), Instant::now());
         self.quarantined.seen = door.of(Verdict::Quarantined);
         self.not_kept.seen = door.of(Verdict::QuarantineFull);
-        self.refused.seen = REFUSALS.iter().map(|&verdict| door.of(verdict)).sum();
         if let Some(new) = self.quarantined.due(now) {
             let subject = format!("{new} request(s) in quarantine");
             let text = "An authentic request was no push: not one JSON object, or a cdr without a SessionId. Its bytes are kept.\n\n\
@@ -191,12 +189,11 @@ impl Watch {
                         Look:    cdr-gateway quarantine list";
             self.tell(AlertKind::Quarantine, "quarantine", &subject, text, false).await;
         }
-        if let Some(new) = self.refused.due(now) {
-            let subject = format!("{new} request(s) refused at the door");
-            let text = "Requests came without the proof that ingress.verify asks for, or from a network that ingress.allow does not name. \
-                        If they were TCCC's, those calls are lost after 3 retries: check user name and password in its console against the \
-                        configuration, and the log for the reasons.";
-            self.tell(AlertKind::RefusedSender, "door", &subject, text, false).await;
+        let repeat = self.engine.alert_settings().repeat;
+        if let Some(news) = self.refusals.look(self.engine.strangers(), repeat, now) {
+            let (subject, text) = refused::letter(&news);
+            let is_over = matches!(news, refused::News::Over(_));
+            self.tell(AlertKind::RefusedSender, "door", &subject, &text, is_over).await;
         }
     }
 
@@ -226,21 +223,27 @@ impl Watch {
     }
 
     async fn look_for_silence(&mut self) {
-        let Some(limit) = self.engine.alert_settings().silence else { return };
-        let quiet = self.engine.since_last_push();
-        let silent = quiet >= limit;
-        if silent == std::mem::replace(&mut self.silent, silent) {
+        let settings = self.engine.alert_settings();
+        let Some(limit) = settings.silence else {
+            self.silence_told_at = None;
             return;
-        }
-        let minutes = quiet.as_secs() / 60;
-        let (subject, text) = match silent {
-            true => (
-                format!("no push for {minutes} min"),
-                "No push has come for longer than alerts.silence. Is data push still switched on in TCCC's console, and does its URL reach this gateway?",
-            ),
-            false => ("pushes come again".to_owned(), "The silence is over."),
         };
-        self.tell(AlertKind::Silence, "pushes", &subject, text, !silent).await;
+        let quiet = self.engine.since_last_push();
+        let is_silent = quiet >= limit;
+        let is_due = |told_at: Instant| settings.repeat.is_some_and(|repeat| told_at.elapsed() >= repeat);
+        if is_silent && self.silence_told_at.is_none_or(is_due) {
+            self.silence_told_at = Some(Instant::now());
+            let subject = format!("no push for {} min", quiet.as_secs() / 60);
+            let refused: u64 = self.engine.strangers().iter().map(|stranger| stranger.requests).sum();
+            let text = format!(
+                "No push has come for longer than alerts.silence; {refused} request(s) were refused at the door lately. \
+                 Is data push still switched on in TCCC's console, and does its URL reach this gateway?\n\n\
+                 Try the way from outside: cdr-gateway send --url URL"
+            );
+            self.tell(AlertKind::Silence, "pushes", &subject, &text, false).await;
+        } else if !is_silent && self.silence_told_at.take().is_some() {
+            self.tell(AlertKind::Silence, "pushes", "pushes come again", "The silence is over.", true).await;
+        }
     }
 
     async fn look_at_configuration(&mut self) {

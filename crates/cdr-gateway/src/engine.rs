@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use cdr_core::Sinks;
 use cdr_dispatch::Dispatcher;
-use cdr_ingress::{DoorHandle, DoorSnapshot, Reloaded, Verdict};
+use cdr_ingress::{Allow, DoorHandle, DoorSnapshot, Newcomer, Reloaded, Stranger, Verdict};
 use jiff::Timestamp;
 use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,7 @@ pub struct Reload {
 impl Engine {
     /// Puts the parts together. `source` and `kinds` are for reloads.
     pub fn new(
-        dispatcher: Dispatcher,
+        dispatcher: Arc<Dispatcher>,
         door: DoorHandle,
         started_with: StartedWith,
         alerts: Alerts,
@@ -62,7 +62,7 @@ impl Engine {
     ) -> Self {
         let now = Timestamp::now();
         Self {
-            dispatcher: Arc::new(dispatcher),
+            dispatcher,
             started_with,
             started_at: now,
             door,
@@ -95,6 +95,21 @@ impl Engine {
     /// What the door counted.
     pub fn door_counters(&self) -> DoorSnapshot {
         self.door.counters().snapshot()
+    }
+
+    /// Which networks may push, as the door has it now.
+    pub fn allow(&self) -> Option<Allow> {
+        self.door.allow()
+    }
+
+    /// Who passed the door only because of `allow: { mode: log }`.
+    pub fn newcomers(&self) -> Vec<Newcomer> {
+        self.door.newcomers()
+    }
+
+    /// Who was refused at the door lately, and may have been TCCC.
+    pub fn strangers(&self) -> Vec<Stranger> {
+        self.door.strangers()
     }
 
     /// Who hears alerts, and when.
@@ -173,7 +188,7 @@ impl Engine {
     /// Warns of lanes that nobody drives: they hold pushes, and in the end the whole spool.
     pub fn tell_parked(&self) {
         for lane in self.dispatcher.parked() {
-            let cdr_dispatch::Parked { name, unread, open, why } = lane;
+            let cdr_dispatch::Parked { name, unread, open, why, .. } = lane;
             warn!(
                 sink = name,
                 unread,

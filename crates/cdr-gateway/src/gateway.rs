@@ -132,7 +132,8 @@ fn tell_recovery(recovery: &cdr_spool::Recovery) {
     if *torn_bytes > 0 {
         warn!(
             torn_bytes,
-            "the last write before the stop was unfinished and was cut; nothing in it was ever answered"
+            "the last write before the stop is not whole and was cut; nothing in it was ever answered, unless the disk broke \
+             it after the stop"
         );
     }
     for damage in &recovery.damage {

@@ -300,7 +300,7 @@ impl Page<'_> {
 
 /// What renamed sinks left to this one: it is owed like everything else, and a replay is not.
 fn left_to<'a>(sink: &'a SinkName, errands: &'a [ErrandNow]) -> impl Iterator<Item = &'a ErrandNow> {
-    let is_left = |errand: &&ErrandNow| matches!(errand.errand.as_deref(), Some(Errand::HandedOver { .. }));
+    let is_left = |errand: &&ErrandNow| errand.errand.as_deref().is_some_and(Errand::is_owed);
     errands.iter().filter(move |errand| errand.sink == sink.as_str()).filter(is_left)
 }
 

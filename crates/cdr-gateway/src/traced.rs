@@ -34,6 +34,9 @@ enum For {
         by: String,
         to: String,
     },
+    SetAside {
+        to: String,
+    },
     /// Its errand is of another version, or ended: then its name alone is left.
     Other {
         to: String,
@@ -56,14 +59,15 @@ impl Traced {
             let errand = For::of(&lane, errand);
             let became = match (told, &errand) {
                 (Told::Outcome(_, Outcome::Passed), None) => Became::NotRouted(missed(routes, &push, &lane)),
-                (Told::Outcome(_, Outcome::Passed), Some(For::HandedOver { to, .. })) => {
-                    Became::NotRouted(missed(routes, &push, to))
-                }
+                (
+                    Told::Outcome(_, Outcome::Passed),
+                    Some(For::HandedOver { to, .. } | For::SetAside { to }),
+                ) => Became::NotRouted(missed(routes, &push, to)),
                 (told, _) => Became::Told(told),
             };
             (lane, At { errand, became })
         };
-        let mut by_sink: BTreeMap<String, At> = lanes.into_iter().map(became).collect();
+        let mut by_sink: BTreeMap<String, At> = told_by_sink(lanes).into_iter().map(became).collect();
         for sink in sinks {
             let before = At { errand: None, became: Became::Told(Told::Before) };
             by_sink.entry(sink.clone()).or_insert(before);
@@ -172,13 +176,15 @@ impl For {
         Some(match known {
             Some(Errand::Replay(_)) => Self::Replay { to },
             Some(Errand::HandedOver { by }) => Self::HandedOver { by, to },
+            Some(Errand::SetAside) => Self::SetAside { to },
             None => Self::Other { to },
         })
     }
 
     /// The sink that it delivers to.
     fn to(&self) -> &str {
-        let (Self::Replay { to } | Self::HandedOver { to, .. } | Self::Other { to }) = self;
+        let (Self::Replay { to } | Self::HandedOver { to, .. } | Self::SetAside { to } | Self::Other { to }) =
+            self;
         to
     }
 
@@ -186,6 +192,7 @@ impl For {
         match self {
             Self::Replay { to } => json!({ "sink": to, "what": "replay" }),
             Self::HandedOver { by, to } => json!({ "sink": to, "what": "handed over", "by": by }),
+            Self::SetAside { to } => json!({ "sink": to, "what": "set aside" }),
             Self::Other { to } => json!({ "sink": to }),
         }
     }
@@ -196,9 +203,33 @@ impl fmt::Display for For {
         match self {
             Self::Replay { to } => write!(f, "a replay to {to}"),
             Self::HandedOver { by, to } => write!(f, "what {by} left to {to} when it was renamed"),
-            Self::Other { to } => write!(f, "a replay to {to}, or what a renamed sink left to it"),
+            Self::SetAside { to } => write!(f, "what was set aside for {to} while it was away"),
+            Self::Other { to } => {
+                write!(f, "a replay to {to}, or what a renamed sink or an outage left to it")
+            }
         }
     }
+}
+
+/// What was set aside is told of as its sink's, of which it is the backlog: where the sink's own lane has nothing to say. The name
+/// alone, when the errand is over, tells it from a replay no more; then it is one that the own lane passed over.
+fn told_by_sink(lanes: Vec<LaneLife>) -> Vec<LaneLife> {
+    let (errands, mut told): (Vec<_>, Vec<_>) = lanes.into_iter().partition(|life| life.lane.contains('~'));
+    for errand in errands {
+        let what_for = For::of(&errand.lane, errand.errand.clone());
+        let own =
+            what_for.as_ref().and_then(|what_for| told.iter_mut().find(|own| own.lane == what_for.to()));
+        match (what_for, own) {
+            (Some(For::SetAside { .. }), Some(own)) if is_silent(&own.told) => own.told = errand.told,
+            (Some(For::Other { .. }), Some(own)) if own.told == Told::Forgotten => own.told = errand.told,
+            _ => told.push(errand),
+        }
+    }
+    told
+}
+
+fn is_silent(told: &Told) -> bool {
+    matches!(told, Told::Before | Told::Forgotten)
 }
 
 fn missed(routes: Option<&Routes>, push: &Push, lane: &str) -> Option<Vec<Missed>> {

@@ -88,7 +88,10 @@ verdicts! {
 /// Why a request was not answered with `ErrCode` 0.
 #[derive(Clone, Debug)]
 pub(crate) enum Rejection {
-    Network,
+    /// Whether it asks for what is served here: then it may have been a push.
+    Network {
+        is_for_us: bool,
+    },
     Method,
     Path,
     NoProof,
@@ -97,14 +100,29 @@ pub(crate) enum Rejection {
     InvalidAction,
     Question,
     Encoding,
-    TooLarge { limit: ByteSize },
-    SlowHead { limit: Duration },
-    SlowBody { limit: Duration },
+    TooLarge {
+        limit: ByteSize,
+    },
+    SlowHead {
+        limit: Duration,
+    },
+    SlowBody {
+        limit: Duration,
+    },
     BrokenBody,
-    NotHttp { looks_like: Option<&'static str> },
-    Connections { limit: usize },
-    Quarantined { fault: Fault, number: Position },
-    QuarantineFull { fault: Fault },
+    NotHttp {
+        looks_like: Option<&'static str>,
+    },
+    Connections {
+        limit: usize,
+    },
+    Quarantined {
+        fault: Fault,
+        number: Position,
+    },
+    QuarantineFull {
+        fault: Fault,
+    },
     NotStored(NotStored),
 }
 
@@ -138,7 +156,7 @@ impl Rejection {
     fn row(&self) -> Row {
         use Verdict as V;
         match self {
-            Self::Network => row(V::Network, 403, "pushes from this network are not accepted",
+            Self::Network { .. } => row(V::Network, 403, "pushes from this network are not accepted",
                 "its network is not in ingress.allow.networks"),
             Self::Method => row(V::Method, 405, "pushes come by POST",
                 "its method is not POST"),
@@ -152,8 +170,8 @@ impl Rejection {
                 "its URL names no action; TCCC appends ?action=cdr&version=1 by itself"),
             Self::InvalidAction => row(V::Action, 404, "this action cannot be; expected 1 to 32 letters, digits or underscores, such as ?action=cdr&version=1",
                 "the action in its URL is not 1 to 32 letters, digits or underscores"),
-            Self::Question => row(V::Question, 404, "this action asks a question; only pushes are taken here",
-                "its action asks a question that steers a live call; only pushes are taken here"),
+            Self::Question => row(V::Question, 404, "this action asks which agent takes a live call, and only pushes are taken here; point that IVR node elsewhere",
+                "its action asks a question whose answer steers a live call, so an ok would be a wrong answer; only the data pushes of TCCC's console belong here, not an IVR node"),
             Self::Encoding => row(V::Encoding, 415, "compressed bodies are not taken; send it without Content-Encoding",
                 "its body is compressed"),
             Self::TooLarge { limit } => row(V::TooLarge, 413, format!("the body is larger than {limit}"),
@@ -176,6 +194,14 @@ impl Rejection {
                 format!("{}; not kept, the quarantine is full", fault.without_excerpt())),
             Self::NotStored(why) => row(not_stored(why), 503, "the push cannot be stored now; push it again later",
                 why.to_string()),
+        }
+    }
+
+    /// Whether this may have been the sender whom the operator waits for: it is one alert's matter.
+    pub fn may_be_ours(&self) -> bool {
+        match self {
+            Self::Network { is_for_us } => *is_for_us,
+            _ => self.row().status == StatusCode::UNAUTHORIZED,
         }
     }
 

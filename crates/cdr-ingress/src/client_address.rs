@@ -9,7 +9,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
 
 use crate::Network;
 
@@ -19,28 +19,93 @@ use crate::Network;
 /// An entry that is no address ends the search: the last address before it counts. So does the end of the
 /// list. IPv4 addresses in IPv6 notation become IPv4.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    walk(peer, headers, trusted, |_, _| {}).0
+}
+
+/// How the sender of a request was found, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trail {
+    /// The trusted proxies that were passed over, from the peer on, each with the network that names it.
+    pub proxies: Vec<(IpAddr, Network)>,
+    /// The header whose entries counted.
+    pub header: &'static str,
+    /// Why the search ended.
+    pub end: TrailEnd,
+    /// The address that counts.
+    pub client: IpAddr,
+    /// Entries further left, from the right: what the sender claims, and nobody reads.
+    pub unread: Vec<String>,
+}
+
+/// Why the search for the sender ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TrailEnd {
+    /// At an address that is no trusted proxy.
+    Untrusted,
+    /// Before this entry, which is no address: the proxy behind it counts as the sender.
+    NoAddress(String),
+    /// At the end of the header: the last proxy counts as the sender.
+    NoEntry,
+}
+
+/// The same search as [`client_address`], with what it saw on the way.
+pub(crate) fn trail(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> Trail {
+    let mut proxies = Vec::new();
+    let (client, end) = walk(peer, headers, trusted, |proxy, network| proxies.push((proxy, *network)));
+    let header = counting_header(headers);
+    let text = |entry: &[u8]| String::from_utf8_lossy(entry).into_owned();
+    let mut unread = entries(headers, header).map(text);
+    // The peer is no entry.
+    let mut read = unread.by_ref().take(proxies.len());
+    let end = match end {
+        End::Untrusted => TrailEnd::Untrusted,
+        End::NoAddress => TrailEnd::NoAddress(read.by_ref().last().unwrap_or_default()),
+        End::NoEntry => TrailEnd::NoEntry,
+    };
+    read.for_each(drop);
+    let unread = unread.collect();
+    Trail { proxies, header, end, client, unread }
+}
+
+enum End {
+    Untrusted,
+    NoAddress,
+    NoEntry,
+}
+
+/// Goes from the peer from proxy to proxy, telling of each, up to the first address that is none.
+fn walk(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    trusted: &[Network],
+    mut pass: impl FnMut(IpAddr, &Network),
+) -> (IpAddr, End) {
+    let proxy = |address: IpAddr| trusted.iter().find(|network| network.contains(address));
     let mut client = peer.to_canonical();
     // Most stand behind no proxy: then no header is looked at.
-    if !is_trusted(client) {
-        return client;
-    }
+    let Some(network) = proxy(client) else { return (client, End::Untrusted) };
+    pass(client, network);
     for address in claimed(headers) {
-        let Some(address) = address else { return client };
+        let Some(address) = address else { return (client, End::NoAddress) };
         client = address;
-        if !is_trusted(client) {
-            return client;
-        }
+        let Some(network) = proxy(client) else { return (client, End::Untrusted) };
+        pass(client, network);
     }
-    client
+    (client, End::NoEntry)
 }
 
 /// The entries of the header that counts, from the right; none for one that is no address.
 fn claimed(headers: &HeaderMap) -> Box<dyn Iterator<Item = Option<IpAddr>> + '_> {
-    match headers.contains_key("x-forwarded-for") {
-        true => Box::new(entries(headers, "x-forwarded-for").map(address)),
-        false => Box::new(entries(headers, header::FORWARDED.as_str()).map(|entry| address(node(entry)?))),
+    match counting_header(headers) {
+        X_FORWARDED_FOR => Box::new(entries(headers, X_FORWARDED_FOR).map(address)),
+        forwarded => Box::new(entries(headers, forwarded).map(|entry| address(node(entry)?))),
     }
+}
+
+const X_FORWARDED_FOR: &str = "X-Forwarded-For";
+
+fn counting_header(headers: &HeaderMap) -> &'static str {
+    if headers.contains_key(X_FORWARDED_FOR) { X_FORWARDED_FOR } else { "Forwarded" }
 }
 
 /// All lines as if joined by commas (a proxy may add a line of its own below the sender's), from the right;
@@ -148,6 +213,33 @@ mod tests {
         assert_eq!(client("10.0.0.1", &both), "203.0.113.7");
     }
 
+    fn trail_of(peer: &str, lines: &[(&'static str, &str)]) -> Trail {
+        let trusted: Vec<Network> = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap()).to_vec();
+        trail(peer.parse().unwrap(), &headers(lines), &trusted)
+    }
+
+    #[test]
+    fn a_trail_names_each_proxy_the_end_and_what_was_not_read() {
+        let told = trail_of("10.0.0.1", &[(XFF, "x, 198.51.100.9"), (XFF, "203.0.113.7:80, 10.2.2.2")]);
+        let proxies: Vec<_> = told.proxies.iter().map(|(proxy, by)| format!("{proxy} {by}")).collect();
+        assert_eq!(proxies, ["10.0.0.1 10.0.0.0/8", "10.2.2.2 10.0.0.0/8"]);
+        assert_eq!((told.header, told.end), ("X-Forwarded-For", TrailEnd::Untrusted));
+        assert_eq!(
+            (told.client.to_string(), told.unread),
+            ("203.0.113.7".to_owned(), vec!["198.51.100.9".to_owned(), "x".to_owned()])
+        );
+
+        let spoofed = trail_of("203.0.113.7", &[(XFF, "198.51.100.9")]);
+        assert_eq!((spoofed.proxies, spoofed.unread), (vec![], vec!["198.51.100.9".to_owned()]));
+
+        let garbage = trail_of("10.0.0.1", &[("forwarded", "for=203.0.113.7, for=_hidden, for=10.0.0.2")]);
+        assert_eq!(garbage.end, TrailEnd::NoAddress("for=_hidden".to_owned()));
+        assert_eq!((garbage.client.to_string().as_str(), garbage.unread.len()), ("10.0.0.2", 1));
+
+        let none = trail_of("10.0.0.1", &[(XFF, "10.0.0.2")]);
+        assert_eq!((none.end, none.proxies.len(), none.unread.len()), (TrailEnd::NoEntry, 2, 0));
+    }
+
     fn entry() -> impl Strategy<Value = String> {
         prop_oneof![
             any::<IpAddr>().prop_map(|address| address.to_string()),
@@ -181,6 +273,28 @@ mod tests {
             headers.insert([XFF, "forwarded"][name], value);
             let trusted = ["0.0.0.0/0".parse().unwrap()];
             client_address([10, 0, 0, 1].into(), &headers, &trusted);
+        }
+
+        #[test]
+        fn every_entry_is_in_the_trail_once(
+            list in proptest::collection::vec(entry(), 0..6),
+            peer in prop_oneof![Just("10.0.0.1"), Just("203.0.113.7")],
+        ) {
+            let Ok(value) = list.join(",").parse::<http::HeaderValue>() else { return Ok(()) };
+            let mut map = HeaderMap::new();
+            map.insert(XFF, value);
+            let trusted: Vec<Network> = vec!["10.0.0.0/8".parse().unwrap()];
+            let peer: IpAddr = peer.parse().unwrap();
+            let told = trail(peer, &map, &trusted);
+            prop_assert_eq!(told.client, client_address(peer, &map, &trusted));
+            let from_peer = usize::from(!told.proxies.is_empty());
+            let at_the_end = match told.end {
+                TrailEnd::Untrusted => from_peer,
+                TrailEnd::NoAddress(_) => 1,
+                TrailEnd::NoEntry => 0,
+            };
+            let read = told.proxies.len() - from_peer + at_the_end;
+            prop_assert_eq!(read + told.unread.len(), entries(&map, XFF).count());
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    Allow, Newcomer, Stranger,
     answer::Rejection,
     connection::{self, Open, Stop},
     counters::DoorCounters,
@@ -125,7 +126,7 @@ impl Door {
             );
         }
         stop.abandon.cancel();
-        keeper.tell_of_the_minute();
+        keeper.tell_the_last();
     }
 }
 
@@ -138,6 +139,21 @@ impl DoorHandle {
     /// What it counts.
     pub fn counters(&self) -> &DoorCounters {
         &self.keeper.counters
+    }
+
+    /// Who passed since the start only because of `allow: { mode: log }`, and is in no network that is allowed now.
+    pub fn newcomers(&self) -> Vec<Newcomer> {
+        self.keeper.newcomers()
+    }
+
+    /// Which networks may push, as the settings in force say.
+    pub fn allow(&self) -> Option<Allow> {
+        self.keeper.policy.load().settings.allow.clone()
+    }
+
+    /// Who was refused lately, and may have been whom the operator waits for.
+    pub fn strangers(&self) -> Vec<Stranger> {
+        self.keeper.strangers()
     }
 
     /// Puts other settings in force for every request that begins from now on. The listener and all

@@ -12,9 +12,11 @@ use crate::{
     answer::Rejection,
     body::InFlight,
     counters::DoorCounters,
+    newcomers::{Newcomer, Newcomers},
     proof::Proofs,
-    refusals::{Newcomers, RefusalLog},
+    refusals::RefusalLog,
     settings::{AllowMode, IngressSettings},
+    strangers::{Stranger, Strangers},
     summary::Summary,
 };
 
@@ -34,6 +36,11 @@ impl Policy {
         let proofs = Proofs::new(settings.verify.as_deref());
         let path = meant(&settings.path).into_owned();
         Ok(Self { settings, proofs, path })
+    }
+
+    /// Whether senders from elsewhere pass, so that their addresses are learned.
+    pub fn learns(&self) -> bool {
+        self.settings.allow.as_ref().is_some_and(|allow| allow.mode == AllowMode::Log)
     }
 
     /// Whether this is a request for what is served here. The path may be a secret, so it is compared in
@@ -60,6 +67,7 @@ pub(crate) struct Keeper {
     pub refusals: RefusalLog,
     summary: Summary,
     newcomers: Newcomers,
+    strangers: Strangers,
 }
 
 impl Keeper {
@@ -71,30 +79,80 @@ impl Keeper {
             refusals: RefusalLog::default(),
             summary: Summary::default(),
             newcomers: Newcomers::default(),
+            strangers: Strangers::default(),
         }
     }
 
     /// Lets a sender in whose network is allowed.
-    pub fn admit(&self, policy: &Policy, client: IpAddr) -> Result<(), Rejection> {
+    pub fn admit<B>(&self, policy: &Policy, client: IpAddr, request: &Request<B>) -> Result<(), Rejection> {
         if policy.settings.allows(client) {
             return Ok(());
         }
-        match policy.settings.allow.as_ref().map(|allow| allow.mode) {
-            Some(AllowMode::Log) => self.newcomers.passed(client),
-            _ => return Err(Rejection::Network),
+        if !policy.learns() {
+            return Err(Rejection::Network { is_for_us: policy.expects(request).is_ok() });
         }
+        self.newcomers.passed(client);
         Ok(())
+    }
+
+    /// Notes who brought a push that is kept now.
+    pub fn kept_from(&self, client: IpAddr) {
+        let policy = self.policy.load();
+        if policy.learns() && !policy.settings.allows(client) {
+            self.newcomers.brought(client);
+        }
+        self.strangers.arrived(client);
     }
 
     /// Tells what was not told one by one; to be called every minute.
     pub fn tell_of_the_minute(&self) {
         self.refusals.tell_untold();
         self.summary.tell(&self.counters);
+        self.strangers.forget();
+        self.tell_learned(false);
+    }
+
+    /// Tells what has not been told yet, when the door is closed for good.
+    pub fn tell_the_last(&self) {
+        self.tell_of_the_minute();
+        self.tell_learned(true);
+    }
+
+    /// Who passed and is in no network that is allowed now.
+    pub fn newcomers(&self) -> Vec<Newcomer> {
+        let policy = self.policy.load();
+        let mut newcomers = self.newcomers.list();
+        newcomers.retain(|newcomer| !policy.settings.allows(newcomer.network.address()));
+        newcomers
+    }
+
+    /// Who was refused, and may have been whom the operator waits for.
+    pub fn strangers(&self) -> Vec<Stranger> {
+        self.strangers.list()
+    }
+
+    /// The list that has been learned, ready to be written into the file.
+    fn tell_learned(&self, is_last: bool) {
+        let policy = self.policy.load();
+        if !policy.learns() || !self.newcomers.is_to_be_told(is_last) {
+            return;
+        }
+        let allowed = policy.settings.allow.iter().flat_map(|allow| &allow.networks).map(ToString::to_string);
+        let brought = self.newcomers().into_iter().filter(|newcomer| newcomer.pushes > 0);
+        let networks: Vec<String> =
+            allowed.chain(brought.map(|newcomer| newcomer.network.to_string())).collect();
+        tracing::info!(
+            "ingress.allow.networks as learned so far, for mode: enforce: networks: [{}]",
+            networks.join(", ")
+        );
     }
 
     /// Counts a refusal and tells of it.
     pub fn refused(&self, rejection: &Rejection, client: IpAddr) {
         self.counters.count(rejection.verdict());
+        if rejection.may_be_ours() {
+            self.strangers.refused(rejection.verdict(), client);
+        }
         self.refusals.refused(rejection, client);
     }
 }

@@ -18,7 +18,8 @@
 //! * `visit`: the way of a request, a line for each check; `answer`: the table of answers.
 //! * `proof`, `asked`, `body`, [`client_address`]: the checks themselves.
 //! * [`Door`], `connection`: the listener, and what hyper leaves to us.
-//! * [`DoorCounters`], `notes`, `refusals`, `summary`: what operators see.
+//! * [`DoorCounters`], `notes`, `refusals`, `summary`: what operators see; [`Newcomer`]s, whom the allowlist lacks, and
+//!   [`Stranger`]s, who were refused and may be whom one waits for.
 //! * `handed`: what happens to a push that was handed over when its sender hangs up.
 #![forbid(unsafe_code)]
 
@@ -32,16 +33,20 @@ mod door;
 mod handed;
 mod keeper;
 mod network;
+mod newcomers;
 mod notes;
 mod proof;
 mod refusals;
 mod settings;
+mod strangers;
 mod summary;
 mod visit;
 
 pub use answer::Verdict;
-pub use client_address::client_address;
+pub use client_address::{Trail, TrailEnd, client_address};
 pub use counters::{DoorCounters, DoorSnapshot};
 pub use door::{BindError, Door, DoorHandle, Reloaded};
 pub use network::{InvalidNetwork, Network};
+pub use newcomers::Newcomer;
 pub use settings::{Allow, AllowMode, BasicProof, IngressSettings, Limits, Proof};
+pub use strangers::Stranger;

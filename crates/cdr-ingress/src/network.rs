@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 /// A range of addresses: `203.0.113.0/24`, `2001:db8::/32`; a single address is a network of one.
 ///
 /// IPv4 addresses written as IPv6 (`::ffff:203.0.113.7`) are the IPv4 addresses that they mean.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 pub struct Network(#[schemars(with = "String")] IpNet);
 
 impl Network {
@@ -18,9 +18,21 @@ impl Network {
         self.0.contains(&address.to_canonical())
     }
 
+    /// Its first address.
+    pub fn address(&self) -> IpAddr {
+        self.0.network()
+    }
+
     /// Whether it holds every address of its family.
     pub fn is_everybody(&self) -> bool {
         self.0.prefix_len() == 0
+    }
+
+    /// One sender: an IPv4 address, or the /64 within which an IPv6 machine changes its own.
+    pub fn of(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        let length = if address.is_ipv4() { 32 } else { 64 };
+        Self(IpNet::new_assert(address, length).trunc())
     }
 
     /// The network around an address that usually belongs to one party: /24 or /64.

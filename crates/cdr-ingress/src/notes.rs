@@ -1,5 +1,7 @@
 //! What is counted and told of a push when it is kept, noted before it is handed over.
 
+use std::net::IpAddr;
+
 use cdr_core::{Action, EndStatus, Incoming as Push, Stored, push};
 
 use crate::{answer::Verdict, keeper::Keeper};
@@ -7,6 +9,7 @@ use crate::{answer::Verdict, keeper::Keeper};
 /// What will be told of a push when it is kept.
 pub(crate) struct Notes {
     action: Action,
+    sender: Option<IpAddr>,
     session_id: Option<String>,
     bytes: usize,
     odd_fields: Vec<&'static str>,
@@ -27,6 +30,7 @@ impl Notes {
         });
         Self {
             action: push.facts.action.clone(),
+            sender: push.facts.sender,
             session_id: cdr.and_then(|cdr| cdr.session_id.as_deref()).map(|id| push::short(id).to_owned()),
             bytes: push.body.len(),
             odd_fields: cdr.into_iter().flat_map(|cdr| cdr.odd_fields()).collect(),
@@ -44,6 +48,9 @@ impl Notes {
             tracing::info!(position, session_id, "the first push since the start is stored");
         }
         keeper.counters.count(verdict(stored));
+        if let Some(sender) = self.sender {
+            keeper.kept_from(sender);
+        }
         if stored.uuid_reused {
             tracing::warn!(
                 position,

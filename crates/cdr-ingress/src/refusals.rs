@@ -2,7 +2,7 @@
 //! those that were not told.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -70,21 +70,6 @@ impl RefusalLog {
         }
         last.at = now;
         Some(std::mem::take(&mut last.untold))
-    }
-}
-
-/// The networks that passed only because of `mode: log`; each is told once.
-#[derive(Default)]
-pub(crate) struct Newcomers(Mutex<HashSet<Network>>);
-
-impl Newcomers {
-    /// Tells of a sender that `mode: enforce` would refuse.
-    pub fn passed(&self, client: IpAddr) {
-        let network = Network::around(client);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < REMEMBERED && known.insert(network) {
-            tracing::info!(%network, sender = %client, "a network that ingress.allow.networks does not hold; mode: enforce would refuse it");
-        }
     }
 }
 

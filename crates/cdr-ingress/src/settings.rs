@@ -11,7 +11,10 @@ use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::{Network, client_address};
+use crate::{
+    Network,
+    client_address::{self, Trail, client_address},
+};
 
 /// Where the door is, who may come in, and how much at a time.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
@@ -55,8 +58,8 @@ pub enum AllowMode {
     /// They are refused with 403.
     #[default]
     Enforce,
-    /// They pass, and each new network is logged once: TCCC publishes no list of its addresses, so one learns
-    /// them first.
+    /// They pass, and those who bring pushes are noted: TCCC publishes no list of its addresses, so one learns
+    /// them first. `cdr-gateway check --senders` prints the list.
     Log,
 }
 
@@ -142,10 +145,14 @@ impl IngressSettings {
         client_address(peer, headers, &self.trusted_proxies)
     }
 
+    /// How that address is found.
+    pub fn trail(&self, peer: IpAddr, headers: &HeaderMap) -> Trail {
+        client_address::trail(peer, headers, &self.trusted_proxies)
+    }
+
     /// Whether `allow.networks` holds this address, or there is no such list.
     pub fn allows(&self, client: IpAddr) -> bool {
-        let holds = |allow: &Allow| allow.networks.iter().any(|network| network.contains(client));
-        self.allow.as_ref().is_none_or(holds)
+        self.allow.as_ref().is_none_or(|allow| allow.holder(client).is_some())
     }
 
     fn path_fault(&self) -> Option<SettingFault> {
@@ -185,6 +192,13 @@ fn proof_faults(proofs: &[Proof]) -> Vec<SettingFault> {
         SettingFault::at(&format!("verify.{index}.basic.username"), message)
     };
     proofs.iter().enumerate().filter(|(_, proof)| faulty(proof)).map(fault).collect()
+}
+
+impl Allow {
+    /// The first network that holds this address.
+    pub fn holder(&self, client: IpAddr) -> Option<&Network> {
+        self.networks.iter().find(|network| network.contains(client))
+    }
 }
 
 impl Limits {

@@ -56,7 +56,7 @@ impl<I: Intake> Visit<I> {
         client: IpAddr,
         request: Request<Incoming>,
     ) -> Result<(), Rejection> {
-        self.keeper.admit(policy, client)?;
+        self.keeper.admit(policy, client, &request)?;
         policy.expects(&request)?;
         let request = policy.proofs.prove(request)?;
         let Asked { action, version } = Asked::of(request.uri())?;

@@ -105,6 +105,13 @@ impl CallCentre {
         body.recordings().iter().map(|recording| self.json(recording)).collect()
     }
 
+    /// The body of the `action=voicemail` push of a caller who met nobody; none when somebody answered, or when the
+    /// centre called. Its `EndpointUser` is a bare number, as in the published sample.
+    pub fn voicemail(&self, index: u64) -> Option<Bytes> {
+        let (_, _, body) = self.session(index);
+        body.voicemail().map(|voicemail| self.json(&voicemail))
+    }
+
     fn session(&self, index: u64) -> (Kind, Uuid, body::Body) {
         // People choose small numbers for both: the first step keeps (1, 2) and (2, 1) apart.
         let apart: u64 = Xoshiro256PlusPlus::seed_from_u64(self.seed).random();

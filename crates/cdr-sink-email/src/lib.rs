@@ -97,14 +97,20 @@ impl Sink for EmailSink {
         }
     }
 
-    /// Alerts by kind, sessions by published status: what is told about one does not hold back the other.
+    /// Alerts by kind, sessions by published status, recordings and voicemails apart: what is told about one does not hold
+    /// back the other.
     /// Unpublished statuses share a group, since nobody knows how many a sender invents.
     fn partition(&self, push: &Push) -> Partition {
         let partition = match push.facts().origin {
             Origin::Alert => Alert::of(push).map_or(Alert::ACTION, |alert| alert.kind.as_str()),
             Origin::Push => match push.cdr().and_then(|cdr| cdr.end_status.as_ref()) {
                 Some(EndStatus::Known(status)) => status.name,
-                Some(EndStatus::Unpublished(_)) | None => "other",
+                Some(EndStatus::Unpublished(_)) => "other",
+                None => match push.action().as_str() {
+                    "record" => "record",
+                    "voicemail" => "voicemail",
+                    _ => "other",
+                },
             },
         };
         Partition(Cow::Borrowed(partition))

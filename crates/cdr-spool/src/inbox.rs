@@ -29,6 +29,12 @@ pub(crate) enum Change {
         to_ms: Option<i64>,
         facts: Bytes,
     },
+    /// What a lane has not read, from a position on, becomes a temporary lane.
+    SetAside {
+        lane: String,
+        from: Position,
+        facts: Bytes,
+    },
     HandOver {
         old: String,
         new: String,

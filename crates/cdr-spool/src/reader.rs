@@ -191,6 +191,19 @@ pub enum Logged {
         /// What it is for.
         errand: Errand,
     },
+    /// What a lane had not read is a temporary lane from here on, and the lane goes on where that one ends.
+    LaneSetAside {
+        /// The number of the lane that goes on.
+        of: u32,
+        /// The number of the temporary one.
+        number: u32,
+        /// Its name.
+        name: String,
+        /// The first position that it reads.
+        next: Position,
+        /// What it is for.
+        errand: Errand,
+    },
     /// A configuration came into force.
     Configuration {
         /// Its generation.
@@ -251,10 +264,10 @@ impl LogReader {
         };
         reader.find_segments(0)?;
         reader.heed_the_newest_checkpoint()?;
-        let Some(last) = reader.ahead.back() else {
+        if reader.ahead.is_empty() {
             return Err(ReadError::NoSpool(format!("there is no spool at {}", reader.path)));
-        };
-        reader.identity = last.header.identity;
+        }
+        reader.identity = segment::identity_of(reader.ahead.iter().map(|ahead| &ahead.header));
         while reader.ahead.get(1).is_some_and(|next| next.header.opened_at_ms <= since_ms) {
             reader.ahead.pop_front();
         }
@@ -299,7 +312,9 @@ impl LogReader {
         for number in numbers {
             // Gone meanwhile, or not begun: no part of the log.
             let Ok(file) = self.directory.open(&segment::file_name(number)) else { continue };
-            let Ok(header) = SegmentHeader::read(&*file).map_err(failed)? else { continue };
+            let Some(header) = SegmentHeader::read_or_salvage(&*file, number).map_err(failed)? else {
+                continue;
+            };
             let previous = header.previous;
             while self.ahead.back().is_some_and(|last| last.number > previous.0 && previous.0 > 0) {
                 self.ahead.pop_back();
@@ -397,6 +412,9 @@ fn logged(entry: Entry, sealed: &mut SealedKeys, mut tell: impl FnMut(Logged)) {
         Entry::Lane(LaneChange::Renamed { lane, name }) => tell(Logged::LaneRenamed { number: lane, name }),
         Entry::Lane(LaneChange::Errand { lane, name, next, errand }) => {
             tell(Logged::LaneErrand { number: lane, name, next, errand });
+        }
+        Entry::Lane(LaneChange::SetAside { of, lane, name, next, errand }) => {
+            tell(Logged::LaneSetAside { of, number: lane, name, next, errand });
         }
         Entry::Lane(LaneChange::Retired { lane }) => tell(Logged::LaneRetired { number: lane }),
         Entry::Configuration { generation, hash } => tell(Logged::Configuration { generation, hash }),

@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use crate::disk::{Directory, File};
 use crate::log::entry::{self, Checkpoint, Entry};
-use crate::log::frame::{self, FrameHeader};
 use crate::log::index::{Mark, SegmentIndex};
 use crate::log::outcomes::{Dead, Item};
 use crate::log::segment::{self, NoHeader, SegmentHeader};
@@ -156,7 +155,7 @@ impl Recovered {
                 }
                 _ => {
                     self.damage.push(Damage { file: name, offset: 0, lost: None });
-                    let Some(header) = salvage(&file, number, size).map_err(&failed)? else {
+                    let Some(header) = SegmentHeader::salvage(&*file, number).map_err(&failed)? else {
                         self.unreadable.push(number);
                         continue;
                     };
@@ -254,6 +253,8 @@ impl Recovered {
                     self.note_damage(&index, offset, position);
                     index.damaged = true;
                     index.until = index.until.max(position);
+                    // The segment goes over it also where it ends behind it: a reader must come upon what is lost.
+                    index.end = behind;
                     offset = behind;
                 }
                 Here::Broken | Here::End => break,
@@ -479,23 +480,4 @@ fn identity_of(found: &mut [Found]) -> Result<SpoolId, OpenError> {
         }
     }
     Ok(identity)
-}
-
-/// Makes a header for a segment whose own is damaged, from its first whole frame. None if it has none.
-fn salvage(file: &Arc<dyn File>, number: u64, size: u64) -> io::Result<Option<SegmentHeader>> {
-    let mut bytes = vec![0; size as usize];
-    let read = file.read_at(&mut bytes, 0)?;
-    let bytes = &bytes[..read];
-    let whole = frame::stamps(bytes, number).find_map(|(at, stamp)| {
-        let header = FrameHeader::parse(&bytes[at..], stamp)?;
-        let frame = bytes.get(at..at + header.size() as usize)?;
-        frame::is_whole(frame).then_some(header)
-    });
-    Ok(whole.map(|frame| SegmentHeader {
-        identity: SpoolId([0; 8]),
-        stamp: frame.stamp,
-        previous: (0, 0),
-        first: frame.position,
-        opened_at_ms: frame.written_at_ms,
-    }))
 }

@@ -15,10 +15,11 @@ use crate::disk::{Directory, Lock, RealDirectory};
 use crate::inbox::{Change, Changed, Inbox, Request};
 use crate::log::segment;
 use crate::recovery::{self, Recovered};
+use crate::state::Lane;
 use crate::store::{Store, Stored};
 use crate::writer::{self, Shared, Writer};
 use crate::{
-    AppendError, Appended, ControlError, DeadLetter, Health, Holder, LaneState, NewLane, NewPush,
+    AppendError, Appended, ControlError, DeadLetter, Errand, Health, Holder, LaneState, NewLane, NewPush,
     NewQuarantine, OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings,
     SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
 };
@@ -256,6 +257,13 @@ impl<T: Send + 'static> Spool<T> {
         self.store().state().lanes.iter().map(|(name, lane)| (name.clone(), lane.state.clone())).collect()
     }
 
+    /// The temporary lanes of them, with what each is for.
+    pub fn errands(&self) -> Vec<(String, Errand)> {
+        let state = self.store().state();
+        let errand = |(name, lane): (&String, &Lane)| Some((name.clone(), lane.state.errand.clone()?));
+        state.lanes.iter().filter_map(errand).collect()
+    }
+
     /// Registers those lanes that are not known yet, durably; returns their names.
     ///
     /// # Errors
@@ -278,6 +286,25 @@ impl<T: Send + 'static> Spool<T> {
         no_larger("an errand's facts", facts.len(), LONGEST_FACTS)?;
         let change = Change::Begin { sink: sink.to_owned(), from_ms, to_ms, facts };
         Ok(self.control(change).await?.names.pop().unwrap_or_default())
+    }
+
+    /// Sets aside what a lane has not read, from `from` on: it becomes an [`Errand`] of the lane's sink, with these facts,
+    /// that ends where the spool ends at present, and there the lane goes on; both durably and at once. What the lane has
+    /// read before `from` stays its own. Returns where it goes on; none if there is nothing to be set aside.
+    ///
+    /// # Errors
+    /// If there is no such lane, the facts are too large, the disk fails, or the spool is being closed.
+    pub async fn set_aside(
+        &self,
+        lane: &str,
+        from: Position,
+        facts: Bytes,
+    ) -> Result<Option<Position>, ControlError> {
+        no_larger("an errand's facts", facts.len(), LONGEST_FACTS)?;
+        let change = Change::SetAside { lane: lane.to_owned(), from, facts };
+        let changed = self.control(change).await?;
+        let goes_on = || self.store().state().lanes.get(lane).map(|lane| lane.state.next);
+        Ok(if changed.names.is_empty() { None } else { goes_on() })
     }
 
     /// Hands over to the lane `new` everything that `old` owes, its dead letters and seals, and the errands of that sink,
@@ -584,7 +611,7 @@ fn report(
     if recovery.torn_bytes > 0 {
         tracing::warn!(
             bytes = recovery.torn_bytes,
-            "cut an unfinished last write; no sender was told that it was stored"
+            "cut an unfinished last write; no sender was told that it was stored, unless the disk broke it after the stop"
         );
     }
     for damage in &recovery.damage {

@@ -361,7 +361,27 @@ impl State {
                 changed.begin(errand);
                 self.lanes.insert(name.clone(), changed);
             }
+            LaneChange::SetAside { of, lane, name, next, errand } => {
+                self.next_lane = self.next_lane.max(lane + 1);
+                self.pass_over(*of, *next, errand.until);
+                if self.lane_name(*lane).is_none() {
+                    let mut aside = Lane::begun(*lane, *next);
+                    aside.begin(errand);
+                    self.lanes.insert(name.clone(), aside);
+                }
+            }
         }
+    }
+
+    /// Lets a lane go on at `until`, because another one reads what lies from `from` on. What it read before that and
+    /// said nothing of stays open.
+    fn pass_over(&mut self, number: u32, from: Position, until: Position) {
+        let Some(name) = self.lane_name(number) else { return };
+        let Some(next) = self.lanes.get(&name).map(|lane| lane.state.next) else { return };
+        let unmentioned = if from > next { self.pushes_between(next, from) } else { Vec::new() };
+        let Some(Lane { state, .. }) = self.lanes.get_mut(&name) else { return };
+        state.open.extend(unmentioned.into_iter().map(|position| (position, Open::default())));
+        state.next = next.max(until);
     }
 
     /// The positions between which everything lies that arrived from `from_ms` on and before `to_ms`, as far as it is kept.

@@ -90,7 +90,8 @@ pub struct Recovery {
     pub segments: usize,
     /// Bytes read to get here.
     pub bytes_read: u64,
-    /// Bytes of an unfinished last write that were cut; nothing in them was ever answered.
+    /// Bytes of an unfinished last write that were cut. Nothing in it was ever answered, unless the disk damaged that very
+    /// write while the gateway was down: nothing behind the last write says that it was synced.
     pub torn_bytes: u64,
     /// What is damaged.
     pub damage: Vec<Damage>,

@@ -11,7 +11,10 @@ use std::{
 use cdr_core::{Batch, Delivery, Origin, SinkName, registry::AnySink};
 use cdr_spool::{ControlError, LaneState};
 use jiff::Timestamp;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tracing::{error, info, warn};
 
 use super::{
@@ -158,6 +161,9 @@ impl Errands {
             Errand::Replay(_) => {
                 info!(replay = number_of(lane), sink, delivered = did.delivered, "a replay is over")
             }
+            Errand::SetAside => {
+                info!(sink, delivered = did.delivered, "everything that was set aside is delivered")
+            }
             Errand::HandedOver { by } => {
                 info!(sink, by, delivered = did.delivered, "everything that a renamed sink left is delivered")
             }
@@ -205,8 +211,7 @@ impl Dispatcher {
     pub async fn cancel_replay(&self, number: u32) -> Result<ErrandNow, ReplayError> {
         let mut ending = self.ending.lock().await;
         let is_it = |errand: &ErrandNow| errand.id() == Some(number) && errand.is_under_way();
-        let is_replay =
-            |errand: &ErrandNow| !matches!(errand.errand.as_deref(), Some(Errand::HandedOver { .. }));
+        let is_replay = |errand: &ErrandNow| !errand.errand.as_deref().is_some_and(Errand::is_owed);
         let found = self.errands().into_iter().find(|errand| is_it(errand) && is_replay(errand));
         let mut found = found.ok_or(ReplayError::Unknown(number))?;
         let running = self.errands.lock().running.remove(&found.lane);
@@ -304,6 +309,15 @@ impl Dispatcher {
         known.running.insert(lane, Running { sink, errand, handle });
     }
 
+    /// Runs what lanes set aside, for as long as the dispatcher is there.
+    pub(super) async fn run_what_is_set_aside(dispatcher: Weak<Self>, mut heard: watch::Receiver<()>) {
+        while heard.changed().await.is_ok() {
+            let Some(dispatcher) = dispatcher.upgrade() else { return };
+            let _changing = dispatcher.ending.lock().await;
+            dispatcher.start_errands();
+        }
+    }
+
     /// Runs the errands of sinks that have come back, when those who ran them before have ended.
     pub(super) async fn take_up_errands(&self, ending: &mut BTreeMap<String, JoinHandle<()>>) {
         let is_back = |lane: &String| lane.contains('~') && self.plan_of(sink_of(lane)).is_some();
@@ -369,7 +383,7 @@ impl Dispatcher {
 /// A replay goes one push at a time, so that the sink's own lane does not feel it, and no faster than it may.
 fn plan_for(plan: LanePlan, errand: &Errand) -> LanePlan {
     match errand {
-        Errand::HandedOver { .. } => plan,
+        Errand::HandedOver { .. } | Errand::SetAside => plan,
         Errand::Replay(replay) => {
             let rates = [plan.rate_limit, replay.wish().rate];
             let rate_limit = rates.into_iter().flatten().max_by_key(|rate| rate.spacing());

@@ -13,7 +13,10 @@ use tokio::task::JoinHandle;
 use tracing::info;
 
 use super::{Dispatcher, errand_now::sink_of};
-use crate::{errand::handed_over_facts, stored};
+use crate::{
+    errand::{Errand, handed_over_facts},
+    stored,
+};
 
 /// Why a lane was not retired.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,8 @@ pub enum RenameError {
 pub struct Parked {
     /// Its name: that of the sink that disappeared, or of an errand.
     pub name: String,
+    /// The sink of which it was set aside, if it was.
+    pub set_aside_of: Option<String>,
     /// Positions that it has not read.
     pub unread: u64,
     /// Deliveries that it had read and not closed.
@@ -91,7 +96,11 @@ impl Dispatcher {
         let parked = |(name, state): (String, LaneState)| {
             let why = self.why_parked(&name, &state)?;
             let unread = state.ends().min(end).0.saturating_sub(state.next.0);
-            Some(Parked { name, unread, open: state.open.len(), why })
+            let errand = state.errand.as_ref();
+            let aside =
+                errand.filter(|errand| matches!(Errand::from_spool(&name, errand), Ok(Errand::SetAside)));
+            let set_aside_of = aside.map(|errand| errand.sink.clone());
+            Some(Parked { name, set_aside_of, unread, open: state.open.len(), why })
         };
         self.store.spool().lanes().into_iter().filter_map(parked).collect()
     }

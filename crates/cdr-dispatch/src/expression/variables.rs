@@ -52,15 +52,15 @@ impl<'p> Variables<'p> {
 
     fn get<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         let facts = self.push.facts();
-        let cdr = self.push.cdr();
-        let derived = |number: fn(&Cdr) -> Option<i64>| cdr.and_then(number).map(integer);
+        let (cdr, session) = (self.push.cdr(), self.push.session());
+        let derived = |number: fn(&Cdr) -> Option<i64>| session.and_then(number).map(integer);
         let value = match name {
             "action" => Some(text(facts.action.as_str())),
             "version" => facts.version.as_deref().map(text),
             "received_at" => Some(text(format!("{:.3}", facts.received_at))),
             "sender" => facts.sender.map(|address| text(address.to_string())),
             "origin" => Some(text(facts.origin.as_str())),
-            "result" => cdr.map(|cdr| text(cdr.result().as_str())),
+            "result" => session.map(|cdr| text(cdr.result().as_str())),
             "wait" => derived(Cdr::wait),
             "ring" => derived(Cdr::ring),
             "talk" => derived(Cdr::talk),

@@ -12,9 +12,10 @@
 //!
 //! * `sealed`: batches that are all or nothing.
 //! * `reading`: from the spool into the ledger; `unreadable`: what it does not give. * `settling`: from a report to an outcome.
-//! * `ledger`, `gather`, `pace`: what is open, what is ready, how fast. * `attempt`: one guarded attempt.
+//! * `aside`: a long backlog goes its own way. * `ledger`, `gather`, `pace`: what is open, what is ready, how fast. * `attempt`: one guarded attempt.
 //! * `summary`: what the log hears. * `thread`: what a lane runs on.
 
+mod aside;
 mod attempt;
 mod gather;
 mod ledger;
@@ -44,6 +45,7 @@ use tokio::{
 use tracing::{error, info};
 
 use self::{
+    aside::Return,
     attempt::{Attempted, attempt, weight},
     gather::Gather,
     ledger::Ledger,
@@ -134,6 +136,8 @@ pub struct Lane {
     look_at: Option<Instant>,
     /// Deliveries that passed, to tell a push that is refused alone from a sink that is away.
     passed: u64,
+    /// Whether a backlog is to be looked for.
+    back: Return,
     /// The sink reported different outcomes within a sealed batch, and the log says so.
     said_mixed: bool,
     /// Everything is read and tried, and dead letters wait.
@@ -171,12 +175,14 @@ pub fn start(
     beside: Option<&Place>,
 ) -> LaneHandle {
     let (control, orders) = mpsc::channel(16);
-    let status = Arc::new(LaneStatus::default());
+    // What is set aside is the sink's backlog: its deliveries count as the sink's.
+    let own = beside.filter(|_| matches!(identity.errand.as_deref(), Some(Errand::SetAside)));
+    let status = Arc::new(own.map_or_else(LaneStatus::default, |place| LaneStatus::part_of(&place.status)));
     let name = plan.name.clone();
     let lane = supervise(identity, plan, store, events, Arc::clone(&status), orders);
     let (place, task) = match beside {
         Some(place) => (place.clone(), place.run_beside(lane)),
-        None => thread::run(name.as_str(), lane),
+        None => thread::run(name.as_str(), Arc::clone(&status), lane),
     };
     LaneHandle { status, control, place, task }
 }
@@ -233,11 +239,15 @@ impl Lane {
             read_again_at: None,
             look_at: None,
             passed: 0,
+            back: Return::default(),
             said_mixed: false,
             rests: false,
             plan,
             store,
         };
+        if lane.is_set_aside() {
+            lane.pace.start_slowly();
+        }
         lane.recover(state);
         lane
     }
@@ -257,11 +267,14 @@ impl Lane {
     /// Until it is told to stop.
     async fn run(&mut self, orders: &mut mpsc::Receiver<Control>) {
         loop {
+            self.set_aside_backlog().await;
             let is_more_due = self.gather_due().await;
             self.try_sealed().await;
             let before = (self.next, self.attempts.len());
             let is_more = self.read_ahead().await || is_more_due;
+            self.share_pace();
             self.start_attempts();
+            self.share_pace();
             if self.next != before.0 && self.attempts.len() == before.1 {
                 self.look_at = Some(Instant::now() + NO_HURRY);
             }
@@ -269,6 +282,7 @@ impl Lane {
             self.learn_age().await;
             self.tell();
             if self.is_done() {
+                self.give_back_pace();
                 return;
             }
             if let Some(delivered) = self.summary.take_due() {
@@ -395,6 +409,7 @@ impl Lane {
     fn reconfigure(&mut self, plan: LanePlan) {
         self.gather.reconfigure(plan.sink.batching());
         self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
+        self.back = Return::default();
         self.plan = plan;
     }
 
@@ -422,6 +437,7 @@ impl Lane {
             self.hand_over();
         }
         self.attempts.shutdown().await;
+        self.give_back_pace();
         self.hand_over();
         while self.recordings.next().await.is_some() {}
         self.tell();

@@ -32,6 +32,8 @@ pub struct Pace {
     concurrency: usize,
     /// As it may be now; grows back to `concurrency` after an outage.
     allowed: usize,
+    /// Other lanes of the sink may have the rest.
+    part: Part,
     /// Pushes whose first attempt failed since the last success.
     failed: BTreeSet<Position>,
     pause: Option<Pause>,
@@ -39,6 +41,40 @@ pub struct Pace {
     running: Stopwatch,
     limiter: Option<Limiter>,
     held: Stopwatch,
+}
+
+/// How much of a sink's concurrency and rate a lane has. What is fresh and what was set aside have a half each, and not whatever
+/// the other leaves: one would starve the other. Attempts that are under way count until they are over, so that both
+/// together keep to the sink's concurrency at any moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Half, rounded up, for what is fresh, while so many attempts are under way on what was set aside.
+    Fresh {
+        /// Those attempts.
+        aside: usize,
+    },
+    /// Half, rounded down, but at least one attempt, for what was set aside.
+    Aside {
+        /// Attempts under way on what is fresh.
+        fresh: usize,
+        /// Attempts of other such lanes.
+        beside: usize,
+        /// How many such lanes are busy, at least one: they share the half.
+        lanes: usize,
+    },
+}
+
+impl Part {
+    /// The room of how many pushes each one takes in the sink's rate.
+    fn cost(self) -> usize {
+        match self {
+            Self::Whole => 1,
+            Self::Fresh { .. } => 2,
+            Self::Aside { lanes, .. } => lanes.saturating_mul(2),
+        }
+    }
 }
 
 /// Why and until when a lane is paused.
@@ -90,6 +126,7 @@ impl Pace {
             policy,
             concurrency,
             allowed: concurrency,
+            part: Part::Whole,
             failed: BTreeSet::new(),
             pause: None,
             epoch: Epoch(0),
@@ -134,10 +171,50 @@ impl Pace {
     /// How many more attempts may start now, when `running` are under way.
     pub fn room(&self, running: usize) -> usize {
         match &self.pause {
-            None => self.allowed.saturating_sub(running),
+            None => self.room_beside(running),
             // One probe, and only when nothing else is under way.
             Some(pause) => usize::from(running == 0 && pause.probe_at <= Instant::now()),
         }
+    }
+
+    /// Takes this part of the sink's concurrency and rate from now on.
+    pub fn take_part(&mut self, part: Part) {
+        let begins_beside = matches!(part, Part::Aside { .. }) && self.part == Part::Whole;
+        self.part = part;
+        if let (true, Some(limiter)) = (begins_beside, &mut self.limiter) {
+            // The other lane may just have taken its own.
+            limiter.end_rest();
+        }
+    }
+
+    /// The most that it may ever have under way at present.
+    fn most(&self) -> usize {
+        let part = match self.part {
+            Part::Whole => self.concurrency,
+            Part::Fresh { .. } => self.concurrency.div_ceil(2),
+            Part::Aside { .. } => (self.concurrency / 2).max(1),
+        };
+        self.allowed.min(part)
+    }
+
+    fn room_beside(&self, running: usize) -> usize {
+        let (of_part, others) = match self.part {
+            Part::Whole => (0, 0),
+            Part::Fresh { aside } => (0, aside),
+            Part::Aside { fresh, beside, .. } => (beside, fresh),
+        };
+        let running = running + of_part;
+        self.most().saturating_sub(running).min(self.concurrency.saturating_sub(running + others))
+    }
+
+    /// Whether nothing but other lanes of the sink keeps an attempt from beginning: none of them tells when one of theirs is over.
+    pub fn is_crowded_out(&self, running: usize) -> bool {
+        self.pause.is_none() && running < self.most() && self.room(running) == 0
+    }
+
+    /// Lets a lane feel its way back, as after an outage.
+    pub fn start_slowly(&mut self) {
+        self.allowed = 1;
     }
 
     /// Until when the rate limit lets no attempt begin; none when one may begin now.
@@ -148,7 +225,7 @@ impl Pace {
     /// An attempt on so many pushes begins.
     pub fn began(&mut self, pushes: usize) {
         if let Some(limiter) = &mut self.limiter {
-            limiter.began(pushes);
+            limiter.began(pushes.saturating_mul(self.part.cost()));
         }
     }
 
@@ -295,6 +372,52 @@ mod tests {
         let turns: Vec<_> =
             (0..5).map(|position| pace.failed(epoch, Position(position), true, "500")).collect();
         assert_eq!(turns.last(), Some(&Turn::Paused));
+    }
+
+    fn shared(concurrency: usize) -> Pace {
+        Pace::new(RetryPolicy::default(), concurrency, Some("10/s".parse().unwrap()))
+    }
+
+    #[test]
+    fn two_lanes_of_a_sink_never_try_more_together_than_one_may() {
+        for (concurrency, of_fresh) in [(1, 1), (2, 1), (5, 3), (8, 4)] {
+            let (mut fresh, mut aside) = (shared(concurrency), shared(concurrency));
+            // The sink's own lane has all of it under way when the other one begins.
+            let (mut trying, mut behind) = (concurrency, 0);
+            for is_over in [false, true, true, true, true, true, true, true, true] {
+                trying -= usize::from(is_over && trying > of_fresh);
+                fresh.take_part(Part::Fresh { aside: behind });
+                trying += fresh.room(trying);
+                aside.take_part(Part::Aside { fresh: trying, beside: 0, lanes: 1 });
+                assert_eq!(aside.is_crowded_out(behind), behind == 0 && trying == concurrency);
+                behind += aside.room(behind);
+                assert!(trying + behind <= concurrency, "{trying} and {behind} of {concurrency}");
+            }
+            assert_eq!((trying, behind), (of_fresh, concurrency - of_fresh));
+            fresh.take_part(Part::Whole);
+            assert_eq!(fresh.room(0), concurrency);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_lanes_of_a_sink_keep_to_its_rate_together() {
+        let (mut fresh, mut aside) = (shared(5), shared(5));
+        fresh.began(1);
+        fresh.take_part(Part::Fresh { aside: 0 });
+        aside.take_part(Part::Aside { fresh: 0, beside: 0, lanes: 1 });
+        let began = Instant::now();
+        let mut starts = vec![began];
+        while began.elapsed() < Duration::from_millis(9_990) {
+            for pace in [&mut fresh, &mut aside] {
+                if pace.held_until().is_none() {
+                    pace.began(1);
+                    starts.push(Instant::now());
+                }
+            }
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        assert_eq!(starts.len(), 1 + 100, "one at once, then ten seconds of both");
+        assert!(starts.windows(12).all(|some| some[11] - some[0] >= Duration::from_secs(1)), "{starts:?}");
     }
 
     #[tokio::test(start_paused = true)]

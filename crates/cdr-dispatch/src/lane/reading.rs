@@ -141,7 +141,9 @@ impl Lane {
     fn goes_today(&self, push: &Push) -> Goes {
         match self.errand.as_deref() {
             Some(Errand::Replay(replay)) => replay.goes(push),
-            Some(Errand::HandedOver { .. }) | None => self.store.decide(push).to(&self.plan.name),
+            Some(Errand::HandedOver { .. } | Errand::SetAside) | None => {
+                self.store.decide(push).to(&self.plan.name)
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Lane, SealedBatch,
+    aside::Return,
     attempt::Attempted,
     pace::{Epoch, Turn},
 };
@@ -40,6 +41,11 @@ impl Lane {
             self.settle_as_one(seal, &mut outcomes, away.is_some());
         }
         let delivered = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_)));
+        match &seal {
+            Some(_) => self.back = Return::Sealed,
+            None if delivered && away.is_none() => self.back.passed(),
+            None => {}
+        }
         self.finished(partition.as_ref(), delivered);
         if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes)) {
             refuse_alone(&mut outcomes, &why);
@@ -218,6 +224,7 @@ impl Lane {
             Turn::None => {}
             Turn::Paused => {
                 self.status.note_failure(reason);
+                self.back.is_away();
                 let probe_at = self.pace.pause().map_or_else(Instant::now, |pause| pause.probe_at);
                 let probe_in_s = probe_at.duration_since(Instant::now()).as_secs_f64();
                 warn!(%sink, reason, probe_in_s, "sink is away: its lane pauses, pushes wait safely");

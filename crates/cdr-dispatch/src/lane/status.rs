@@ -1,15 +1,15 @@
 //! What a lane tells about itself: numbers for metrics, words for the operator.
 
 use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use cdr_core::Position;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::pace::HeldBack;
+use super::pace::{HeldBack, Part};
 
 /// The state of one lane, read by whoever asks; written by the lane alone.
 #[derive(Debug, Default)]
@@ -18,7 +18,21 @@ pub struct LaneStatus {
     failed: AtomicU64,
     died: AtomicU64,
     attempts: AtomicU64,
+    /// Attempts under way, exactly, for the other lanes of the sink.
+    under_way: AtomicUsize,
+    /// It has something to do, and needs its part of the sink's pace.
+    is_busy: AtomicBool,
+    /// Of what was set aside of the sink, those lanes together.
+    aside: Aside,
+    /// That of the sink's own lane, as a part of which this one counts.
+    own: Option<Arc<LaneStatus>>,
     now: Mutex<LaneNow>,
+}
+
+#[derive(Debug, Default)]
+struct Aside {
+    under_way: AtomicUsize,
+    busy: AtomicUsize,
 }
 
 /// Where a lane is at the moment.
@@ -82,22 +96,62 @@ pub struct LaneSnapshot {
 }
 
 impl LaneStatus {
+    /// Of a lane whose deliveries count as those of the sink's `own` lane, too.
+    pub(super) fn part_of(own: &Arc<Self>) -> Self {
+        Self { own: Some(Arc::clone(own)), ..Self::default() }
+    }
+
+    fn count(&self, counter: impl Fn(&Self) -> &AtomicU64) {
+        for status in [Some(self), self.own.as_deref()].into_iter().flatten() {
+            counter(status).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says to the other lanes of the sink how many attempts are under way here, and whether there is something to do.
+    ///
+    /// They are on one thread: nobody adds to these numbers between a look at them and the attempts that follow from it.
+    pub(super) fn share_pace(&self, under_way: usize, is_busy: bool) {
+        let before = self.under_way.swap(under_way, Ordering::Relaxed);
+        let was_busy = self.is_busy.swap(is_busy, Ordering::Relaxed);
+        let Some(Aside { under_way: all, busy }) = self.own.as_deref().map(|own| &own.aside) else { return };
+        all.fetch_add(under_way, Ordering::Relaxed);
+        all.fetch_sub(before, Ordering::Relaxed);
+        busy.fetch_add(usize::from(is_busy), Ordering::Relaxed);
+        busy.fetch_sub(usize::from(was_busy), Ordering::Relaxed);
+    }
+
+    /// What is left to this lane of the sink's pace.
+    pub(super) fn part(&self) -> Part {
+        let of = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+        match self.own.as_deref() {
+            Some(LaneStatus { under_way, aside, .. }) if self.is_busy.load(Ordering::Relaxed) => {
+                Part::Aside {
+                    fresh: of(under_way),
+                    beside: of(&aside.under_way).saturating_sub(of(&self.under_way)),
+                    lanes: of(&aside.busy).max(1),
+                }
+            }
+            None if of(&self.aside.busy) > 0 => Part::Fresh { aside: of(&self.aside.under_way) },
+            _ => Part::Whole,
+        }
+    }
+
     pub(super) fn count_delivered(&self) {
-        self.delivered.fetch_add(1, Ordering::Relaxed);
+        self.count(|status| &status.delivered);
     }
 
     pub(super) fn count_failed(&self, reason: &str) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.count(|status| &status.failed);
         self.note_failure(reason);
     }
 
     pub(super) fn count_died(&self, reason: &str) {
-        self.died.fetch_add(1, Ordering::Relaxed);
+        self.count(|status| &status.died);
         self.note_failure(reason);
     }
 
     pub(super) fn count_attempt(&self) {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
+        self.count(|status| &status.attempts);
     }
 
     pub(super) fn note_failure(&self, reason: &str) {

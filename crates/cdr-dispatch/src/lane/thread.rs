@@ -20,6 +20,8 @@ use tokio::{
 };
 use tracing::error;
 
+use super::status::LaneStatus;
+
 /// Storing comes before delivering, since senders try three times and sinks have days: where the processor is short, a lane
 /// gets a tenth of what the door gets.
 #[cfg(target_os = "linux")]
@@ -36,6 +38,8 @@ const STRAGGLERS: Duration = Duration::from_secs(1);
 pub struct Place {
     /// The lane's own, unless the system gave it none.
     pub runtime: Handle,
+    /// What the sink's own lane tells.
+    pub status: Arc<LaneStatus>,
     /// Whoever holds it keeps the thread.
     thread: Weak<oneshot::Sender<()>>,
 }
@@ -54,8 +58,12 @@ impl Place {
 /// Runs a lane on a thread of its own. Tells where, and when it ends.
 ///
 /// It stays here where there is but one thread, as in tests that turn the clock, and should the system give no other.
-pub fn run(sink: &str, lane: impl Future<Output = ()> + Send + 'static) -> (Place, JoinHandle<()>) {
-    let here = Place { runtime: Handle::current(), thread: Weak::new() };
+pub fn run(
+    sink: &str,
+    status: Arc<LaneStatus>,
+    lane: impl Future<Output = ()> + Send + 'static,
+) -> (Place, JoinHandle<()>) {
+    let here = Place { runtime: Handle::current(), status: Arc::clone(&status), thread: Weak::new() };
     if here.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
         let task = here.run_beside(lane);
         return (here, task);
@@ -63,7 +71,7 @@ pub fn run(sink: &str, lane: impl Future<Output = ()> + Send + 'static) -> (Plac
     match own_thread(sink) {
         Ok((runtime, until_here)) => {
             let until_here = Arc::new(until_here);
-            let place = Place { runtime, thread: Arc::downgrade(&until_here) };
+            let place = Place { runtime, status, thread: Arc::downgrade(&until_here) };
             let task = place.run_beside(lane);
             (place, task)
         }

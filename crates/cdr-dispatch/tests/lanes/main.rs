@@ -1,5 +1,6 @@
 //! What the lanes promise, on a real spool, with sinks that do as they are told.
 
+mod aside;
 mod errands;
 mod quarantine;
 mod rate_limit;
@@ -120,7 +121,7 @@ fn plan(lanes: Vec<LanePlan>) -> Plan {
     Plan { lanes, routes, alerts_to: Vec::new() }
 }
 
-fn open(path: &Path, plan: Plan) -> (Dispatcher, mpsc::UnboundedReceiver<Event>) {
+fn open(path: &Path, plan: Plan) -> (Arc<Dispatcher>, mpsc::UnboundedReceiver<Event>) {
     let (events, heard) = mpsc::unbounded_channel();
     let settings = cdr_spool::Settings { max_size: 64 << 20, ..cdr_spool::Settings::new(path) };
     (Dispatcher::open(settings, plan, events).unwrap().0, heard)

@@ -13,7 +13,7 @@ const PUSHES: usize = 4000;
 
 /// A spool with a backlog of [`PUSHES`], none of it in memory, for a lane `sink` that does not run yet.
 struct Backlog {
-    dispatcher: Dispatcher,
+    dispatcher: Arc<Dispatcher>,
     sink: Arc<Told>,
     folder: tempfile::TempDir,
 }

@@ -44,6 +44,11 @@ fn a_name_that_is_no_field_is_a_fault_with_the_nearest_one() {
             r#"there is no field "prat", did you mean "part"? (column 32)"#,
         ),
         ("Duration.Seconds == 1", "Duration is a number and has no members (column 10)"),
+        (r#"RecordUrl == "x""#, r#"there is no field "RecordUrl", did you mean "RecordURL"? (column 1)"#),
+        (
+            r#"Satisfaction.Id == "104""#,
+            r#"unknown member of Satisfaction "Id", did you mean "id"? (column 14)"#,
+        ),
         (
             r#"SeatUser["Mial"] == "a@b""#,
             r#"unknown member of SeatUser "Mial", did you mean "Mail"? (column 9)"#,

@@ -49,6 +49,32 @@ fn every_name_is_bound_for_every_push() {
 }
 
 #[test]
+fn what_a_recording_tells_of_itself_can_be_asked_and_what_only_a_session_has_is_null() {
+    let voicemail = push::of("voicemail", r#"{"SessionId":"s","EndpointUser":13800138000,"Timestamp":"7"}"#);
+    assert!(holds(r#"action == "voicemail" && EndpointUser == "13800138000" && Timestamp == 7"#, &voicemail));
+    let record = push::of("RECORD", r#"{"SessionId":"s","RecordId":7,"RecordURL":"https://x/a.mp3"}"#);
+    assert!(holds(r#"action == "record" && RecordId == "7" && RecordURL.startsWith("https://x/")"#, &record));
+    for name in ["EndStatusString", "Caller", "result", "wait", "talk", "transfers"] {
+        assert!(holds(&format!("{name} == null"), &record), "{name}");
+    }
+    // A cdr without a status is a session all the same.
+    assert!(holds(r#"result == "other""#, &cdr("")));
+}
+
+#[test]
+fn text_and_video_sessions_have_a_result_and_durations() {
+    let text = push::of(
+        "imcdr",
+        r#"{"SessionId":"s","EndStatusString":"AutoFinished","UserId":42,"ClientData":"e30=",
+            "AcceptTimestamp":10,"EndedTimestamp":300,"Satisfaction":{"id":104,"content":"ok"}}"#,
+    );
+    assert!(holds(r#"result == "answered" && talk == 290 && transfers == 0"#, &text));
+    assert!(holds(r#"UserId == "42" && ClientData == "e30=" && Satisfaction.id == "104""#, &text));
+    let video = push::of("videocdr", r#"{"SessionId":"s","EndStatusString":"error","UserNickName":"x"}"#);
+    assert!(holds(r#"action == "videoCdr" && result == "fault" && UserNickName == "x""#, &video));
+}
+
+#[test]
 fn our_own_names_tell_of_the_push() {
     let push =
         cdr(r#""EndStatusString":"OK","QueuedTimestamp":100,"RingTimestamp":130,"AcceptTimestamp":135,

@@ -53,7 +53,7 @@ fn refused(error: &ReplayError) -> Answer {
 /// The replays, those under way first.
 pub(super) fn list(engine: &Arc<Engine>) -> Value {
     let errands = engine.dispatcher.errands().into_iter();
-    let is_replay = |errand: &ErrandNow| !matches!(errand.errand.as_deref(), Some(Errand::HandedOver { .. }));
+    let is_replay = |errand: &ErrandNow| !errand.errand.as_deref().is_some_and(Errand::is_owed);
     json!({ "replays": errands.filter(is_replay).map(|replay| as_json(&replay)).collect::<Vec<_>>() })
 }
 
@@ -95,12 +95,14 @@ pub(super) fn as_lane(errand: &ErrandNow) -> Option<Value> {
         Some(Errand::HandedOver { by }) => Some(by),
         _ => None,
     };
+    let is_aside = matches!(errand.errand.as_deref(), Some(Errand::SetAside));
+    let set_aside_of = is_aside.then_some(&errand.sink);
     let now_ms = Timestamp::now().as_millisecond();
     let oldest = lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3);
     let paused = lane.now.paused.as_ref();
     let paused = paused.map(|paused| json!({ "since": paused.since, "reason": paused.reason }));
     Some(json!({
-        "sink": errand.lane, "handed_over_by": by, "paused": paused, "unread": errand.unread(), "open": errand.open,
+        "sink": errand.lane, "handed_over_by": by, "set_aside_of": set_aside_of, "paused": paused, "unread": errand.unread(), "open": errand.open,
         "waiting": lane.now.waiting, "trying": lane.now.trying, "delivered": lane.delivered, "failed": lane.failed,
         "dead": lane.died, "last_failure": lane.now.last_failure, "oldest_undelivered_s": oldest,
     }))

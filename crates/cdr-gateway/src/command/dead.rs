@@ -2,6 +2,7 @@
 
 mod decide;
 mod letters;
+mod on_disk;
 mod show;
 mod summary;
 

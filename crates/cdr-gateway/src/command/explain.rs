@@ -84,6 +84,19 @@ fn describe(push: &Push) {
             push.action()
         );
     };
+    let odd: Vec<_> = cdr.odd_fields().collect();
+    if !odd.is_empty() {
+        say!("of a wrong type, so read as missing: {}", odd.join(", "));
+    }
+    if push.session().is_none() {
+        return say!(
+            "{} {}: EndpointUser {}, RecordURL {}",
+            push.action(),
+            push.session_id().unwrap_or("without a session"),
+            cdr.endpoint_user.as_deref().unwrap_or("null"),
+            cdr.record_url.as_deref().unwrap_or("null")
+        );
+    }
     let status = cdr.end_status.as_ref().map_or("none", |status| status.as_str());
     let seconds =
         |seconds: Option<i64>| seconds.map_or_else(|| "null".to_owned(), |seconds| seconds.to_string());
@@ -100,10 +113,6 @@ fn describe(push: &Push) {
         seconds(cdr.talk()),
         cdr.transfers()
     );
-    let odd: Vec<_> = cdr.odd_fields().collect();
-    if !odd.is_empty() {
-        say!("of a wrong type, so read as missing: {}", odd.join(", "));
-    }
 }
 
 fn quoted(routes: &[String]) -> String {

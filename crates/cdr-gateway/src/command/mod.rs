@@ -33,6 +33,7 @@ mod when;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use cdr_core::Sinks;
+use cdr_ingress::IngressSettings;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Admin, Finding, LogLevel, Plan, Source, Whereabouts};
@@ -84,7 +85,10 @@ enum Command {
     /// Checks the configuration and says every fault with its line; does nothing else.
     ///
     /// Example: cdr-gateway check --config gateway.yaml
-    Check,
+    ///
+    /// With --client it says whether a sender may push, and why: cdr-gateway check --client 10.0.0.1 --header
+    /// 'X-Forwarded-For: 203.0.113.9'. With --senders it lists the addresses that `mode: log` has learned.
+    Check(check::Check),
     /// Makes the running gateway read its configuration again; SIGHUP does the same.
     ///
     /// Example: cdr-gateway reload
@@ -197,7 +201,7 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
     match command {
         Command::Run => serve::run(common, sinks).await,
         Command::Init(init) => init.run(),
-        Command::Check => check::run(&common, &sinks),
+        Command::Check(check) => check.run(&common, &sinks).await,
         Command::Reload => reload::run(&common).await,
         Command::Demo(demo) => demo.run(&common, sinks).await,
         Command::Send(send) => send.run(&common).await,
@@ -230,6 +234,11 @@ impl Common {
     /// Where the configuration keeps its spool; faults are told like those of a plan.
     fn whereabouts(&self) -> Result<Whereabouts, anyhow::Error> {
         told(config::whereabouts(&self.source(), config::environment()))
+    }
+
+    /// Who may push; faults are told like those of a plan.
+    fn door(&self) -> Result<IngressSettings, anyhow::Error> {
+        told(config::door(&self.source(), config::environment()))
     }
 
     /// Where the running gateway is asked; faults are told like those of a plan.

@@ -29,13 +29,13 @@ pub struct Send {
     /// What is pushed.
     #[arg(long, default_value = "cdr")]
     action: Action,
-    /// How many made-up calls.
+    /// How many made-up pushes: calls, or with --action record or voicemail what calls leave behind.
     #[arg(long, default_value_t = 1, conflicts_with = "files")]
     count: u64,
     /// Which made-up calls: the same seed makes the same ones.
     #[arg(long, default_value_t = 1, conflicts_with = "files")]
     seed: u64,
-    /// The number of the first made-up call.
+    /// The number of the first made-up call; recordings and voicemails are of this one and those after it.
     #[arg(long, default_value_t = 0, conflicts_with = "files")]
     first: u64,
     /// Pushes a second; without it as fast as they are answered.
@@ -133,15 +133,18 @@ impl Send {
     }
 
     fn made_up(&self) -> anyhow::Result<Pushes> {
-        if !self.action.is_cdr() {
-            bail!("made-up calls are pushed as cdr; name files to push them as {}", self.action);
-        }
-        let (centre, uuid) = (CallCentre::new(self.seed), self.uuid);
-        let calls = (self.first..self.first.saturating_add(self.count)).map(move |index| {
-            let body = centre.call(index).body;
-            Outgoing { body, uuid: uuid.unwrap_or_else(Uuid::new_v4) }
-        });
-        Ok(Pushes { len: self.count, names: std::collections::HashMap::new(), bodies: Box::new(calls) })
+        let centre = CallCentre::new(self.seed);
+        let calls = self.first..=u64::MAX;
+        let bodies: Box<dyn Iterator<Item = Bytes> + std::marker::Send> = match self.action.as_str() {
+            "cdr" => Box::new(calls.map(move |index| centre.call(index).body)),
+            "record" => Box::new(calls.flat_map(move |index| centre.recordings(index))),
+            "voicemail" => Box::new(calls.filter_map(move |index| centre.voicemail(index))),
+            other => bail!("cdr, record and voicemail can be made up; name files to push them as {other}"),
+        };
+        let (count, uuid) = (usize::try_from(self.count).unwrap_or(usize::MAX), self.uuid);
+        let made_up = move |body| Outgoing { body, uuid: uuid.unwrap_or_else(Uuid::new_v4) };
+        let bodies = Box::new(bodies.take(count).map(made_up));
+        Ok(Pushes { len: self.count, names: std::collections::HashMap::new(), bodies })
     }
 
     fn outgoing(&self, body: Bytes) -> Outgoing {

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use cdr_core::{CallResult, Origin, Push, SpoolId, push::short, setting};
+use cdr_core::{CallResult, Push, SpoolId, push::short, setting};
 use cdr_dispatch::stored;
 use cdr_spool::{Logged, Outcome, Position, StoredQuarantine};
 use clap::Args;
@@ -127,7 +127,7 @@ impl View<'_> {
         let facts = push.facts();
         let known = Known {
             action: facts.action.to_string(),
-            result: push.cdr().filter(|_| facts.origin == Origin::Push).map(cdr_core::Cdr::result),
+            result: push.session().map(cdr_core::Cdr::result),
             session_id: push.session_id().map(|id| short(id).to_owned()),
             received_at: facts.received_at,
         };

@@ -8,9 +8,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use cdr_archive::Holding;
 use cdr_core::{SettingFault, SinkConfig, SinkName, setting};
 use cdr_dispatch::route::Routes;
+use cdr_ingress::IngressSettings;
 use cdr_sink_file::FileSettings;
 use cdr_sink_s3::S3Settings;
 use jiff::tz::TimeZone;
+use serde_json::Value;
 
 use super::{
     Finding, Source,
@@ -56,6 +58,24 @@ pub fn whereabouts(
         }
     });
     looked.map(|(whereabouts, _)| whereabouts)
+}
+
+/// Who may push, and where. No secret is fetched: `ingress.verify` is left out.
+///
+/// # Errors
+/// The faults of the rest of `ingress`, and of a file that cannot be read as a whole.
+pub fn door(
+    source: &Source,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<IngressSettings, Vec<Finding>> {
+    let without_proofs = |mut settings: Value| {
+        settings.as_object_mut().map(|settings| settings.remove("verify"));
+        plan::ingress(settings)
+    };
+    let looked = read(source, environment, |layers| {
+        layers.part(&path(["ingress"]), without_proofs).map(|ingress| (ingress, Vec::new()))
+    });
+    looked.map(|(ingress, _)| ingress)
 }
 
 /// Where the running gateway listens for operators. Of all secrets only `admin.token` is fetched.
@@ -112,7 +132,7 @@ pub fn archives(
     looked.map(|(archives, _)| archives)
 }
 
-fn holding<C>(name: &str, settings: serde_json::Value) -> Result<Box<dyn Holding>, Vec<SettingFault>>
+fn holding<C>(name: &str, settings: Value) -> Result<Box<dyn Holding>, Vec<SettingFault>>
 where
     C: SinkConfig,
     C::Sink: Holding,

@@ -156,7 +156,7 @@ fn retry(settings: Value) -> Result<RetryPolicy, Vec<SettingFault>> {
     settings.over(RetryPolicy::default()).map_err(|(setting, why)| vec![at(setting, why)])
 }
 
-fn ingress(settings: Value) -> Result<IngressSettings, Vec<SettingFault>> {
+pub(super) fn ingress(settings: Value) -> Result<IngressSettings, Vec<SettingFault>> {
     let settings: IngressSettings = setting::read(settings)?;
     let faults = settings.faults();
     if faults.is_empty() { Ok(settings) } else { Err(faults) }

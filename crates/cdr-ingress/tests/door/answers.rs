@@ -128,7 +128,9 @@ async fn nothing_else_is_served_than_pushes_by_post_at_the_path() {
     send(address, push("/?action=cdr", &[], CDR)).await.is(404, "nothing is here");
     send(address, push("/secret", &[], CDR)).await.is(404, "?action=cdr&version=1");
     send(address, push("/secret?action=a-b", &[], CDR)).await.is(404, "letters, digits or underscores");
-    send(address, push("/secret?action=specifiedSeat&version=1", &[], "{}")).await.is(404, "question");
+    send(address, push("/secret?action=specifiedSeat&version=1", &[], "{}"))
+        .await
+        .is(404, "which agent takes a live call");
     let answer = send(address, "GET /secret?action=cdr HTTP/1.1\r\nHost: x\r\n\r\n").await;
     answer.is(405, "POST");
     assert_eq!(answer.headers["allow"], "POST");

@@ -159,11 +159,31 @@ async fn who_speaks_tls_to_a_plain_port_is_called_so() {
 }
 
 #[tokio::test]
-async fn a_network_that_passes_unlisted_is_told_once() {
+async fn a_sender_that_passes_unlisted_is_told_once() {
     let (log, _guard) = Log::keep();
     let house = House::open(json!({ "allow": { "mode": "log" } })).await;
     for _ in 0..3 {
         send(house.door.address(), push("/?action=cdr", &[], CDR)).await.is_ok();
     }
-    assert_eq!(log.lines_with("network=127.0.0.0/24").len(), 1, "{}", log.text());
+    assert_eq!(log.lines_with("brought its first push").len(), 1, "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_stop_tells_the_addresses_that_were_learned_ready_to_be_written_into_the_file() {
+    let (log, _guard) = Log::keep();
+    let allow = json!({ "networks": ["203.0.113.0/24"], "mode": "log" });
+    let mut house = House::open(json!({ "allow": allow })).await;
+    send(house.door.address(), push("/?action=cdr", &[], CDR)).await.is_ok();
+    house.shut_wholly().await;
+    let told = log.lines_with("networks: [203.0.113.0/24, 127.0.0.1/32]");
+    assert_eq!(told.len(), 1, "{}", log.text());
+}
+
+#[tokio::test]
+async fn nothing_is_said_of_who_only_knocked() {
+    let (log, _guard) = Log::keep();
+    let mut house = House::open(json!({ "path": "/secret", "allow": { "mode": "log" } })).await;
+    send(house.door.address(), push("/?action=cdr", &[], CDR)).await.is(404, "");
+    house.shut_wholly().await;
+    assert!(!log.text().contains("networks: ["), "{}", log.text());
 }

@@ -170,6 +170,19 @@ pub(super) struct Recording<'a> {
     record_url: String,
 }
 
+/// The body of an `action=voicemail` push (product page 679/86651).
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Voicemail {
+    sdk_app_id: i64,
+    session_id: Uuid,
+    timestamp: i64,
+    #[serde(rename = "RecordURL")]
+    record_url: String,
+    /// A text by the table, a bare number in the sample.
+    endpoint_user: u64,
+}
+
 /// What TCCC writes otherwise than its tables say.
 pub(super) struct Quirks {
     pub repeated_duration: bool,
@@ -217,6 +230,19 @@ impl Body {
             .filter(|(record_id, _)| !record_id.is_empty())
             .map(|(record_id, endpoint_user)| self.recording(record_id, endpoint_user))
             .collect()
+    }
+
+    /// What a caller says to the machine when nobody answers.
+    pub fn voicemail(&self) -> Option<Voicemail> {
+        let nobody_came = self.direction == 0 && self.accept_timestamp == 0;
+        let endpoint_user = self.caller.parse().ok().filter(|_| nobody_came)?;
+        Some(Voicemail {
+            sdk_app_id: self.sdk_app_id,
+            session_id: self.session_id,
+            timestamp: self.ended_timestamp + 2,
+            record_url: format!("https://recorder.example.com/{}/voicemail.mp3", self.session_id),
+            endpoint_user,
+        })
     }
 
     fn recording<'a>(&self, record_id: &'a str, endpoint_user: &'a str) -> Recording<'a> {

@@ -183,6 +183,26 @@ fn recordings_belong_to_those_who_talked() {
 }
 
 #[test]
+fn voicemails_are_of_callers_who_met_nobody() {
+    let voicemail: Action = "voicemail".parse().unwrap();
+    let centre = CallCentre::new(9);
+    for call in centre.calls().take(300) {
+        let cdr = read(&call);
+        let met_nobody = cdr.direction == Some(0) && cdr.result() != CallResult::Answered;
+        let Some(body) = centre.voicemail(call.index) else {
+            assert!(!met_nobody, "{}", call.kind);
+            continue;
+        };
+        assert!(met_nobody, "{}", call.kind);
+        let message = cdr::read(&voicemail, &body).unwrap().unwrap();
+        assert_eq!(message.session_id, cdr.session_id);
+        let (caller, endpoint) = (cdr.caller.unwrap(), message.endpoint_user.unwrap());
+        assert_eq!(caller.trim_start_matches('0'), &*endpoint);
+        assert_eq!(message.odd, [""; 0]);
+    }
+}
+
+#[test]
 fn a_mix_is_read_from_text_and_its_faults_are_told() {
     let mix: Mix = "noseatonline=3, busy".parse().unwrap();
     let kinds: HashSet<_> =

@@ -31,17 +31,23 @@ impl<'a> Call<'a> {
         one_line(status, 40)
     }
 
-    /// The status and, where it is a published one, its words: `noSeatOnline: no agent was online`.
+    /// The status and, where it is a published one, its words: `noSeatOnline: no agent was online`. Of a recording or a
+    /// voicemail, what it is.
     pub(super) fn headline(&self) -> String {
         match self.end_status() {
             Some(EndStatus::Known(status)) if status.words != status.name => {
                 format!("{}: {}", status.name, status.words)
             }
-            _ => self.status(),
+            Some(EndStatus::Known(_) | EndStatus::Unpublished(_)) => self.status(),
+            None => match self.push.action().as_str() {
+                "record" => "record: a recording is ready".to_owned(),
+                "voicemail" => "voicemail: a caller left a message".to_owned(),
+                _ => self.status(),
+            },
         }
     }
 
-    fn end_status(&self) -> Option<&'a EndStatus> {
+    pub(super) fn end_status(&self) -> Option<&'a EndStatus> {
         self.cdr?.end_status.as_ref().filter(|status| !status.as_str().is_empty())
     }
 
@@ -58,6 +64,18 @@ impl<'a> Call<'a> {
         let cdr = self.cdr?;
         let named = some_text(cdr.queued_skill_group_name.as_deref()).map(|name| one_line(name, 40));
         named.or_else(|| Some(format!("group {}", cdr.queued_skill_group_id.filter(|&id| id != 0)?)))
+    }
+
+    /// Whether it is a message that a caller left.
+    pub(super) fn is_voicemail(&self) -> bool {
+        self.push.action().as_str() == "voicemail"
+    }
+
+    /// The number that called, or left the message.
+    pub(super) fn caller(&self) -> Option<&'a str> {
+        let cdr = self.cdr?;
+        let left_by = cdr.endpoint_user.as_deref().filter(|_| self.is_voicemail());
+        some_text(cdr.caller.as_deref()).or(some_text(left_by))
     }
 
     /// The agent by display name and mail address; none when no agent had it.

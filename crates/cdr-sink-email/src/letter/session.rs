@@ -35,11 +35,11 @@ fn text(call: &Call<'_>, delivery: &Delivery, zone: &TimeZone) -> String {
     if let Some(session) = call.session() {
         facts.add("Session", session);
     }
-    facts.add("Status", &call.headline());
+    facts.add(if call.end_status().is_some() { "Status" } else { "What" }, &call.headline());
     if let Some(cdr) = call.cdr {
         add_parties(&mut facts, call, cdr);
         add_times(&mut facts, cdr, zone);
-        add_rest(&mut facts, cdr);
+        add_rest(&mut facts, call, cdr);
     }
     facts.gap();
     facts.add("Routes", &routes(std::slice::from_ref(delivery)));
@@ -63,7 +63,7 @@ fn add_parties(facts: &mut Facts, call: &Call<'_>, cdr: &Cdr) {
         1 => "outbound".to_owned(),
         other => other.to_string(),
     });
-    let caller = some_text(cdr.caller.as_deref()).or(some_text(cdr.protected_caller.as_deref()));
+    let caller = call.caller().or(some_text(cdr.protected_caller.as_deref()));
     let callee = some_text(cdr.callee.as_deref()).or(some_text(cdr.protected_callee.as_deref()));
     let caller = caller.map(|number| match some_text(cdr.caller_location.as_deref()) {
         Some(place) => format!("{number} ({place})"),
@@ -95,14 +95,18 @@ fn add_times(facts: &mut Facts, cdr: &Cdr, zone: &TimeZone) {
     }
 }
 
-fn add_rest(facts: &mut Facts, cdr: &Cdr) {
+fn add_rest(facts: &mut Facts, call: &Call<'_>, cdr: &Cdr) {
+    let satisfaction = cdr.satisfaction.as_ref();
+    let satisfaction =
+        satisfaction.and_then(|chosen| some_text(chosen.content.as_deref()).or(chosen.id.as_deref()));
     let keys = cdr.ivr_key_pressed.as_deref().map(|keys| keys.join(" "));
     let transfers = Some(cdr.transfers()).filter(|&times| times > 0).map(|times| times.to_string());
     facts.maybe("IVR keys", keys.as_deref());
     facts.maybe("Transfers", transfers.as_deref());
     facts.maybe("Hung up by", cdr.hung_up_side.as_deref());
     facts.maybe("Remark", cdr.user_remark.as_deref());
-    facts.maybe("Of", cdr.endpoint_user.as_deref());
+    facts.maybe("Satisfaction", satisfaction);
+    facts.maybe("Of", cdr.endpoint_user.as_deref().filter(|_| !call.is_voicemail()));
     facts.maybe("Recording", some_text(cdr.custom_record_url.as_deref()).or(cdr.record_url.as_deref()));
 }
 

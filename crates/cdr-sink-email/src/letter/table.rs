@@ -87,7 +87,7 @@ fn row(call: &Call<'_>, zone: &TimeZone) -> [String; 7] {
         call.session().map_or("-".to_owned(), |session| one_line(session, 200)),
         status,
         local(call.when(), zone),
-        number(call.cdr.and_then(|cdr| cdr.caller.as_deref())),
+        number(call.caller()),
         number(call.cdr.and_then(|cdr| cdr.callee.as_deref())),
         call.skill_group().unwrap_or("-".to_owned()),
         call.push.position().to_string(),

@@ -24,7 +24,7 @@ use crate::{Position, SpoolId};
 
 /// "CdrC", and which tables there are.
 const APPLICATION: i32 = i32::from_be_bytes(*b"CdrC");
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 const SCHEMA: &str = include_str!("schema.sql");
 
 /// Pages in memory, in KiB: a few are written again and again, the others once.
@@ -278,7 +278,7 @@ impl Database {
     /// Takes over the state of today, to go on with it without the other one's past.
     pub(crate) fn take_over_today(&mut self, from: &Database) -> Result<(), Trouble> {
         let transaction = self.connection.transaction()?;
-        for (table, columns) in [("lane", 7), ("dead", 7), ("quarantine", 6)] {
+        for (table, columns) in [("lane", 7), ("aside", 3), ("dead", 7), ("quarantine", 6)] {
             let places: Vec<String> = (1..=columns).map(|column| format!("?{column}")).collect();
             let mut insert =
                 transaction.prepare(&format!("INSERT INTO {table} VALUES ({})", places.join(", ")))?;

@@ -88,9 +88,17 @@ impl Database {
                 None => None,
             };
             let (next, began) = (Position(number_at(row, 2)?), Position(number_at(row, 3)?));
-            Ok((row.get(0)?, LaneToday { name: row.get(1)?, next, began, errand }))
+            Ok((row.get(0)?, LaneToday { name: row.get(1)?, next, began, errand, aside: Vec::new() }))
         };
-        Ok(select.query_map((), lane)?.collect::<Result<_, _>>()?)
+        let mut lanes: BTreeMap<u32, LaneToday> = select.query_map((), lane)?.collect::<Result<_, _>>()?;
+        let mut select = self.connection().prepare_cached("SELECT lane, first, until FROM aside")?;
+        let mut rows = select.query(())?;
+        while let Some(row) = rows.next()? {
+            if let Some(lane) = lanes.get_mut(&row.get(0)?) {
+                lane.aside.push(Position(number_at(row, 1)?)..Position(number_at(row, 2)?));
+            }
+        }
+        Ok(lanes)
     }
 
     pub(super) fn is_dead(&self, lane: u32, position: Position) -> Result<bool, Trouble> {

@@ -37,6 +37,8 @@ CREATE TABLE lane (
     lane INTEGER PRIMARY KEY, name TEXT NOT NULL, next INTEGER NOT NULL, began INTEGER NOT NULL,
     sink TEXT, until INTEGER, facts BLOB
 );
+-- What was set aside of a lane since the newest checkpoint: behind `next`, and another lane's business.
+CREATE TABLE aside (lane INTEGER, first INTEGER, until INTEGER NOT NULL, PRIMARY KEY (lane, first)) WITHOUT ROWID;
 CREATE TABLE dead (
     lane INTEGER, position INTEGER, died_at_ms INTEGER NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL,
     segment INTEGER NOT NULL, "offset" INTEGER NOT NULL, PRIMARY KEY (lane, position)

@@ -19,7 +19,7 @@ use crate::disk::{Directory, RealDirectory};
 use crate::log::entry::{self, Entry};
 use crate::log::view::LogView;
 use crate::state::Place;
-use crate::{DeadLetter, Position, ReadError, SpoolId, StoredPush, StoredQuarantine};
+use crate::{DeadLetter, Errand, Position, ReadError, SpoolId, StoredPush, StoredQuarantine};
 
 /// Pushes that are put into our own catalog at once.
 const AT_ONCE: u64 = 4096;
@@ -162,6 +162,11 @@ impl Search {
     /// If the disk cannot be read.
     pub fn get(&mut self, position: Position) -> Result<Option<StoredPush>, ReadError> {
         self.push(position).map_err(Failed::told)
+    }
+
+    /// The lanes that there are: their names, and what those are for that are temporary.
+    pub fn lanes(&self) -> impl Iterator<Item = (&str, Option<&Errand>)> {
+        self.lanes.today.values().map(|lane| (lane.name.as_str(), lane.errand.as_ref()))
     }
 
     /// Dead letters, those of one lane or of all, by lane and position, behind `after`: at most `max`.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 
 use super::life::{LaneLife, Told};
 use super::search::{Failed, Search};
@@ -30,12 +31,19 @@ pub(super) struct LaneToday {
     pub(super) next: Position,
     pub(super) began: Position,
     pub(super) errand: Option<Errand>,
+    /// What was set aside of it, behind `next`.
+    pub(super) aside: Vec<Range<Position>>,
 }
 
 impl LaneToday {
     /// Whether a push is its business, as far as it says nothing of it: a temporary lane reads a part of the log only.
     fn may_want(&self, position: Position) -> bool {
         self.errand.as_ref().is_none_or(|errand| self.began <= position && position < errand.until)
+    }
+
+    /// Whether it will come to a push, as far as it says nothing of it.
+    fn has_yet_to_read(&self, position: Position) -> bool {
+        position >= self.next && !self.aside.iter().any(|aside| aside.contains(&position))
     }
 }
 
@@ -77,7 +85,7 @@ impl Search {
             if word.is_none() && !lane.may_want(position) {
                 continue;
             }
-            let told = self.told(*number, lane.next, position, word)?;
+            let told = self.told(*number, lane, position, word)?;
             lives.push(LaneLife { lane: lane.name.clone(), errand: lane.errand.clone(), told });
         }
         // What is left was said by lanes that were retired since.
@@ -118,21 +126,22 @@ impl Search {
     fn told(
         &self,
         lane: u32,
-        next: Position,
+        today: &LaneToday,
         position: Position,
         word: Option<Word>,
     ) -> Result<Told, Failed> {
         let open = self.lanes.open.get(&lane).and_then(|open| open.get(&position));
         let waiting = match open {
             Some(open) => Some(open.clone()),
-            None if position >= next => Some(Open::default()),
+            None if today.has_yet_to_read(position) => Some(Open::default()),
             None => None,
         };
         let is_newer = |word: &Word| self.lanes.newest.is_none_or(|newest| word.place > newest);
         let Some(word) = word else {
             return Ok(match waiting {
                 Some(open) => Told::Waiting(open),
-                None if self.lanes.old.contains(&lane) => Told::Forgotten,
+                // What lies behind its beginning was its business, or was set aside and is told of by another lane.
+                None if self.lanes.old.contains(&lane) || today.began <= position => Told::Forgotten,
                 None => Told::Before,
             });
         };

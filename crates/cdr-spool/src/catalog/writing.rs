@@ -129,11 +129,13 @@ pub(super) fn apply(transaction: &Transaction, change: &Change) -> Result<(), Tr
         }
         // A sink's lane that is handed over goes on under the name of an errand; where it began and what it has read stays.
         Change::Lane(LaneChange::Errand { lane, name, next, errand }) => {
-            let known = transaction
-                .prepare_cached("SELECT began, next FROM lane WHERE lane = ?1")?
-                .query_row([lane], |row| Ok((Position(number_at(row, 0)?), Position(number_at(row, 1)?))))
-                .optional()?;
-            add_lane(transaction, *lane, name, known.unwrap_or((*next, *next)), Some(errand))?;
+            add_errand(transaction, *lane, name, *next, errand)?;
+        }
+        Change::Lane(LaneChange::SetAside { of, lane, name, next, errand }) => {
+            add_errand(transaction, *lane, name, *next, errand)?;
+            let mut insert =
+                transaction.prepare_cached("INSERT OR REPLACE INTO aside VALUES (?1, ?2, ?3)")?;
+            insert.execute([i64::from(*of), next.0 as i64, errand.until.0 as i64])?;
         }
         Change::Lane(LaneChange::Retired { lane }) => {
             transaction.execute("DELETE FROM lane WHERE lane = ?1", [lane])?;
@@ -142,6 +144,20 @@ pub(super) fn apply(transaction: &Transaction, change: &Change) -> Result<(), Tr
         Change::Checkpoint(checkpoint) => apply_checkpoint(transaction, checkpoint)?,
     }
     Ok(())
+}
+
+fn add_errand(
+    transaction: &Transaction,
+    lane: u32,
+    name: &str,
+    next: Position,
+    errand: &Errand,
+) -> Result<(), Trouble> {
+    let known = transaction
+        .prepare_cached("SELECT began, next FROM lane WHERE lane = ?1")?
+        .query_row([lane], |row| Ok((Position(number_at(row, 0)?), Position(number_at(row, 1)?))))
+        .optional()?;
+    add_lane(transaction, lane, name, known.unwrap_or((next, next)), Some(errand))
 }
 
 fn add_lane(
@@ -171,6 +187,7 @@ fn discard_quarantine(transaction: &Transaction, positions: &[Position]) -> Resu
 /// Segments need not go in order: what a segment between two others said may be gone, and only a checkpoint knows it still.
 fn apply_checkpoint(transaction: &Transaction, checkpoint: &Checkpoint) -> Result<(), Trouble> {
     transaction.execute("DELETE FROM lane", ())?;
+    transaction.execute("DELETE FROM aside", ())?;
     for lane in &checkpoint.lanes {
         add_lane(transaction, lane.lane, &lane.name, (lane.began, lane.next), lane.errand.as_ref())?;
         keep_dead(transaction, lane)?;

@@ -24,6 +24,7 @@ const LANE: u8 = 9;
 const DROPPED: u8 = 10;
 const QUARANTINE_DISCARDED: u8 = 11;
 const ERRAND: u8 = 12;
+const SET_ASIDE: u8 = 13;
 
 /// An entry, borrowing its bodies from the frame.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +101,15 @@ pub(crate) enum LaneChange {
     },
     /// The lane is temporary from here on, under this name. If there is none of this number it begins at `next`.
     Errand {
+        lane: u32,
+        name: String,
+        next: Position,
+        errand: Errand,
+    },
+    /// What the lane `of` has not read, from `next` on, goes to a temporary lane, and the lane goes on where that one ends. One
+    /// entry, so that neither happens without the other.
+    SetAside {
+        of: u32,
         lane: u32,
         name: String,
         next: Position,
@@ -251,7 +261,11 @@ impl FrameBuilder {
     }
 
     pub(crate) fn lane(&mut self, change: &LaneChange) {
-        let kind = if matches!(change, LaneChange::Errand { .. }) { ERRAND } else { LANE };
+        let kind = match change {
+            LaneChange::Errand { .. } => ERRAND,
+            LaneChange::SetAside { .. } => SET_ASIDE,
+            _ => LANE,
+        };
         self.entry(kind, 0, |out| match change {
             LaneChange::Registered { lane, name, next } => {
                 out.push(0);
@@ -269,6 +283,13 @@ impl FrameBuilder {
                 out.put_varint((*lane).into());
             }
             LaneChange::Errand { lane, name, next, errand } => {
+                out.put_varint((*lane).into());
+                out.put_bytes(name.as_bytes());
+                out.put_varint(next.0);
+                put_errand(out, errand);
+            }
+            LaneChange::SetAside { of, lane, name, next, errand } => {
+                out.put_varint((*of).into());
                 out.put_varint((*lane).into());
                 out.put_bytes(name.as_bytes());
                 out.put_varint(next.0);
@@ -394,6 +415,13 @@ impl<'a> Entry<'a> {
             SEAL => Entry::Seal { lane: take.varint32()?, name: take.text()?, seal: take_seal(take)? },
             LANE => Entry::Lane(decode_lane(take)?),
             ERRAND => Entry::Lane(LaneChange::Errand {
+                lane: take.varint32()?,
+                name: take.text()?.to_owned(),
+                next: Position(take.varint()?),
+                errand: take_errand(take)?,
+            }),
+            SET_ASIDE => Entry::Lane(LaneChange::SetAside {
+                of: take.varint32()?,
                 lane: take.varint32()?,
                 name: take.text()?.to_owned(),
                 next: Position(take.varint()?),
@@ -570,7 +598,9 @@ mod tests {
             }],
         };
         let change = LaneChange::Registered { lane: 1, name: "crm".into(), next: Position(1) };
-        let temporary = LaneChange::Errand { lane: 2, name: "crm~2".into(), next: Position(1), errand };
+        let temporary =
+            LaneChange::Errand { lane: 2, name: "crm~2".into(), next: Position(1), errand: errand.clone() };
+        let aside = LaneChange::SetAside { of: 1, lane: 3, name: "crm~3".into(), next: Position(2), errand };
         let mut frame = FrameBuilder::new();
         frame.push(&push, false);
         frame.push(&PushEntry { uuid: None, ..push }, true);
@@ -578,6 +608,7 @@ mod tests {
         frame.checkpoint(&checkpoint);
         frame.lane(&change);
         frame.lane(&temporary);
+        frame.lane(&aside);
         frame.lane_seal(1, "crm", &seal);
         frame.dropped(9);
         frame.configuration(3, &[1; 32]);
@@ -592,6 +623,7 @@ mod tests {
                 Entry::Checkpoint(checkpoint),
                 Entry::Lane(change),
                 Entry::Lane(temporary),
+                Entry::Lane(aside),
                 Entry::Seal { lane: 1, name: "crm", seal },
                 Entry::Dropped { segment: 9 },
                 Entry::Configuration { generation: 3, hash: [1; 32] },

@@ -10,17 +10,20 @@
 use std::io;
 
 use crate::disk::File;
-use crate::log::frame::Stamp;
+use crate::log::frame::{self, FrameHeader, Stamp};
 use crate::{Position, SpoolId};
 
 const MAGIC: &[u8; 8] = b"CDRSPOOL";
 /// A build reads every minor version of its major one: entries of unknown types are skipped.
 pub(crate) const MAJOR: u16 = 1;
 /// 1 added seals: an entry, and their list at the end of a checkpoint. 2 added errands: the same, with where lanes began.
-const MINOR: u16 = 2;
+/// 3 added what is set aside: an entry.
+const MINOR: u16 = 3;
 /// Bytes before the first frame.
 pub(crate) const HEADER: usize = 128;
 const CRC_AT: usize = HEADER - 4;
+/// The identity of a header that was salvaged: the others of the spool tell.
+pub(crate) const UNKNOWN: SpoolId = SpoolId([0; 8]);
 
 /// The name of a segment's file.
 pub(crate) fn file_name(number: u64) -> String {
@@ -58,6 +61,11 @@ pub(crate) struct SegmentHeader {
     /// The position of the first push that the segment can hold.
     pub(crate) first: Position,
     pub(crate) opened_at_ms: i64,
+}
+
+/// The identity that the newest whole header names.
+pub(crate) fn identity_of<'a>(headers: impl DoubleEndedIterator<Item = &'a SegmentHeader>) -> SpoolId {
+    headers.rev().map(|header| header.identity).find(|identity| *identity != UNKNOWN).unwrap_or(UNKNOWN)
 }
 
 /// Why bytes are no header.
@@ -113,6 +121,35 @@ impl SegmentHeader {
         let mut bytes = [0; HEADER];
         let read = file.read_at(&mut bytes, 0)?;
         Ok(if read == HEADER { SegmentHeader::decode(&bytes) } else { Err(NoHeader::Unreadable) })
+    }
+
+    /// Makes a header for a segment whose own is damaged, from its first whole frame. None if it has none. It does not know its
+    /// identity, which is then [`UNKNOWN`], nor its predecessor.
+    pub(crate) fn salvage(file: &dyn File, number: u64) -> io::Result<Option<SegmentHeader>> {
+        let mut bytes = vec![0; file.len()? as usize];
+        let read = file.read_at(&mut bytes, 0)?;
+        let bytes = &bytes[..read];
+        let whole = frame::stamps(bytes, number).find_map(|(at, stamp)| {
+            let header = FrameHeader::parse(&bytes[at..], stamp)?;
+            let frame = bytes.get(at..at + header.size() as usize)?;
+            frame::is_whole(frame).then_some(header)
+        });
+        Ok(whole.map(|frame| SegmentHeader {
+            identity: UNKNOWN,
+            stamp: frame.stamp,
+            previous: (0, 0),
+            first: frame.position,
+            opened_at_ms: frame.written_at_ms,
+        }))
+    }
+
+    /// The header of segment `number`, salvaged if it is damaged. None if there is nothing to be read by this build.
+    pub(crate) fn read_or_salvage(file: &dyn File, number: u64) -> io::Result<Option<SegmentHeader>> {
+        match SegmentHeader::read(file)? {
+            Ok(header) if header.stamp.segment == number => Ok(Some(header)),
+            Err(NoHeader::Newer(_)) => Ok(None),
+            _ => SegmentHeader::salvage(file, number),
+        }
     }
 }
 

@@ -39,7 +39,7 @@ fn segments_of(directory: &dyn Directory) -> io::Result<Vec<(SegmentHeader, Opti
     for number in numbers {
         // Gone meanwhile, or not begun: no part of the log.
         let Ok(file) = directory.open(&segment::file_name(number)) else { continue };
-        let Ok(header) = SegmentHeader::read(&*file)? else { continue };
+        let Some(header) = SegmentHeader::read_or_salvage(&*file, number)? else { continue };
         let (previous, end) = header.previous;
         while previous > 0 && found.pop_if(|(before, _)| before.stamp.segment > previous).is_some() {}
         if let Some(last) = found.last_mut().filter(|(before, _)| before.stamp.segment == previous) {
@@ -98,8 +98,10 @@ impl LogView {
     /// there is no spool.
     pub(crate) fn of(directory: Arc<dyn Directory>) -> io::Result<Option<(SpoolId, LogView)>> {
         let found = segments_of(&*directory)?;
-        let Some((newest, _)) = found.last() else { return Ok(None) };
-        let identity = newest.identity;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let identity = segment::identity_of(found.iter().map(|(header, _)| header));
         let mut segments = Vec::with_capacity(found.len());
         for (SegmentHeader { stamp, .. }, end) in found {
             let end = match end {

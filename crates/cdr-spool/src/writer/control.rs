@@ -34,6 +34,10 @@ impl<T> Writer<T> {
                 let change = beginning(&self.shared.store.state(), sink, (from_ms, to_ms), facts);
                 self.change_lanes(vec![change])
             }
+            Change::SetAside { lane, from, facts } => {
+                let changes = setting_aside(&self.shared.store.state(), &lane, from, facts)?;
+                self.change_lanes(changes)
+            }
             Change::HandOver { old, new, until, facts } => {
                 let changes = handing_over(&self.shared.store.state(), &old, &new, until, &facts)?;
                 self.change_lanes(changes)
@@ -64,7 +68,8 @@ impl<T> Writer<T> {
         let names = changes.into_iter().filter_map(|change| match change {
             LaneChange::Registered { name, .. }
             | LaneChange::Renamed { name, .. }
-            | LaneChange::Errand { name, .. } => Some(name),
+            | LaneChange::Errand { name, .. }
+            | LaneChange::SetAside { name, .. } => Some(name),
             LaneChange::Retired { .. } => None,
         });
         Ok(Changed { names: names.collect(), ..Changed::default() })
@@ -261,6 +266,25 @@ fn beginning(
     let (next, until) = state.arrived_between(from_ms, to_ms);
     let (lane, name) = (state.next_lane, errand_name(&sink, state.next_lane));
     LaneChange::Errand { lane, name, next, errand: Errand { sink, until, facts } }
+}
+
+/// Nothing when the lane has read everything.
+fn setting_aside(
+    state: &State,
+    sink: &str,
+    from: Position,
+    facts: Bytes,
+) -> Result<Vec<LaneChange>, ControlError> {
+    let Some(Lane { number, state: known, .. }) = state.lanes.get(sink) else {
+        return Err(unknown(state, sink));
+    };
+    let (next, until) = (from.max(known.next), state.end.min(known.ends()));
+    if next >= until {
+        return Ok(Vec::new());
+    }
+    let (lane, name) = (state.next_lane, errand_name(sink, state.next_lane));
+    let errand = Errand { sink: sink.to_owned(), until, facts };
+    Ok(vec![LaneChange::SetAside { of: *number, lane, name, next, errand }])
 }
 
 /// A lane and the errands of its sink.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cdr_spool::{
-    DeadLetter, LaneLife, Life, NewLane, Outcome, Position, Query, Search, Spool, Start, StoredPush,
+    DeadLetter, LaneLife, Life, NewLane, Open, Outcome, Position, Query, Search, Spool, Start, StoredPush,
     StoredQuarantine, Terms, Told,
 };
 use rusqlite::Connection;
@@ -383,6 +383,43 @@ fn a_lane_that_was_handed_over_is_told_of_under_its_new_name_also_after_a_crash(
     kept.world.disk.crash(&mut Chance::new(3));
     kept.reopen(&["new"]);
     check(&kept);
+}
+
+#[test]
+fn what_is_set_aside_waits_in_its_errand_and_what_the_lane_has_read_waits_in_the_lane() {
+    let mut kept = Kept::start(&["crm"]);
+    append(&kept.spool, 1..=6);
+    kept.record("crm", [(1, DELIVERED)]);
+    kept.catch_up();
+    // 2 is read and under way.
+    wait(kept.spool.set_aside("crm", Position(3), Bytes::from_static(b"facts"))).unwrap();
+    append(&kept.spool, [7]);
+    kept.record("crm~1", [(3, DELIVERED), (4, dead("422"))]);
+    let check = |kept: &Kept| {
+        let lives = all(&mut kept.search(), Query::default());
+        let is_waiting = |at: usize, lane: &str| *told(&lives[at], lane) == Told::Waiting(Open::default());
+        let waiting: Vec<bool> = (0..7).map(|at| is_waiting(at, "crm")).collect();
+        assert_eq!(waiting, [false, true, false, false, false, false, true]);
+        assert!(matches!(told(&lives[0], "crm"), Told::Outcome(_, DELIVERED)));
+        assert_eq!(told(&lives[2], "crm"), &Told::Forgotten);
+        assert!(matches!(told(&lives[2], "crm~1"), Told::Outcome(_, DELIVERED)));
+        assert!(is_waiting(4, "crm~1") && is_waiting(5, "crm~1"));
+        for at in [0, 1, 6] {
+            assert_eq!(lives[at].lanes.len(), 1, "nothing to the errand");
+        }
+        assert_eq!(kept.search().dead_letters(Some("crm~1"), None, 9).unwrap()[0].position, Position(4));
+        kept.check();
+    };
+    check(&kept);
+    kept.catch_up();
+    check(&kept);
+    kept.world.disk.crash(&mut Chance::new(3));
+    kept.reopen(&["crm"]);
+    check(&kept);
+    wait(kept.spool.retire_lane("crm~1")).unwrap();
+    let lives = all(&mut kept.search(), Query::default());
+    assert!(matches!(told(&lives[2], "crm~1"), Told::Outcome(_, DELIVERED)), "what it said stays");
+    assert_eq!(told(&lives[2], "crm"), &Told::Forgotten);
 }
 
 #[test]

@@ -215,6 +215,15 @@ impl Disk {
         }
     }
 
+    /// Takes the end of a file away behind everyone's back.
+    pub fn cut_short(&self, name: &str, length: usize) {
+        let mut content = self.lock();
+        let id = content.names[name];
+        let data = content.files.get_mut(&id).unwrap();
+        data.current.truncate(length);
+        data.durable.truncate(length);
+    }
+
     pub fn bytes_of(&self, name: &str) -> Vec<u8> {
         let content = self.lock();
         content.files[&content.names[name]].current.clone()

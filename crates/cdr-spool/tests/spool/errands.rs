@@ -168,3 +168,49 @@ fn the_reader_beside_it_tells_of_errands() {
     });
     assert_eq!(told, Some((1, name, "crm".into())));
 }
+
+fn set_aside(spool: &Spool<u64>, from: u64) -> Option<Position> {
+    wait(spool.set_aside("crm", Position(from), Bytes::from_static(b"facts"))).unwrap()
+}
+
+#[test]
+fn what_is_set_aside_is_owed_by_an_errand_and_what_was_read_stays() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..20);
+    // 1 is a dead letter, 2 delivered, 3 and 4 read and untouched.
+    record(&spool, "crm", [vec![(Position(1), dead("why"))], delivered([2])].concat());
+    assert_eq!(set_aside(&spool, 5), Some(Position(21)));
+    append(&spool, 20..23);
+    record(&spool, "crm", delivered([22]));
+    record(&spool, "crm~1", delivered([5, 6]));
+    let check = |spool: &Spool<u64>| {
+        assert_eq!(owes(spool, "crm"), [3, 4, 21, 23]);
+        assert_eq!(owes(spool, "crm~1"), (7..21).collect::<Vec<_>>());
+        assert_eq!(lane(spool, "crm").began, Position(1), "it is the lane that it was");
+        assert_eq!(spool.dead_letters("crm", Position(0), 9).unwrap()[0].reason, "why");
+    };
+    check(&spool);
+    world.disk.crash(&mut Chance::new(3));
+    drop(spool);
+    let (spool, _) = world.open(&["crm"]);
+    check(&spool);
+    wait(spool.close());
+    let (spool, _) = world.open(&["crm"]);
+    check(&spool);
+    assert_eq!(set_aside(&spool, 24), None, "everything is read");
+    assert_eq!(hand_over(&spool, "crm", "other"), ["other", "other~1"]);
+    let unknown = wait(spool.set_aside("crm", Position(0), Bytes::new()));
+    assert!(matches!(unknown, Err(ControlError::UnknownLane { .. })), "{unknown:?}");
+}
+
+#[test]
+fn a_set_aside_that_the_disk_refuses_changes_nothing() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..9);
+    world.disk.fail_syncs(1);
+    assert!(wait(spool.set_aside("crm", Position(4), Bytes::new())).is_err());
+    assert_eq!(owes(&spool, "crm"), (1..10).collect::<Vec<_>>());
+    assert_eq!(spool.lanes().len(), 1);
+}

@@ -5,6 +5,7 @@ mod harness;
 
 mod appending;
 mod catalog;
+mod damage;
 mod errands;
 mod failing;
 mod following;

@@ -4,30 +4,36 @@
 //! - What was refused does not come back; what was neither (the power went) may, and then counts.
 //! - No position is given twice.
 //! - What is closed stays closed once somebody was told, what is dead waits, what is owed is offered to its lane again.
-//! - A lane may be handed over to another one: together they owe what they owed, and what either closed stays closed.
+//! - A lane may be handed over to another one: together they owe what they owed, and what either closed stays closed. The same for what is set aside.
 //! - What was sealed stays sealed, the same positions under the same key, until all of them are closed.
+//! - What the disk damages is said; only that is lost, and a lane that was owed it is told. A torn tail is cut instead.
 //! - The catalog tells what the log tells, whatever became of either.
 //! - The counters, the reader beside it and a second start agree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cdr_spool::{
-    AppendError, Appended, ControlError, DeadLetter, Health, LaneState, NewLane, Outcome, Position, Seal,
-    Spool, Start,
+    AppendError, Appended, ControlError, Damage, DeadLetter, Health, LaneState, Logged, NewLane, Outcome,
+    Position, Recovery, Seal, Spool, Start,
 };
 use proptest::prelude::*;
 
 use crate::catalog::{assert_tells_what_the_log_tells, terms};
+use crate::damage::{Wound, wound};
 use crate::disk::Chance;
 use crate::harness::*;
 use crate::lanes::{DELIVERED, dead, lane};
 use crate::seals::seal_of;
 
 const LANES: [&str; 2] = ["crm", "mail"];
+/// What the spool says of a push that it lost, and of a reason.
+const DAMAGED: &str = "damaged on disk";
+const REASON_DAMAGED: &str = "the reason is damaged on disk";
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -73,6 +79,11 @@ enum Action {
         lane: usize,
         closed: u8,
     },
+    /// What a lane has not read goes to a temporary lane, but for so many positions.
+    SetAside {
+        lane: usize,
+        skip: u8,
+    },
     Quarantine(u8),
     /// The power goes while pushes and outcomes are being written.
     CrashDuring {
@@ -83,6 +94,13 @@ enum Action {
     Crash(u64),
     Kill,
     Restart,
+    /// The disk damages something that was synced, while the gateway is stopped or after it was killed.
+    Damage {
+        seed: u64,
+        pushes: u8,
+        is_killed: bool,
+        is_index_lost: bool,
+    },
     /// The catalog takes in what there is.
     Catalog,
     /// Somebody deletes the catalog.
@@ -109,12 +127,14 @@ fn action() -> impl Strategy<Value = Action> {
         4 => (lane.clone(), any::<u8>(), 0u8..6).prop_map(|(lane, rank, kind)| Action::CloseSeal { lane, rank, kind }),
         2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Reopen { lane, rank }),
         2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Discard { lane, rank }),
-        2 => (lane, 0u8..6).prop_map(|(lane, closed)| Action::HandOver { lane, closed }),
+        2 => (lane.clone(), 0u8..6).prop_map(|(lane, closed)| Action::HandOver { lane, closed }),
+        2 => (lane, 0u8..4).prop_map(|(lane, skip)| Action::SetAside { lane, skip }),
         1 => (0u8..8).prop_map(Action::Quarantine),
         3 => (0u8..14, any::<u64>(), 1u8..6).prop_map(|(changes, seed, pushes)| Action::CrashDuring { changes, seed, pushes }),
         1 => any::<u64>().prop_map(Action::Crash),
         1 => Just(Action::Kill),
         1 => Just(Action::Restart),
+        2 => (any::<u64>(), 0u8..8, any::<bool>(), any::<bool>()).prop_map(|(seed, pushes, is_killed, is_index_lost)| Action::Damage { seed, pushes, is_killed, is_index_lost }),
         2 => Just(Action::Catalog),
         1 => Just(Action::DeleteCatalog),
         1 => (1u8..4).prop_map(Action::FailSyncs),
@@ -133,6 +153,13 @@ struct LaneModel {
     dead: BTreeSet<Position>,
     /// Recorded, and the power went before anyone was told: closed or not, nobody knows.
     unsure: BTreeSet<Position>,
+    /// What damaged frames said of: a start may remember less of them.
+    doubted: BTreeSet<Position>,
+    doubted_seals: Vec<Seal>,
+    /// Every seal that was ever asked for.
+    asked_seals: Vec<Seal>,
+    /// What was set aside of it, in which lanes.
+    aside: Vec<(String, Range<Position>)>,
     /// What was sealed, and is not over for certain.
     seals: Vec<Seal>,
     /// There or not: perhaps over; or refused while the disk failed, and the power may go next.
@@ -152,7 +179,24 @@ impl LaneModel {
 
     /// The spool's lane that answers for a push.
     fn part_of(&self, position: &Position) -> &str {
-        &self.parts.iter().find(|(_, until)| position < until).unwrap().0
+        let aside = self.aside.iter().find(|(_, part)| part.contains(position)).map(|(name, _)| name);
+        aside.unwrap_or_else(|| &self.parts.iter().find(|(_, until)| position < until).unwrap().0)
+    }
+
+    fn part_names(&self) -> impl Iterator<Item = &String> {
+        self.parts.iter().map(|(name, _)| name).chain(self.aside.iter().map(|(name, _)| name))
+    }
+
+    /// Forgets what only damaged frames say, and what is no push any more.
+    fn doubt(&mut self, is_push: impl Fn(&Position) -> bool) {
+        let LaneModel { closed, dead, unsure, doubted, doubted_seals, .. } = self;
+        for known in [&mut *closed, &mut *dead] {
+            known.retain(|position| is_push(position) && !doubted.contains(position));
+        }
+        unsure.extend(&*doubted);
+        unsure.retain(is_push);
+        self.seals.retain(|seal| !doubted_seals.contains(seal));
+        self.unsure_seals.extend(self.asked_seals.iter().cloned());
     }
 
     fn may_be_closed(&self, position: &Position) -> bool {
@@ -177,6 +221,14 @@ struct Model {
     refused: BTreeSet<u64>,
     lanes: [LaneModel; 2],
     quarantined: BTreeMap<Position, u64>,
+    /// Stored, and damaged since. What was carried may be read all the same.
+    lost: BTreeMap<Position, u64>,
+    /// Where damage was done: the file, and where in it.
+    wounds: BTreeMap<String, u64>,
+    /// Segments that went by frames which are damaged.
+    dropped: BTreeSet<String>,
+    /// The positions of damaged frames: there may be burnt ones and quarantine among them, and nobody can tell.
+    damaged: Vec<Range<Position>>,
     /// Above every position ever seen.
     highest: Position,
 }
@@ -199,6 +251,10 @@ impl Model {
             refused: BTreeSet::new(),
             lanes: LANES.map(LaneModel::of),
             quarantined: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            wounds: BTreeMap::new(),
+            dropped: BTreeSet::new(),
+            damaged: Vec::new(),
             highest: Position(0),
         }
     }
@@ -228,6 +284,7 @@ impl Model {
             Action::Reopen { lane, rank } => self.decide(lane, rank, true),
             Action::Discard { lane, rank } => self.decide(lane, rank, false),
             Action::HandOver { lane, closed } => self.hand_over(lane, closed),
+            Action::SetAside { lane, skip } => self.set_aside(lane, skip),
             Action::Quarantine(n) => self.quarantine(1_000_000 + u64::from(n)),
             Action::CrashDuring { changes, seed, pushes } => {
                 self.world.disk.cut_power_after(changes.into());
@@ -245,6 +302,9 @@ impl Model {
             Action::Restart => {
                 wait(self.spool.close());
                 self.reopen();
+            }
+            Action::Damage { seed, pushes, is_killed, is_index_lost } => {
+                self.damage(&mut Chance::new(seed), pushes, is_killed, is_index_lost);
             }
             Action::Catalog => {
                 wait(self.spool.catalog_caught_up());
@@ -325,7 +385,7 @@ impl Model {
         match wait(self.spool.append(push_at(n, now))) {
             Ok(Appended::Repeat { position: same }) => {
                 // It may have been stored a second time after it left the window or the disk.
-                assert_eq!(self.stored.get(&same), Some(&n));
+                assert_eq!(self.stored.get(&same).or(self.lost.get(&same)), Some(&n));
             }
             // Gone, or out of the window: then it is a new push.
             Ok(Appended::Stored { position: again, .. }) => {
@@ -350,9 +410,9 @@ impl Model {
     /// Pushes that the lane has to close, in order.
     fn owed(&self, lane: usize, rank: u8, count: u8) -> Vec<Position> {
         let lane = &self.lanes[lane];
-        let owed = self
-            .stored
-            .keys()
+        let pushes: BTreeSet<&Position> = self.stored.keys().chain(self.lost.keys()).collect();
+        let owed = pushes
+            .into_iter()
             .filter(|p| !lane.closed.contains(p) && !lane.dead.contains(p) && !lane.unsure.contains(p));
         owed.copied().skip(rank.into()).take(count.into()).collect()
     }
@@ -374,6 +434,7 @@ impl Model {
         };
         positions.retain(|p| self.lanes[at].part_of(p) == part);
         let seal = seal_of(positions.iter().map(|p| p.0));
+        self.lanes[at].asked_seals.push(seal.clone());
         match wait(self.spool.seal(&part, seal.clone())) {
             Ok(()) => {
                 let shares = |other: &Seal| other.positions.iter().any(|p| positions.contains(p));
@@ -381,6 +442,9 @@ impl Model {
                 self.lanes[at].seals.push(seal);
             }
             Err(ControlError::Failing { .. }) => self.lanes[at].unsure_seals.push(seal),
+            // Given up by the spool itself, a moment ago.
+            Err(ControlError::NotOpen { positions, .. })
+                if positions.iter().all(|p| self.lost.contains_key(p)) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -486,11 +550,33 @@ impl Model {
             Some((errand.until, number, name))
         };
         let mut errands: Vec<_> = self.spool.lanes().into_iter().filter_map(errand).collect();
+        for (name, part) in &mut self.lanes[at].aside {
+            *name = format!("{new}~{}", name.split_once('~').unwrap().1);
+            assert!(errands.iter().any(|(until, _, errand)| errand == name && *until == part.end));
+        }
+        let is_aside = |errand: &str| self.lanes[at].aside.iter().any(|(name, _)| name == errand);
+        errands.retain(|(_, _, errand)| !is_aside(errand));
         errands.sort();
         assert_eq!(errands.len(), self.lanes[at].parts.len(), "{errands:?}");
         let model = &mut self.lanes[at];
         model.parts = errands.into_iter().map(|(until, _, name)| (name, until)).collect();
         model.parts.push((new, Position(u64::MAX)));
+    }
+
+    /// On a disk that works, as above.
+    fn set_aside(&mut self, at: usize, skip: u8) {
+        self.repair();
+        let name = self.lanes[at].name().to_owned();
+        let lanes = |spool: &Spool<u64>| spool.lanes();
+        let before = lanes(&self.spool);
+        let next = before.iter().find(|(lane, _)| *lane == name).unwrap().1.next;
+        let (from, end) = (Position(next.0 + u64::from(skip)), self.spool.end());
+        let goes_on = wait(self.spool.set_aside(&name, from, Bytes::new())).unwrap();
+        assert_eq!(goes_on, (from < end).then_some(end));
+        let is_new = |(lane, _): &(String, LaneState)| before.iter().all(|(known, _)| known != lane);
+        let aside = lanes(&self.spool).into_iter().find(is_new).map(|(lane, _)| (lane, from..end));
+        assert_eq!(aside.is_some(), goes_on.is_some());
+        self.lanes[at].aside.extend(aside);
     }
 
     fn quarantine(&mut self, n: u64) {
@@ -527,7 +613,7 @@ impl Model {
         self.reopen();
     }
 
-    fn reopen(&mut self) {
+    fn reopen(&mut self) -> Recovery {
         self.world.disk.fail_syncs(0);
         self.world.disk.fail_writes(0);
         self.world.disk.set_capacity(None);
@@ -535,11 +621,14 @@ impl Model {
         let (spool, recovery) = self.world.open(&self.lanes.each_ref().map(LaneModel::name));
         self.spool = spool;
         self.spool.keep_catalog_at(self.catalog_file(), terms).unwrap();
-        assert!(recovery.damage.is_empty(), "{:?}", recovery.damage);
+        for damage in &recovery.damage {
+            let is_known = self.wounds.get(&damage.file) == Some(&damage.offset);
+            assert!(is_known || self.dropped.contains(&damage.file), "no damage was done: {damage:?}");
+        }
         assert!(recovery.registered.is_empty(), "a lane was forgotten");
         // What comes back counts from now on; what does not is gone.
         for (position, n) in self.read_all() {
-            let is_known = self.stored.contains_key(&position);
+            let is_known = self.stored.contains_key(&position) || self.lost.contains_key(&position);
             if self.maybe.remove(&n) || (!is_known && self.refused_again.remove(&n)) {
                 assert!(!is_known);
                 self.stored.insert(position, n);
@@ -549,6 +638,109 @@ impl Model {
         self.refused.append(&mut self.maybe);
         self.refused_again.clear();
         self.learn_unsure();
+        self.learn_mourned();
+        recovery
+    }
+
+    /// The newest segment gets more than its beginning, the gateway stops, the disk damages what it has, and a start says so.
+    fn damage(&mut self, chance: &mut Chance, pushes: u8, is_killed: bool, is_index_lost: bool) {
+        self.repair();
+        // Files that a failure left over are no part of the log, and go with a start.
+        wait(self.spool.close());
+        self.reopen();
+        for lane in 0..LANES.len() {
+            self.append(pushes.into());
+            self.record(lane, 0, 3, pushes % 6);
+            self.seal(lane, 0, pushes);
+            self.quarantine(1_000_000 + u64::from(pushes));
+        }
+        self.append(1);
+        match is_killed {
+            true => self.world.disk.kill(),
+            false => wait(self.spool.close()),
+        }
+        let Some(wound) = wound(&self.world.disk, chance, |file| self.wounds.get(file).copied()) else {
+            self.reopen();
+            return;
+        };
+        if is_index_lost {
+            self.world.disk.lose(&wound.file.replace(".log", ".index"));
+        }
+        // The catalog remembers more than the log does now.
+        std::fs::remove_file(self.catalog_file()).ok();
+        self.note_wound(&wound);
+        let recovery = self.reopen();
+        let is_said = |damage: &Damage| {
+            (&damage.file, damage.offset) == (&wound.file, wound.offset) && wound.is_told_by(damage)
+        };
+        match wound.looks_torn {
+            true => assert!(recovery.torn_bytes > 0, "{wound:?} {recovery:?}"),
+            false => assert_eq!(recovery.torn_bytes, 0, "{wound:?}"),
+        }
+        if !wound.looks_torn && (wound.is_newest || is_index_lost || wound.offset == 0) {
+            assert!(recovery.damage.iter().any(is_said), "{wound:?} is not said: {:?}", recovery.damage);
+            self.nobody_waits_for_what_is_lost(&wound);
+        }
+    }
+
+    /// A start that found the damage has closed what was open of it.
+    fn nobody_waits_for_what_is_lost(&self, wound: &Wound) {
+        let states: Vec<_> = self.lanes.iter().flat_map(|model| states(&self.spool, model)).collect();
+        for position in wound.positions().filter(|p| !matches!(self.spool.get(*p), Ok(Some(_)))) {
+            for (name, state) in &states {
+                assert!(!state.open.contains_key(&position), "{name} waits for {position}, which is lost");
+            }
+        }
+    }
+
+    /// What is not certain any more, and what is gone.
+    fn note_wound(&mut self, wound: &Wound) {
+        if !wound.looks_torn {
+            self.wounds.insert(wound.file.clone(), wound.offset);
+            self.damaged.push(wound.between.clone());
+        }
+        if !wound.dropped.is_empty() {
+            self.dropped.extend(wound.dropped.iter().cloned());
+            self.damaged.push(Position(0)..wound.between.start);
+        }
+        let of = |name: &str| LANES.iter().position(|lane| name.starts_with(lane)).unwrap();
+        for logged in &wound.taken {
+            match logged {
+                Logged::Push { push, carried } => {
+                    let n = self.stored.remove(&push.position);
+                    // What a torn write takes is as if it had never been.
+                    if let Some(n) = n.filter(|_| *carried || !wound.looks_torn) {
+                        self.lost.insert(push.position, n);
+                    }
+                }
+                Logged::Quarantine { quarantine, .. } => drop(self.quarantined.remove(&quarantine.position)),
+                Logged::Outcome { lane, position, .. } | Logged::Reopened { lane, position } => {
+                    self.lanes[of(lane)].doubted.insert(*position);
+                }
+                Logged::Sealed { lane, seal } => self.lanes[of(lane)].doubted_seals.push(seal.clone()),
+                _ => {}
+            }
+        }
+        for lane in &mut self.lanes {
+            lane.doubt(|position| self.stored.contains_key(position) || self.lost.contains_key(position));
+        }
+    }
+
+    /// Whether a position may be said to be lost.
+    fn may_be_lost(&self, position: Position) -> bool {
+        self.lost.contains_key(&position) || self.damaged.iter().any(|range| range.contains(&position))
+    }
+
+    /// The spool itself closes what is lost and was open, when it finds that out.
+    fn learn_mourned(&mut self) {
+        for model in &mut self.lanes {
+            for letter in letters(&self.spool, model) {
+                let is_owed = !model.may_be_closed(&letter.position);
+                if is_owed && letter.reason == DAMAGED && self.lost.contains_key(&letter.position) {
+                    model.dead.insert(letter.position);
+                }
+            }
+        }
     }
 
     /// What nobody could know is what the spool says; from here on it must stay so.
@@ -561,7 +753,7 @@ impl Model {
                 model.seals.retain(|other| !shares(other));
                 model.seals.push(seal);
             }
-            let dead: BTreeSet<Position> = letters(&self.spool, model).map(|l| l.position).collect();
+            let dead: BTreeSet<Position> = letters(&self.spool, model).iter().map(|l| l.position).collect();
             for position in std::mem::take(&mut model.unsure) {
                 if dead.contains(&position) {
                     model.dead.insert(position);
@@ -573,11 +765,19 @@ impl Model {
     }
 
     fn read_all(&self) -> Vec<(Position, u64)> {
-        let mut all = Vec::new();
+        self.read_what_is_there().0
+    }
+
+    /// All pushes, and the positions that are said to be lost.
+    fn read_what_is_there(&self) -> (Vec<(Position, u64)>, BTreeSet<Position>) {
+        let (mut all, mut lost) = (Vec::new(), BTreeSet::new());
         let mut from = Position(0);
         loop {
             let read = self.spool.read(from, 50, 4000).unwrap();
-            assert!(read.lost.is_empty(), "lost: {:?}", read.lost);
+            for position in read.lost {
+                assert!(self.may_be_lost(position), "{position} is said to be lost");
+                lost.insert(position);
+            }
             assert!(read.next >= from && read.next <= self.spool.end());
             for push in read.pushes {
                 assert!(push.position >= from && push.position < read.next);
@@ -586,7 +786,7 @@ impl Model {
                 all.push((push.position, n));
             }
             if read.next >= self.spool.end() {
-                return all;
+                return (all, lost);
             }
             from = read.next;
         }
@@ -596,11 +796,18 @@ impl Model {
         self.lanes.iter().any(|lane| !lane.closed.contains(&position) && !lane.unsure.contains(&position))
     }
 
-    fn check(&self) {
-        let all: BTreeMap<Position, u64> = self.read_all().into_iter().collect();
+    /// Whether some lane will come upon it by reading on. One that has it open asks for it, and is told that it is not there.
+    fn is_unread(&self, position: &Position) -> bool {
+        self.lanes.iter().any(|model| *position >= states(&self.spool, model)[model.part_of(position)].next)
+    }
+
+    fn check(&mut self) {
+        self.learn_mourned();
+        let (all, lost) = self.read_what_is_there();
+        let all: BTreeMap<Position, u64> = all.into_iter().collect();
         for (position, n) in &all {
             assert!(!self.refused.contains(n), "push {n} was refused and is at {position}");
-            match self.stored.get(position) {
+            match self.stored.get(position).or(self.lost.get(position)) {
                 Some(stored) => assert_eq!(stored, n),
                 None => panic!("push {n} at {position} was never answered"),
             }
@@ -608,15 +815,17 @@ impl Model {
         for (position, n) in self.stored.iter().filter(|(p, _)| self.is_owed(**p)) {
             assert_eq!(all.get(position), Some(n), "push {n} is owed and gone");
         }
+        for position in self.lost.keys() {
+            let is_told = lost.contains(position) || all.contains_key(position) || !self.is_unread(position);
+            assert!(is_told, "{position} is damaged, and whoever reads it is not told");
+        }
         for model in &self.lanes {
             self.check_lane(model, &all);
         }
-        let held = self.spool.quarantined(Position(0), usize::MAX).unwrap();
         for (position, n) in &self.quarantined {
-            assert!(
-                held.iter().any(|q| q.position == *position && q.body == body(*n)),
-                "quarantine {n} is gone"
-            );
+            let held = self.spool.quarantined(Position(position.0 - 1), 1).unwrap();
+            let is_there = held.iter().any(|q| q.position == *position && q.body == body(*n));
+            assert!(is_there, "quarantine {n} is gone");
         }
         assert!(self.spool.end() > self.highest);
     }
@@ -625,10 +834,17 @@ impl Model {
         let name = model.name();
         let states = states(&self.spool, model);
         let state_of = |position: &Position| &states[model.part_of(position)];
-        let letters: Vec<DeadLetter> = letters(&self.spool, model).collect();
+        let letters = letters(&self.spool, model);
         for letter in &letters {
-            assert_eq!(letter.reason, format!("reason {}", letter.position), "{letter:?}");
-            assert!(model.dead.contains(&letter.position) || model.unsure.contains(&letter.position));
+            let position = &letter.position;
+            let is_known = match letter.reason.as_str() {
+                DAMAGED => self.may_be_lost(*position),
+                REASON_DAMAGED => model.doubted.contains(position),
+                reason => reason == format!("reason {position}"),
+            };
+            assert!(is_known, "{letter:?}");
+            let may_be_dead = model.dead.contains(position) || model.unsure.contains(position);
+            assert!(may_be_dead || self.may_be_lost(*position), "{name}: {letter:?}");
         }
         for position in model.dead.iter() {
             assert!(
@@ -641,6 +857,7 @@ impl Model {
         }
         for position in all
             .keys()
+            .chain(self.lost.keys())
             .filter(|p| !model.closed.contains(p) && !model.dead.contains(p) && !model.unsure.contains(p))
         {
             assert!(!is_closed(state_of(position), *position), "{name}: {position} is owed and forgotten");
@@ -658,19 +875,20 @@ impl Model {
             assert!(seal.positions.iter().any(is_open), "{name}: the seal {} is over", seal.key);
         }
         for position in states.values().flat_map(|state| state.open.keys()) {
-            assert!(all.contains_key(position), "{name}: {position} is open and is no push");
+            let is_push = all.contains_key(position) || self.may_be_lost(*position);
+            assert!(is_push, "{name}: {position} is open and is no push");
         }
     }
 }
 
 /// The states of the spool's lanes that make up one of ours, by their names.
 fn states(spool: &Spool<u64>, model: &LaneModel) -> BTreeMap<String, LaneState> {
-    model.parts.iter().map(|(name, _)| (name.clone(), lane(spool, name))).collect()
+    model.part_names().map(|name| (name.clone(), lane(spool, name))).collect()
 }
 
-fn letters(spool: &Spool<u64>, model: &LaneModel) -> impl Iterator<Item = DeadLetter> {
-    let letters = |(name, _): &(String, Position)| spool.dead_letters(name, Position(0), usize::MAX).unwrap();
-    model.parts.iter().flat_map(letters).collect::<Vec<_>>().into_iter()
+fn letters(spool: &Spool<u64>, model: &LaneModel) -> Vec<DeadLetter> {
+    let letters = |name: &String| spool.dead_letters(name, Position(0), usize::MAX).unwrap();
+    model.part_names().flat_map(letters).collect()
 }
 
 /// Whether there is an answer by now.

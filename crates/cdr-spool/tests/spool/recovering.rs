@@ -1,6 +1,6 @@
 //! What a start makes of what it finds.
 
-use cdr_spool::{OpenError, Outcome, Position};
+use cdr_spool::{LogReader, Logged, NewLane, OpenError, Outcome, Position, Settings, Spool, Start};
 
 use crate::disk::Chance;
 use crate::harness::*;
@@ -80,6 +80,26 @@ fn damage_before_what_was_synced_becomes_dead_letters_and_the_file_is_kept() {
 }
 
 #[test]
+fn a_reader_is_told_of_damage_in_the_last_push_before_a_stop() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm", "late"]);
+    append(&spool, 0..3);
+    record(&spool, "crm", vec![(Position(1), DELIVERED)]);
+    append(&spool, 3..4);
+    wait(spool.close());
+    let (file, at) = find_body(&world, 3);
+    world.disk.flip(&file, at);
+
+    for is_told_by_the_start in [true, false] {
+        let (spool, recovery) = world.open(&["crm", "late"]);
+        assert_eq!(recovery.damage.len(), usize::from(is_told_by_the_start), "{recovery:?}");
+        let read = spool.read(Position(1), 99, usize::MAX).unwrap();
+        assert_eq!((read.pushes.len(), read.lost, read.next), (3, vec![Position(4)], Position(5)));
+        wait(spool.close());
+    }
+}
+
+#[test]
 fn damaged_outcomes_are_repeated_and_said() {
     let world = World::new();
     let (spool, _) = world.open(&["crm"]);
@@ -114,6 +134,30 @@ fn a_damaged_header_costs_nothing() {
     assert_eq!(recovery.damage.len(), 2);
     assert_eq!((spool.identity(), lane(&spool, "crm").next), (identity, Position(51)));
     assert_eq!(spool.read(Position(1), 99, usize::MAX).unwrap().pushes.len(), 60);
+}
+
+#[test]
+fn a_segment_whose_header_is_damaged_is_read_from_outside_too() {
+    let at = tempfile::tempdir().unwrap();
+    let settings = Settings { max_size: 64 << 20, ..Settings::new(at.path()) };
+    let lanes = [NewLane { name: "crm".into(), start: Start::Beginning }];
+    let open = || Spool::<u64>::open(settings.clone(), &lanes, Box::new(|_| {})).unwrap().0;
+    let spool = open();
+    append(&spool, 0..4);
+    wait(spool.close());
+    let spool = open();
+    let identity = spool.identity();
+    append(&spool, 4..6);
+    wait(spool.close());
+    for name in ["0000000001.log", "0000000002.log"] {
+        let mut bytes = std::fs::read(at.path().join(name)).unwrap();
+        bytes[40] ^= 1;
+        std::fs::write(at.path().join(name), bytes).unwrap();
+        let reader = LogReader::open(at.path()).unwrap();
+        assert!(name.contains('2') || reader.identity() == identity);
+        let pushes = reader.filter(|entry| matches!(entry.as_ref().unwrap().what, Logged::Push { .. }));
+        assert_eq!(pushes.count(), 6, "with {name} damaged");
+    }
 }
 
 #[test]

@@ -84,13 +84,17 @@ async fn has_room(admin: &Admin, sink: &str) -> anyhow::Result<bool> {
         let find = |list: &str, name: &str| -> Option<Value> {
             lanes[list].as_array()?.iter().find(|lane| lane[name] == sink).cloned()
         };
+        // What was set aside of it has a part of them.
+        let is_part = |lane: &&Value| lane["set_aside_of"] == sink;
+        let parts = ["lanes", "parked"].into_iter().flat_map(|list| lanes[list].as_array()).flatten();
+        let open_beside = parts.filter(is_part).filter_map(|lane| lane["open"].as_u64()).max().unwrap_or(0);
         let runs = find("lanes", "sink").or_else(|| find("replays", "sink"));
         let (lane, is_parked) = match (runs, find("parked", "name")) {
             (Some(lane), _) => (lane, false),
             (None, Some(lane)) => (lane, true),
             (None, None) => bail!("{sink} is no sink any more"),
         };
-        if lane["open"].as_u64().unwrap_or(0) <= FULL {
+        if lane["open"].as_u64().unwrap_or(0).max(open_beside) <= FULL {
             return Ok(is_parked);
         }
         match lane["paused"]["reason"].as_str() {

@@ -1,18 +1,16 @@
 //! Where dead letters are read: from the running gateway, a page at a time, or from disk when none runs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use anyhow::Context as _;
-use cdr_core::{Position, SpoolId, setting};
-use cdr_dispatch::stored;
-use cdr_spool::{DeadLetter, Logged, Outcome};
+use cdr_core::{Position, setting};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::{super::running, Common, Condition, Filter, Kept};
+use super::{super::running, Common, Filter, Kept, on_disk::OnDisk};
 use crate::{
     config::{self, Admin},
-    dead::{About, Letter, Page, Which},
+    dead::{Letter, Page, Which},
 };
 
 /// Dead letters by sink, oldest push first.
@@ -21,8 +19,8 @@ pub struct Letters(From);
 enum From {
     /// The running gateway: it knows where each lies, and gives them in pages.
     Gateway { admin: Admin, sinks: VecDeque<String>, after: Position, which: Which },
-    /// The log, read as a whole.
-    Disk(Option<Vec<Letter>>),
+    /// The disk, in pages as well.
+    Disk(OnDisk),
 }
 
 impl Letters {
@@ -45,49 +43,37 @@ impl Letters {
     /// From the running gateway, of all sinks or of the one that is named; parked ones too.
     pub async fn of_gateway(admin: Admin, filter: &Filter) -> anyhow::Result<Self> {
         let lanes = running::ask_for(&admin, Method::GET, "/api/v1/lanes", None).await?;
-        let names = |list: &str, name: &str| -> Vec<String> {
+        let lanes = [("lanes", "sink"), ("replays", "sink"), ("parked", "name")].map(|(list, name)| {
             let lanes = lanes[list].as_array().into_iter().flatten();
-            lanes.filter_map(|lane| lane[name].as_str().map(str::to_owned)).collect()
-        };
-        let known = [names("lanes", "sink"), names("replays", "sink"), names("parked", "name")].concat();
+            lanes.filter_map(move |lane| Some((lane[name].as_str()?, lane["set_aside_of"].is_null())))
+        });
+        let lanes: Vec<(&str, bool)> = lanes.into_iter().flatten().collect();
+        let known: Vec<&str> = lanes.iter().map(|(name, _)| *name).collect();
         let sinks: VecDeque<String> = match &filter.sink {
-            Some(sink) if !known.contains(sink) => {
-                anyhow::bail!(setting::unknown("sink", sink, known.iter().map(String::as_str)))
+            Some(sink) if !known.contains(&sink.as_str()) => {
+                anyhow::bail!(setting::unknown("sink", sink, known.into_iter()))
             }
             Some(sink) => [sink.clone()].into(),
-            None => known.into(),
+            // What was set aside is told of as its sink's.
+            None => {
+                lanes.iter().filter(|(_, is_whole)| *is_whole).map(|(name, _)| (*name).to_owned()).collect()
+            }
         };
         let which = filter.which();
         Ok(Self(From::Gateway { admin, sinks, after: Position(0), which }))
     }
 
-    /// From the log on disk. In memory for a moment: it is for a gateway that does not run.
     fn on_disk(kept: &Kept, filter: &Filter) -> anyhow::Result<Self> {
-        let mut dead = dead(kept, filter)?;
-        let mut pushes: BTreeMap<cdr_spool::Position, Option<About>> =
-            dead.keys().map(|(_, position)| (*position, None)).collect();
-        kept.each(|_, entry| {
-            let Logged::Push { push, .. } = entry else { return };
-            let Some(about) = pushes.get_mut(&push.position) else { return };
-            let push = stored::from_spool(SpoolId([0; 8]), push);
-            if filter.condition.as_ref().is_none_or(|condition: &Condition| condition.holds(&push)) {
-                *about = Some(About::of(&push));
-            }
-        })?;
-        for ((_, position), letter) in &mut dead {
-            letter.about = pushes.get(position).cloned().flatten();
-        }
-        let holds = |letter: &Letter| filter.condition.is_none() || letter.about.is_some();
-        Ok(Self(From::Disk(Some(dead.into_values().filter(holds).collect()))))
+        Ok(Self(From::Disk(OnDisk::open(kept, filter)?)))
     }
 
-    /// Some more, all of one sink when they come from the gateway; none at the end.
+    /// Some more, all of one sink; none at the end.
     ///
     /// # Errors
     /// The gateway does not answer any more, or its disk cannot be read.
     pub async fn next(&mut self) -> anyhow::Result<Option<Vec<Letter>>> {
         let (admin, sinks, after, which) = match &mut self.0 {
-            From::Disk(letters) => return Ok(letters.take()),
+            From::Disk(letters) => return letters.next(),
             From::Gateway { admin, sinks, after, which } => (admin, sinks, after, which),
         };
         while let Some(sink) = sinks.front() {
@@ -106,29 +92,4 @@ impl Letters {
         }
         Ok(None)
     }
-}
-
-type Dead = BTreeMap<(String, cdr_spool::Position), Letter>;
-
-/// What the log says is dead, as far as it is meant without looking at the pushes.
-fn dead(kept: &Kept, filter: &Filter) -> anyhow::Result<Dead> {
-    let which = filter.which();
-    let mut dead = Dead::new();
-    kept.each(|at, entry| match entry {
-        Logged::Outcome { lane, position, outcome: Outcome::Dead { reason, excerpt, attempts } } => {
-            let died_at_ms = at.as_millisecond();
-            let letter = DeadLetter { lane: lane.clone(), position, reason, excerpt, attempts, died_at_ms };
-            dead.insert((lane, position), Letter::new(letter));
-        }
-        Logged::Outcome { lane, position, outcome } if outcome.is_final() => {
-            drop(dead.remove(&(lane, position)))
-        }
-        Logged::Reopened { lane, position } => drop(dead.remove(&(lane, position))),
-        _ => {}
-    })?;
-    dead.retain(|(sink, _), letter| {
-        filter.sink.as_ref().is_none_or(|wanted| wanted == sink)
-            && which.may_take(letter.number, &letter.reason, letter.died_at)
-    });
-    Ok(dead)
 }

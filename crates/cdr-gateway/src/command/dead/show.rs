@@ -69,7 +69,9 @@ impl Show {
     fn read(&self, kept: &Kept) -> anyhow::Result<Told> {
         let mut told = Told::default();
         let wanted = |position: &Position| self.numbers.contains(&position.0);
-        let at_sink = |lane: &String| self.sink.as_ref().is_none_or(|sink| sink == lane);
+        // With the temporary lanes of the sink: what was set aside of it lies there.
+        let is_of = |lane: &str, sink: &String| lane == sink || lane.split('~').next() == Some(sink.as_str());
+        let at_sink = |lane: &String| self.sink.as_ref().is_none_or(|sink| is_of(lane, sink));
         kept.each(|at, entry| {
             let (lane, position, happened) = match entry {
                 Logged::Push { push, .. } if wanted(&push.position) => {
