@@ -125,6 +125,14 @@ async fn an_archive_is_sent_to_a_sink_although_the_spool_is_gone() {
         gateway.until_delivered();
         gateway.kill();
         fs::remove_dir_all(folder.path().join("data/spool")).unwrap();
+        let alone = cli(folder.path(), &["archive", "verify"], &[]);
+        assert_eq!(alone.code, Some(0), "{} {}", alone.stdout, alone.stderr);
+        assert!(alone.stderr.contains("checked by itself alone"), "{}", alone.stderr);
+        assert!(
+            alone.stdout.contains("30 pushes in ") && alone.stdout.contains(", 0 of them known"),
+            "{}",
+            alone.stdout
+        );
 
         let day = (Timestamp::now() - 48.hours()).strftime("%Y-%m-%d").to_string();
         let replay = ["archive", "replay", "--sink", "crm", "--from", &day, "--to", &day];

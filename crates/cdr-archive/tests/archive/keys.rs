@@ -64,6 +64,18 @@ fn parts_of_a_call_are_there_or_said_to_be_missing() {
 }
 
 #[test]
+fn what_is_longer_than_any_honest_value_is_cut_and_stays_itself() {
+    let filing = with_key(Layout::Raw, "{session}/{spool}-{first}.{ext}");
+    let session = |last: char| {
+        let body = format!(r#"{{"SessionId":"{}{last}"}}"#, "x".repeat(100_000));
+        raw_key(&filing, push(1, "cdr", body)).split_once('/').unwrap().0.to_owned()
+    };
+    assert_eq!(session('a'), session('a'));
+    assert_ne!(session('a'), session('b'));
+    assert_eq!((session('a').len(), session('a').matches('~').count()), (64, 1));
+}
+
+#[test]
 fn a_template_that_could_lose_or_confuse_is_refused_with_the_reason() {
     for (key, why) in [
         ("{action}/{first}-{sha}.{ext}", "needs {spool}"),
