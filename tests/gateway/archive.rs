@@ -41,7 +41,7 @@ async fn three_days_ago(folder: &Path) {
             let push = Incoming::read(facts, body).unwrap();
             spool.append(cdr_dispatch::stored::to_spool(Box::new(push)))
         });
-        join_all(pushes).await.into_iter().for_each(|kept| drop(kept.unwrap()));
+        join_all(pushes).await.into_iter().for_each(|kept| assert!(kept.is_ok()));
     }
     spool.close().await;
 }

@@ -15,7 +15,7 @@ use aws_sdk_s3::{
 use crate::{
     S3Sink,
     trouble::{Step, Trouble},
-    upload::{Cargo, is_there_already},
+    upload::{Parcel, is_there_already},
 };
 
 /// Giving up an upload may take so long; what stays is for the lifecycle rule.
@@ -23,31 +23,31 @@ const ABORT: Duration = Duration::from_secs(5);
 
 impl S3Sink {
     /// Brings an object to its place in parts, or finds it there.
-    pub(crate) async fn put_in_parts(&self, client: &Client, cargo: &Cargo<'_>) -> Result<(), Trouble> {
-        let upload = self.in_time(self.begin(client, cargo)).await?;
-        let joined = self.in_time(self.send_and_join(client, cargo, &upload)).await;
+    pub(crate) async fn put_in_parts(&self, client: &Client, parcel: &Parcel<'_>) -> Result<(), Trouble> {
+        let upload = self.in_time(self.begin(client, parcel)).await?;
+        let joined = self.in_time(self.send_and_join(client, parcel, &upload)).await;
         if !matches!(joined, Ok(true)) {
-            self.abort(client, cargo, &upload).await;
+            self.abort(client, parcel, &upload).await;
         }
         match joined? {
             true => Ok(()),
-            false => self.in_time(self.compare(client, cargo)).await,
+            false => self.in_time(self.compare(client, parcel)).await,
         }
     }
 
-    async fn begin(&self, client: &Client, cargo: &Cargo<'_>) -> Result<String, Trouble> {
+    async fn begin(&self, client: &Client, parcel: &Parcel<'_>) -> Result<String, Trouble> {
         let mut begin = client
             .create_multipart_upload()
             .bucket(&self.bucket)
-            .key(cargo.object.key())
-            .content_type(cargo.object.content_type())
+            .key(parcel.object.key())
+            .content_type(parcel.object.content_type())
             .set_storage_class(self.keeping.storage_class())
             .set_server_side_encryption(self.keeping.encryption())
             .set_ssekms_key_id(self.keeping.kms_key())
             .set_object_lock_mode(self.keeping.lock_mode())
-            .set_object_lock_retain_until_date(self.keeping.lock_until(cargo.object))
+            .set_object_lock_retain_until_date(self.keeping.lock_until(parcel.object))
             .set_checksum_algorithm(self.keeping.checksum());
-        for (name, value) in cargo.metadata() {
+        for (name, value) in parcel.metadata() {
             begin = begin.metadata(name, value);
         }
         let begun = begin.send().await.map_err(|error| self.trouble(Step::Put, error))?;
@@ -57,9 +57,14 @@ impl S3Sink {
     }
 
     /// Whether the object came about; else something stands in its place.
-    async fn send_and_join(&self, client: &Client, cargo: &Cargo<'_>, upload: &str) -> Result<bool, Trouble> {
+    async fn send_and_join(
+        &self,
+        client: &Client,
+        parcel: &Parcel<'_>,
+        upload: &str,
+    ) -> Result<bool, Trouble> {
         let mut parts = Vec::new();
-        let mut rest = cargo.bytes.clone();
+        let mut rest = parcel.bytes.clone();
         // One after the other: side by side they would take the room of several in every buffer on the way.
         for number in 1.. {
             let part = rest.split_to(self.part.min(rest.len()));
@@ -69,7 +74,7 @@ impl S3Sink {
             let sent = client
                 .upload_part()
                 .bucket(&self.bucket)
-                .key(cargo.object.key())
+                .key(parcel.object.key())
                 .upload_id(upload)
                 .part_number(number)
                 .set_checksum_algorithm(self.keeping.checksum())
@@ -84,7 +89,7 @@ impl S3Sink {
         let join = client
             .complete_multipart_upload()
             .bucket(&self.bucket)
-            .key(cargo.object.key())
+            .key(parcel.object.key())
             .upload_id(upload)
             .multipart_upload(all)
             .set_if_none_match(self.only_new());
@@ -96,11 +101,11 @@ impl S3Sink {
     }
 
     /// What fails here was told by what failed before, or does no harm.
-    async fn abort(&self, client: &Client, cargo: &Cargo<'_>, upload: &str) {
+    async fn abort(&self, client: &Client, parcel: &Parcel<'_>, upload: &str) {
         let abort = client
             .abort_multipart_upload()
             .bucket(&self.bucket)
-            .key(cargo.object.key())
+            .key(parcel.object.key())
             .upload_id(upload)
             .send();
         drop(tokio::time::timeout(ABORT, abort).await);

@@ -59,7 +59,7 @@ pub struct S3Sink {
 }
 
 /// An object, ready to go.
-pub(crate) struct Cargo<'a> {
+pub(crate) struct Parcel<'a> {
     pub(crate) object: &'a Object,
     pub(crate) bytes: Bytes,
     /// Lower-case hex.
@@ -134,10 +134,10 @@ impl Sink for S3Sink {
 impl S3Sink {
     /// Brings one object to its place, or finds it there.
     async fn archive(&self, client: &Client, object: &Object) -> Result<Receipt, Trouble> {
-        let cargo = Cargo::load(object).await?;
-        match cargo.bytes.len() > self.part {
-            true => self.put_in_parts(client, &cargo).await?,
-            false => self.in_time(self.put_whole(client, &cargo)).await?,
+        let parcel = Parcel::load(object).await?;
+        match parcel.bytes.len() > self.part {
+            true => self.put_in_parts(client, &parcel).await?,
+            false => self.in_time(self.put_whole(client, &parcel)).await?,
         }
         Ok(self.receipt(object))
     }
@@ -160,10 +160,10 @@ impl S3Sink {
         }
     }
 
-    async fn put_whole(&self, client: &Client, cargo: &Cargo<'_>) -> Result<(), Trouble> {
-        match self.put(client, cargo).await {
+    async fn put_whole(&self, client: &Client, parcel: &Parcel<'_>) -> Result<(), Trouble> {
+        match self.put(client, parcel).await {
             Ok(stored) => self.believe(stored.e_tag()),
-            Err(error) if is_there_already(&error) => self.compare(client, cargo).await,
+            Err(error) if is_there_already(&error) => self.compare(client, parcel).await,
             Err(error) => Err(self.trouble(Step::Put, error)),
         }
     }
@@ -171,22 +171,22 @@ impl S3Sink {
     async fn put(
         &self,
         client: &Client,
-        cargo: &Cargo<'_>,
+        parcel: &Parcel<'_>,
     ) -> Result<PutObjectOutput, SdkError<PutObjectError>> {
         let mut put = client
             .put_object()
             .bucket(&self.bucket)
-            .key(cargo.object.key())
-            .content_type(cargo.object.content_type())
-            .body(ByteStream::from(cargo.bytes.clone()))
+            .key(parcel.object.key())
+            .content_type(parcel.object.content_type())
+            .body(ByteStream::from(parcel.bytes.clone()))
             .set_storage_class(self.keeping.storage_class())
             .set_server_side_encryption(self.keeping.encryption())
             .set_ssekms_key_id(self.keeping.kms_key())
             .set_object_lock_mode(self.keeping.lock_mode())
-            .set_object_lock_retain_until_date(self.keeping.lock_until(cargo.object))
+            .set_object_lock_retain_until_date(self.keeping.lock_until(parcel.object))
             .set_checksum_algorithm(self.keeping.checksum())
             .set_if_none_match(self.only_new());
-        for (name, value) in cargo.metadata() {
+        for (name, value) in parcel.metadata() {
             put = put.metadata(name, value);
         }
         put.send().await
@@ -207,15 +207,15 @@ impl S3Sink {
     }
 
     /// Looks at the object that is there already: delivered only when it holds what this one would have put.
-    pub(crate) async fn compare(&self, client: &Client, cargo: &Cargo<'_>) -> Result<(), Trouble> {
-        let head = client.head_object().bucket(&self.bucket).key(cargo.object.key()).send().await;
+    pub(crate) async fn compare(&self, client: &Client, parcel: &Parcel<'_>) -> Result<(), Trouble> {
+        let head = client.head_object().bucket(&self.bucket).key(parcel.object.key()).send().await;
         let head = head.map_err(|error| self.trouble(Step::Look, error))?;
-        match stored_sha256(&head) == Some(&cargo.sha256) || self.holds(client, cargo, &head).await? {
+        match stored_sha256(&head) == Some(&parcel.sha256) || self.holds(client, parcel, &head).await? {
             true => Ok(()),
             false => Err(Trouble::Reject(Failure::new(format!(
                 "another object stands at s3://{}/{}, and is not overwritten: move it away, then retry",
                 self.bucket,
-                cargo.object.key()
+                parcel.object.key()
             )))),
         }
     }
@@ -224,21 +224,21 @@ impl S3Sink {
     async fn holds(
         &self,
         client: &Client,
-        cargo: &Cargo<'_>,
+        parcel: &Parcel<'_>,
         head: &HeadObjectOutput,
     ) -> Result<bool, Trouble> {
         let length = head.content_length().unwrap_or_default();
-        let must_be_equal = cargo.object.raw().is_some();
-        if length > LARGEST || (must_be_equal && length != cargo.bytes.len() as i64) {
+        let must_be_equal = parcel.object.raw().is_some();
+        if length > LARGEST || (must_be_equal && length != parcel.bytes.len() as i64) {
             return Ok(false);
         }
-        let get = client.get_object().bucket(&self.bucket).key(cargo.object.key()).send().await;
+        let get = client.get_object().bucket(&self.bucket).key(parcel.object.key()).send().await;
         let object = get.map_err(|error| self.trouble(Step::Look, error))?;
         let found = object.body.collect().await.map_err(|_| {
             Trouble::Retry(Failure::new("the object that is there already could not be read to its end"))
         })?;
         let found = found.into_bytes();
-        Ok(found == cargo.bytes || cargo.object.has_same_records(&found))
+        Ok(found == parcel.bytes || parcel.object.has_same_records(&found))
     }
 
     fn no_s3(&self) -> Unavailable {
@@ -253,7 +253,7 @@ impl S3Sink {
     }
 }
 
-impl<'a> Cargo<'a> {
+impl<'a> Parcel<'a> {
     /// Makes the bytes; off this thread, for compressing takes a while.
     async fn load(object: &'a Object) -> Result<Self, Trouble> {
         if let Some(push) = object.raw() {
