@@ -2,6 +2,7 @@
 
 mod alerts;
 mod archive;
+mod certificate;
 mod configuration;
 mod crash;
 mod dead;
