@@ -28,6 +28,10 @@ coverage *ARGS:
     cargo tarpaulin --engine llvm --target-dir target/coverage --skip-clean --out Stdout \
         --include-files 'crates/cdr-core/src/*' 'crates/cdr-ingress/src/*' -p cdr-core -p cdr-ingress {{ARGS}}
 
+# The s3 sink against a server of your own: just s3 http://127.0.0.1:9000 BUCKET ID SECRET
+s3 *SERVER:
+    CDR_S3="{{SERVER}}" cargo test -p cdr-tests -- --nocapture a_server_of_ones_own
+
 # What a change must pass.
 ci:
     .ci/run
