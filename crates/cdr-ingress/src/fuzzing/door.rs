@@ -149,7 +149,7 @@ impl House {
                 let _ = writer.write_all(one).await;
                 tokio::task::yield_now().await;
                 let _ = writer.write_all(other).await;
-                if bytes.len() % 2 == 0 {
+                if bytes.len().is_multiple_of(2) {
                     let _ = writer.shutdown().await;
                 }
             };
