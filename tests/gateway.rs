@@ -12,6 +12,7 @@ mod looking;
 mod main_job;
 mod operating;
 mod other_pushes;
+mod proxies;
 mod quarantine;
 mod refusals;
 mod reload;
