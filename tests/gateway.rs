@@ -8,6 +8,7 @@ mod dead;
 mod disk;
 mod disk_faults;
 mod finding;
+mod hostile;
 mod looking;
 mod main_job;
 mod operating;
