@@ -15,9 +15,18 @@ use serde_json::Value;
 const SHORTEST: usize = 6;
 
 /// The names of settings that hold a secret, and of those that do in one group alone.
-const NAMES: [&str; 6] =
-    ["password", "previous", "client_secret", "secret_access_key", "session_token", "token"];
-const IN_GROUPS: [(&str, &str); 2] = [("signature", "key"), ("token", "value")];
+const NAMES: [&str; 8] = [
+    "password",
+    "previous",
+    "secret",
+    "client_secret",
+    "secret_access_key",
+    "session_token",
+    "refresh_token",
+    "bearer",
+];
+const IN_GROUPS: [(&str, &str); 4] =
+    [("signature", "key"), ("token", "value"), ("api_key", "value"), ("admin", "token")];
 
 /// The secrets of a configuration, in all forms in which they travel.
 #[derive(Clone, Default)]

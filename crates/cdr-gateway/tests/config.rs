@@ -534,6 +534,14 @@ routes:
             sound(&format!("ingress: {{ listen: '[::]:8080', trusted_proxies: [10.0.0.1], {guarded} }}"));
         assert_eq!(warnings(&yaml, &[]), Vec::<String>::new(), "{guarded}");
     }
+    let crm = |auth: &str| {
+        let http = format!("{{ url: 'http://127.0.0.1/', auth: {auth} }}");
+        let told = warnings(&format!("sinks: {{ crm: {{ http: {http} }} }}"), &[]);
+        told.iter().filter(|warning| warning.contains("stands in the file")).count()
+    };
+    assert_eq!(crm("{ api_key: { header: X-Key, value: hunter2 } }"), 1);
+    let oauth2 = "{ oauth2: { token_url: 'http://127.0.0.1/token', client_id: a, client_secret: hunter2 } }";
+    assert_eq!(crm(oauth2), 1, "the secret, and not where tokens come from");
     let literal = "verify: [{ token: { value: hunter2-hunter2-hunter2 } }, { signature: { preset: trtc, key: hunter2 } }]";
     let told = warnings(&sound(&format!("ingress: {{ listen: '127.0.0.1:8080', {literal} }}")), &[]);
     assert!(told.len() == 2 && told[0].contains("ingress.verify.0.token.value: this secret"), "{told:?}");
