@@ -86,7 +86,7 @@ fn nothing_that_is_written_can_be_read_by_other_users() {
     let own = folder.path().join("gateway.yaml");
     assert_eq!(cli(folder.path(), &["init"], &[]).code, Some(0));
     assert_eq!(own.metadata().unwrap().mode() & 0o777, 0o600);
-    for layout in ["raw", "batch"] {
+    for layout in ["raw", "ndjson", "parquet"] {
         let mut settings = configuration("http://127.0.0.1:1/");
         settings["sinks"]["archive"]["file"]["layout"] = layout.into();
         let gateway = Process::start(folder.path(), &settings.to_string());
