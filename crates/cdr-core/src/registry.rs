@@ -21,7 +21,8 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use serde_json::Value;
 
 use crate::{
-    Batch, Batching, Partition, Push, Report, Seal, SettingFault, Sink, SinkConfig, SinkName, setting,
+    Batch, Batching, Partition, Preview, Push, Report, Seal, SettingFault, Sink, SinkConfig, SinkName,
+    setting,
 };
 
 /// The object-safe twin of [`Sink`]: boxes the future, once per batch.
@@ -34,6 +35,8 @@ pub trait AnySink: Send + Sync + 'static {
     fn seal(&self, batch: &Batch) -> Option<Seal>;
     /// See [`Sink::deliver`].
     fn deliver<'a>(&'a self, batch: &'a Batch) -> Pin<Box<dyn Future<Output = Report> + Send + 'a>>;
+    /// See [`Sink::preview`].
+    fn preview(&self, batch: &Batch) -> Preview;
     /// See [`Sink::describe`].
     fn describe(&self) -> String;
     /// See [`Sink::probe`].
@@ -55,6 +58,10 @@ impl<S: Sink> AnySink for S {
 
     fn deliver<'a>(&'a self, batch: &'a Batch) -> Pin<Box<dyn Future<Output = Report> + Send + 'a>> {
         Box::pin(Sink::deliver(self, batch))
+    }
+
+    fn preview(&self, batch: &Batch) -> Preview {
+        Sink::preview(self, batch)
     }
 
     fn describe(&self) -> String {

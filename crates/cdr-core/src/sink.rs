@@ -77,6 +77,12 @@ pub trait Sink: Send + Sync + 'static {
     /// Makes one attempt. May be cancelled at any await when its deadline is over; that counts as a retry.
     fn deliver(&self, batch: &Batch) -> impl Future<Output = Report> + Send;
 
+    /// What would leave for these pushes, for `explain`: nothing is sent. Nothing, where there is no more to see than the
+    /// pushes themselves.
+    fn preview(&self, _batch: &Batch) -> Preview {
+        Preview::default()
+    }
+
     /// What it will do, in one line, for the start's log: where to, and what is not real yet.
     fn describe(&self) -> String {
         String::new()
@@ -89,6 +95,21 @@ pub trait Sink: Send + Sync + 'static {
     fn probe(&self) -> impl Future<Output = Result<(), String>> + Send {
         async { Ok(()) }
     }
+}
+
+/// What a sink would send, in parts such as a mail's subject and its text.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Preview(pub Vec<Part>);
+
+/// A part of what a sink would send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// What it is, such as `subject`.
+    pub name: &'static str,
+    /// The part itself.
+    pub text: String,
+    /// Whether people read it as it is. HTML is for programs: a terminal is spared it.
+    pub is_plain: bool,
 }
 
 /// The name of a configured sink: 1 to 64 lower-case letters, digits, `-` or `_`, a letter or digit first.

@@ -11,8 +11,8 @@
 //! * Delivered means that the mail server took the mail for at least one recipient, or that the file and its
 //!   folder are synced. A refused recipient is named in the receipt and warned of.
 //! * A repeat bears the same `Message-ID`, so mailboxes and people can tell it; in the outbox it is the same file.
-//! * Nothing that a push says can add a header, a line or a recipient.
-//! * Passwords are in no error and no log; numbers are in the mails only, since people on call need them.
+//! * Nothing that a push says can add a header, a line, a recipient or an element of HTML.
+//! * Passwords are in no error and no log; numbers are in the mails only, masked unless the settings say otherwise.
 //!
 //! # What becomes of a failure
 //! | what happened | outcome | why |
@@ -30,18 +30,19 @@ mod outbox;
 mod settings;
 mod smtp;
 
-use cdr_core::{
-    Alert, Batch, Batching, EndStatus, Failure, Origin, Outcome, Partition, Push, Receipt, Report, Sink,
-    SinkName, Unavailable,
-};
-use jiff::tz::TimeZone;
-use lettre::{Address, message::Mailbox};
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
+use cdr_core::{
+    Alert, Batch, Batching, Delivery, EndStatus, Failure, Origin, Outcome, Part, Partition, Preview, Push,
+    Receipt, Report, Sink, SinkName, Unavailable,
+};
+use lettre::{Address, message::Mailbox};
+
+pub use letter::{Numbers, TemplateSettings};
 pub use settings::{EmailSettings, SmtpSettings, TlsSetting};
 
 use self::{
-    letter::Letter,
+    letter::{Letter, Style, Templates, View, Written},
     mail::Mail,
     outbox::Outbox,
     smtp::{Accepted, Failed, Server},
@@ -53,7 +54,9 @@ pub struct EmailSink {
     way: Way,
     from: Mailbox,
     to: Vec<Mailbox>,
-    zone: TimeZone,
+    to_by_route: BTreeMap<String, Vec<Mailbox>>,
+    style: Style,
+    templates: Templates,
     group_wait: Duration,
     group_interval: Duration,
 }
@@ -70,8 +73,29 @@ impl EmailSink {
     /// Most bytes of bodies behind a mail: a thousand pushes of ten times the usual size.
     const BYTES: usize = 16 << 20;
 
-    async fn send(&self, server: &Server, mail: &Mail) -> Result<Receipt, Failed> {
-        let to: Vec<Address> = self.to.iter().map(|mailbox| mailbox.email.clone()).collect();
+    /// Tells `to` of these pushes, in one mail.
+    async fn tell(&self, deliveries: &[Delivery], to: &[Mailbox]) -> Result<Receipt, Failed> {
+        let mail = self.write(deliveries, to).map_err(Failed::Never)?;
+        match &self.way {
+            Way::Smtp(server) => self.send(server, &mail, to).await,
+            Way::Outbox(outbox) => outbox.keep(&mail).await.map(Receipt::new).map_err(Failed::Away),
+        }
+    }
+
+    fn write(&self, deliveries: &[Delivery], to: &[Mailbox]) -> Result<Mail, Failure> {
+        let unwritable = |error: String| Failure::new(format!("no mail can be made of it: {error}"));
+        let view = View::of(deliveries, &self.style);
+        let Written { letter, fell_back } =
+            self.templates.write(&view).map_err(|error| unwritable(format!("{error:#}")))?;
+        if let Some(reason) = fell_back {
+            tracing::warn!(sink = %self.name, reason, "a template of this sink failed, so the built-in ones wrote the mail; check `templates`");
+        }
+        Mail::write(&self.name, deliveries, &letter, &self.from, to)
+            .map_err(|error| unwritable(error.to_string()))
+    }
+
+    async fn send(&self, server: &Server, mail: &Mail, to: &[Mailbox]) -> Result<Receipt, Failed> {
+        let to: Vec<Address> = to.iter().map(|mailbox| mailbox.email.clone()).collect();
         let Accepted { answer, refused } = server.send(&self.from.email, &to, &mail.bytes).await?;
         let mut receipt = format!("{} {answer}", mail.id);
         if !refused.is_empty() {
@@ -84,6 +108,32 @@ impl EmailSink {
             receipt += &format!("; refused: {refused}");
         }
         Ok(Receipt::new(receipt))
+    }
+
+    /// Who is to be told of a push: the recipients of its routes, each once.
+    fn recipients(&self, delivery: &Delivery) -> Vec<&Mailbox> {
+        let of_route = |route: &String| self.to_by_route.get(route).unwrap_or(&self.to);
+        let mut recipients: Vec<&Mailbox> = Vec::new();
+        let all = delivery.routes.iter().map(of_route);
+        for mailbox in all.chain(delivery.routes.is_empty().then_some(&self.to)).flatten() {
+            if recipients.iter().all(|known| known.email != mailbox.email) {
+                recipients.push(mailbox);
+            }
+        }
+        recipients
+    }
+
+    /// A batch by those who are to be told: for each group of recipients, the indexes of its deliveries.
+    fn groups<'a>(&'a self, batch: &Batch) -> Vec<(Vec<&'a Mailbox>, Vec<usize>)> {
+        let mut groups: Vec<(Vec<&Mailbox>, Vec<usize>)> = Vec::new();
+        for (index, delivery) in batch.deliveries().iter().enumerate() {
+            let recipients = self.recipients(delivery);
+            match groups.iter_mut().find(|(known, _)| *known == recipients) {
+                Some((_, indexes)) => indexes.push(index),
+                None => groups.push((recipients, vec![index])),
+            }
+        }
+        groups
     }
 }
 
@@ -117,24 +167,28 @@ impl Sink for EmailSink {
     }
 
     async fn deliver(&self, batch: &Batch) -> Report {
-        let letter = Letter::about(batch, &self.zone);
-        let mail = match Mail::write(&self.name, batch, &letter, &self.from, &self.to) {
-            Ok(mail) => mail,
-            Err(error) => {
-                let failure = Failure::new(format!("no mail can be made of it: {error}"));
-                return Report::all(batch, &Outcome::Reject(failure));
-            }
-        };
-        let sent = match &self.way {
-            Way::Smtp(server) => self.send(server, &mail).await,
-            Way::Outbox(outbox) => outbox.keep(&mail).await.map(Receipt::new).map_err(Failed::Away),
-        };
-        match sent {
-            Ok(receipt) => Report::delivered(batch, |_| receipt.clone()),
-            Err(Failed::Away(reason)) => Report::unavailable(batch, Unavailable::new(reason)),
-            Err(Failed::Later(failure)) => Report::all(batch, &Outcome::Retry(failure)),
-            Err(Failed::Never(failure)) => Report::all(batch, &Outcome::Reject(failure)),
+        let mut report = Report::untried(batch);
+        for (recipients, indexes) in self.groups(batch) {
+            let deliveries: Vec<Delivery> = indexes.iter().map(|&i| batch.deliveries()[i].clone()).collect();
+            let to: Vec<Mailbox> = recipients.into_iter().cloned().collect();
+            let outcome = match self.tell(&deliveries, &to).await {
+                Ok(receipt) => Outcome::Delivered(receipt),
+                Err(Failed::Away(reason)) => return report.and_unavailable(Unavailable::new(reason)),
+                Err(Failed::Later(failure)) => Outcome::Retry(failure),
+                Err(Failed::Never(failure)) => Outcome::Reject(failure),
+            };
+            indexes.iter().for_each(|&index| report.set(index, outcome.clone()));
         }
+        report
+    }
+
+    fn preview(&self, batch: &Batch) -> Preview {
+        let written = self.templates.write(&View::of(batch.deliveries(), &self.style));
+        let Ok(Written { letter: Letter { subject, text, html }, .. }) = written else {
+            return Preview::default();
+        };
+        let part = |name, text, is_plain| Part { name, text, is_plain };
+        Preview(vec![part("subject", subject, true), part("text", text, true), part("html", html, false)])
     }
 
     fn describe(&self) -> String {

@@ -1,13 +1,13 @@
 //! The message itself: headers, encodings and an id that a repeat bears again. lettre writes it, as ASCII
 //! (RFC 2047 headers, quoted-printable or base64 text), so that any server takes it.
 
-use cdr_core::{Batch, SinkName};
+use cdr_core::{Delivery, SinkName};
 use jiff::Timestamp;
 use lettre::{
     Address, Message,
     address::Envelope,
     message::{
-        Mailbox, Mailboxes, SinglePart,
+        Mailbox, Mailboxes, MultiPart,
         header::{self, HeaderName, HeaderValue},
     },
 };
@@ -32,12 +32,12 @@ impl Mail {
     /// lettre refuses a header. Senders and recipients are checked before, so none is known that it would.
     pub(crate) fn write(
         sink: &SinkName,
-        batch: &Batch,
+        deliveries: &[Delivery],
         letter: &Letter,
         from: &Mailbox,
         to: &[Mailbox],
     ) -> Result<Self, lettre::error::Error> {
-        let id = message_id(sink, batch, from.email.domain());
+        let id = message_id(sink, deliveries, from.email.domain());
         let recipients: Mailboxes = to.iter().cloned().collect();
         let addresses = to.iter().map(|mailbox| mailbox.email.clone()).collect();
         let message = Message::builder()
@@ -48,8 +48,13 @@ impl Mail {
             .message_id(Some(id.clone()))
             .date_now()
             .raw_header(auto_submitted())
-            .singlepart(SinglePart::plain(letter.text.trim_end().to_owned()))?;
-        Ok(Self { id, first: batch.first().push.facts().received_at, bytes: message.formatted() })
+            .raw_header(list_id(sink, from.email.domain()))
+            .multipart(MultiPart::alternative_plain_html(
+                letter.text.trim_end().to_owned(),
+                letter.html.clone(),
+            ))?;
+        let first = deliveries.first().map(|first| first.push.facts().received_at).unwrap_or_default();
+        Ok(Self { id, first, bytes: message.formatted() })
     }
 }
 
@@ -59,21 +64,28 @@ fn auto_submitted() -> HeaderValue {
     HeaderValue::new(name, "auto-generated".to_owned())
 }
 
+/// RFC 2919: lets people file the mails of a sink.
+fn list_id(sink: &SinkName, domain: &str) -> HeaderValue {
+    let name = HeaderName::new_from_ascii_str("List-Id");
+    HeaderValue::new(name, format!("<{sink}.cdr-gateway.{domain}>"))
+}
+
 /// The same pushes by the same sink give the same id, so that a repeat after a crash can be told. A replay is no
 /// repeat: mailboxes that drop what they have already must show it again. The bodies count too, since alerts that
 /// are sent while the spool cannot store have no position of their own.
-fn message_id(sink: &SinkName, batch: &Batch, domain: &str) -> String {
+fn message_id(sink: &SinkName, deliveries: &[Delivery], domain: &str) -> String {
     let mut digest = Sha256::new();
     digest.update(sink.as_str());
-    for delivery in batch.deliveries() {
+    for delivery in deliveries {
         digest.update(delivery.push.spool().0);
         digest.update(delivery.push.position().0.to_be_bytes());
         digest.update(delivery.push.facts().sha256);
         digest.update([u8::from(delivery.replay)]);
     }
-    let push = &batch.first().push;
+    let first = deliveries.first();
+    let place = first.map(|first| format!("{}-{}-", first.push.spool(), first.push.position()));
     let digest = hex::encode(&digest.finalize()[..8]);
-    format!("<{}-{}-{digest}@{domain}>", push.spool(), push.position())
+    format!("<{}{digest}@{domain}>", place.unwrap_or_default())
 }
 
 /// An address as it may stand in a log: `o…@example.com`.
