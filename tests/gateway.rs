@@ -7,6 +7,7 @@ mod dead;
 mod disk;
 mod disk_faults;
 mod finding;
+mod incidents;
 mod looking;
 mod main_job;
 mod operating;

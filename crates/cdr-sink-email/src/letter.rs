@@ -20,6 +20,7 @@ mod words;
 use cdr_core::Delivery;
 
 pub(crate) use self::{
+    call::Call,
     plain::one_line,
     sample::samples,
     style::{Link, Style},

@@ -13,7 +13,7 @@ use lettre::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::letter::Letter;
+use crate::{incident::Incident, letter::Letter};
 
 /// A mail, ready to be handed over.
 pub(crate) struct Mail {
@@ -32,15 +32,19 @@ impl Mail {
     /// lettre refuses a header. Senders and recipients are checked before, so none is known that it would.
     pub(crate) fn write(
         sink: &SinkName,
-        deliveries: &[Delivery],
+        identity: Identity,
         letter: &Letter,
         from: &Mailbox,
         to: &[Mailbox],
     ) -> Result<Self, lettre::error::Error> {
-        let id = message_id(sink, deliveries, from.email.domain());
+        let Identity { id, answers, first } = identity;
         let recipients: Mailboxes = to.iter().cloned().collect();
         let addresses = to.iter().map(|mailbox| mailbox.email.clone()).collect();
-        let message = Message::builder()
+        let mut builder = Message::builder();
+        if let Some(answers) = answers {
+            builder = builder.in_reply_to(answers.clone()).references(answers);
+        }
+        let message = builder
             .envelope(Envelope::new(Some(from.email.clone()), addresses)?)
             .from(from.clone())
             .mailbox(header::To::from(recipients))
@@ -53,8 +57,41 @@ impl Mail {
                 letter.text.trim_end().to_owned(),
                 letter.html.clone(),
             ))?;
-        let first = deliveries.first().map(|first| first.push.facts().received_at).unwrap_or_default();
         Ok(Self { id, first, bytes: message.formatted() })
+    }
+}
+
+/// What tells a mail from others.
+pub(crate) struct Identity {
+    /// Its `Message-ID`.
+    pub(crate) id: String,
+    /// The first mail of its incident, if it is not that itself.
+    pub(crate) answers: Option<String>,
+    /// When the first of what it tells came.
+    pub(crate) first: Timestamp,
+}
+
+impl Identity {
+    /// That of a mail about these pushes.
+    pub(crate) fn of(
+        sink: &SinkName,
+        deliveries: &[Delivery],
+        before: Option<&Incident>,
+        domain: &str,
+    ) -> Self {
+        Self {
+            id: message_id(sink, deliveries, domain),
+            answers: before.map(|incident| incident.first_id.clone()),
+            first: deliveries.first().map(|first| first.push.facts().received_at).unwrap_or_default(),
+        }
+    }
+
+    /// That of the mail about the end of an incident.
+    pub(crate) fn of_end(sink: &SinkName, incident: &Incident, domain: &str) -> Self {
+        let Incident { first_id, mails, told, until, .. } = incident;
+        let digest = Sha256::digest(format!("{sink} over {first_id} {mails} {told}"));
+        let id = format!("<over-{}@{domain}>", hex::encode(&digest[..12]));
+        Self { id, answers: Some(first_id.clone()), first: *until }
     }
 }
 

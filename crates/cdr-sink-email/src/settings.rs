@@ -1,6 +1,9 @@
 //! The settings of `email`, and every fault that they can have.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cdr_core::{
     BuildError, Language, Secret, SettingFault, SettingPath, SinkConfig, SinkName,
@@ -13,7 +16,7 @@ use serde::Deserialize;
 use url::{Host, Url};
 
 use crate::{
-    EmailSink, Way,
+    EmailSink, GroupBy, Way,
     letter::{Link, Numbers, Style, TemplateSettings, Templates, samples},
     outbox::Outbox,
     smtp::{Encryption, Login, Server},
@@ -39,6 +42,19 @@ pub struct EmailSettings {
     #[serde(default = "group_interval", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub group_interval: Duration,
+    /// What calls have in common that are told together.
+    #[serde(default = "group_by")]
+    pub group_by: BTreeSet<GroupBy>,
+    /// Whether a mail tells that an incident is over.
+    #[serde(default = "yes")]
+    pub send_resolved: bool,
+    /// It is over when no such call came for so long; at least `group_interval`.
+    #[serde(default = "resolve_after", with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub resolve_after: Duration,
+    /// Most mails about calls within an hour, 1 to 120; what is beyond gathers.
+    #[serde(default = "max_per_hour")]
+    pub max_per_hour: usize,
     /// Longest time for one mail, from the connection to the server's answer.
     #[serde(default = "timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -64,6 +80,22 @@ pub struct EmailSettings {
 
 fn group_interval() -> Duration {
     Duration::from_secs(300)
+}
+
+fn group_by() -> BTreeSet<GroupBy> {
+    BTreeSet::from([GroupBy::Status])
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn resolve_after() -> Duration {
+    Duration::from_secs(1800)
+}
+
+fn max_per_hour() -> usize {
+    10
 }
 
 fn timeout() -> Duration {
@@ -111,6 +143,12 @@ impl SinkConfig for EmailSettings {
         if self.timeout.is_zero() {
             faults.push("timeout", "no mail is sent in no time; 30s is usual");
         }
+        if self.resolve_after < self.group_interval {
+            faults.push("resolve_after", "is shorter than group_interval: what still gathers would be over");
+        }
+        if !(1..=120).contains(&self.max_per_hour) {
+            faults.push("max_per_hour", "must be between 1 and 120");
+        }
         let from = mailbox("from", &self.from, &mut faults);
         let to = mailboxes(SettingFault::at("to", ""), &self.to, &mut faults);
         let mut to_by_route = BTreeMap::new();
@@ -137,6 +175,10 @@ impl SinkConfig for EmailSettings {
                 to_by_route,
                 style,
                 templates,
+                group_by: self.group_by,
+                send_resolved: self.send_resolved,
+                resolve_after: self.resolve_after,
+                max_per_hour: self.max_per_hour,
                 group_wait: self.group_wait,
                 group_interval: self.group_interval,
             }),

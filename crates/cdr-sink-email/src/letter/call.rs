@@ -14,7 +14,7 @@ use super::{
 };
 
 /// A push as a mail names it.
-pub(super) struct Call<'a> {
+pub(crate) struct Call<'a> {
     pub(super) delivery: &'a Delivery,
     pub(super) push: &'a Push,
     pub(super) cdr: Option<&'a Cdr>,
@@ -66,7 +66,7 @@ impl CallView {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn of(delivery: &'a Delivery, style: &'a Style) -> Self {
+    pub(crate) fn of(delivery: &'a Delivery, style: &'a Style) -> Self {
         let push = &*delivery.push;
         Self { delivery, push, cdr: push.cdr(), replay: delivery.replay, style }
     }
@@ -108,7 +108,7 @@ impl<'a> Call<'a> {
 
     /// The status and, where it is a published one, its words: `noSeatOnline: no agent was online`. Of a recording or a
     /// voicemail, what it is.
-    pub(super) fn headline(&self) -> String {
+    pub(crate) fn headline(&self) -> String {
         let (status, words) = (self.status(), self.words());
         match words == status {
             true => status,
@@ -134,7 +134,7 @@ impl<'a> Call<'a> {
     }
 
     /// When it began, as far as the push says; else when the push came.
-    pub(super) fn when(&self) -> Timestamp {
+    pub(crate) fn when(&self) -> Timestamp {
         let told = self
             .cdr
             .and_then(|cdr| cdr.started_at().or_else(|| cdr.ended_at()).or_else(|| moment(cdr.timestamp)));
@@ -142,7 +142,7 @@ impl<'a> Call<'a> {
     }
 
     /// The skill group that it was queued for, by name where one is told.
-    pub(super) fn skill_group(&self) -> Option<String> {
+    pub(crate) fn skill_group(&self) -> Option<String> {
         let cdr = self.cdr?;
         let named = some_text(cdr.queued_skill_group_name.as_deref()).map(|name| one_line(name, 40));
         let group = self.style.say("group");

@@ -1,5 +1,7 @@
 //! What templates read: the pushes of a mail, counted, in words, and fit to be shown.
 
+use std::time::Duration;
+
 use cdr_core::{Delivery, Origin};
 use serde::Serialize;
 
@@ -10,12 +12,17 @@ use super::{
     plain::one_line,
     routes, table,
 };
+use crate::incident::Incident;
 
 /// What templates read.
 #[derive(Serialize)]
 pub(crate) struct View {
-    /// `call`, `calls` or `alerts`.
+    /// `call`, `calls`, `alerts`, or `over` for the end of an incident.
     kind: &'static str,
+    /// What was told before about the same thing.
+    incident: Option<Told>,
+    /// Whether the most mails that may leave in an hour held this one back.
+    was_held: bool,
     calls: Vec<CallView>,
     alerts: Vec<AlertView>,
     /// How many of which status, the most frequent first.
@@ -30,6 +37,20 @@ pub(crate) struct View {
     spool: String,
     /// The calls side by side, in plain text.
     table: String,
+}
+
+/// What was told about an incident, this mail included.
+#[derive(Serialize)]
+struct Told {
+    /// All calls so far.
+    total: u64,
+    mails: u32,
+    since: String,
+    until: String,
+    what: String,
+    group: Option<String>,
+    /// How long no such call came, if it is over.
+    quiet: Option<String>,
 }
 
 /// How often a status came.
@@ -49,12 +70,14 @@ impl View {
         let spool = deliveries.first().map(|first| first.push.spool().to_string()).unwrap_or_default();
         let mut view = Self {
             kind: "alerts",
+            incident: None,
+            was_held: false,
             calls: Vec::new(),
             alerts: Vec::new(),
             counts: Vec::new(),
             group: None,
             since: None,
-            replay: deliveries.iter().all(|delivery| delivery.replay),
+            replay: !deliveries.is_empty() && deliveries.iter().all(|delivery| delivery.replay),
             routes: one_line(&routes(deliveries), 500),
             spool,
             table: String::new(),
@@ -64,6 +87,38 @@ impl View {
             return view;
         }
         view.tell_calls(deliveries, style);
+        view
+    }
+
+    /// The same as part of an incident that was told of before.
+    pub(crate) fn going_on(mut self, before: Option<&Incident>, was_held: bool, style: &Style) -> Self {
+        let calls = self.calls.len() as u64;
+        self.incident = before.map(|before| Told {
+            total: before.told + calls,
+            mails: before.mails + 1,
+            since: style.moment(before.since, before.until),
+            until: style.moment(before.until, before.until),
+            what: before.what.clone(),
+            group: before.group.clone(),
+            quiet: None,
+        });
+        self.was_held = was_held;
+        self
+    }
+
+    /// The end of an incident: no such call came for so long.
+    pub(crate) fn over(incident: &Incident, quiet: Duration, style: &Style) -> Self {
+        let mut view = Self::of(&[], style);
+        view.kind = "over";
+        view.incident = Some(Told {
+            total: incident.told,
+            mails: incident.mails,
+            since: style.moment(incident.since, incident.until),
+            until: style.moment(incident.until, incident.until),
+            what: incident.what.clone(),
+            group: incident.group.clone(),
+            quiet: Some(humantime_serde::re::humantime::format_duration(quiet).to_string()),
+        });
         view
     }
 

@@ -65,6 +65,16 @@ const CHINESE: &[(&str, &str)] = &[
     ("calls", "通会话"),
     ("since", "自"),
     ("Look at it", "查看详情"),
+    // Of an incident.
+    ("in all", "累计"),
+    ("This goes on since", "持续自"),
+    ("to", "至"),
+    ("No such call came for", "已无此类会话，时长"),
+    ("Every one of them was named in the mails before.", "每一通会话均已在此前邮件中列出。"),
+    (
+        "This mail was held back: no more may leave in an hour. Nothing was left out.",
+        "已达每小时邮件上限，本邮件延后发出，未遗漏任何会话。",
+    ),
     // The gateway's own.
     ("over", "已恢复"),
     ("and", "另有"),
