@@ -156,6 +156,12 @@ impl Lane {
         }
     }
 
+    /// A new sink may let more leave in an hour, or fewer.
+    pub(super) fn count_anew(&mut self) {
+        let most = |partition| self.plan.sink.most_an_hour(partition);
+        self.memos.most = self.memos.known.keys().find_map(most);
+    }
+
     /// Whether the batches of a partition are counted by the hour.
     pub(super) fn is_counted(&mut self, partition: &Partition) -> bool {
         let most = self.plan.sink.most_an_hour(partition).filter(|_| self.errand.is_none());

@@ -435,6 +435,7 @@ impl Lane {
         self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
         self.back = Return::default();
         self.plan = plan;
+        self.count_anew();
     }
 
     fn reopen(&mut self, positions: &[Position]) {

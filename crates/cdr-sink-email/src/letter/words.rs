@@ -66,7 +66,7 @@ const CHINESE: &[(&str, &str)] = &[
     ("since", "自"),
     ("Look at it", "查看详情"),
     // Of an incident.
-    ("in all", "累计"),
+    ("{} in all", "累计 {}"),
     ("This goes on since", "持续自"),
     ("to", "至"),
     ("No such call came for", "已无此类会话，时长"),
