@@ -2,7 +2,8 @@
 //! `docs/ingress.md` answer as printed.
 //!
 //! How a page tells the tests what it is: ```` ```yaml ```` is a whole configuration, ```` ```yaml partial ```` is
-//! not; a block after `<!-- run -->` is run against the gateway of the last whole configuration above it.
+//! not; a console after `<!-- run -->` is run against the gateway of the last whole configuration above it, and ```` ```sh ````
+//! after it in the folder of the next one, before its gateway starts.
 
 mod ingress;
 mod names;
@@ -12,6 +13,7 @@ mod snippets;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// A page of documentation.
@@ -28,6 +30,18 @@ struct Block<'a> {
     text: String,
     /// Whether `<!-- run -->` stands above it.
     is_run: bool,
+}
+
+impl Block<'_> {
+    /// Runs it in this folder; what it says is not looked at.
+    fn prepares(&self, folder: &Path) {
+        let ran = Command::new("sh").args(["-ec", &self.text]).current_dir(folder).output().unwrap();
+        assert!(ran.status.success(), "{}\n{}", self.text, String::from_utf8_lossy(&ran.stderr));
+    }
+
+    fn is_preparation(&self) -> bool {
+        self.info == "sh" && self.is_run
+    }
 }
 
 fn root() -> &'static Path {

@@ -1,8 +1,11 @@
 //! The gateway as its users have it: the built binary, its configuration file, real receivers.
 
 mod alerts;
+mod archive;
+mod certificate;
 mod configuration;
 mod crash;
+mod crm;
 mod dead;
 mod disk;
 mod disk_faults;

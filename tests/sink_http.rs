@@ -1,9 +1,15 @@
 //! The `http` sink against real receivers: what they get, and what their answers mean.
 
+mod batches;
 mod connections;
+mod login;
+mod mapping;
+mod network;
 mod outcomes;
+mod presets;
 mod requests;
 mod settings;
+mod steps;
 mod tls;
 
 use std::sync::Arc;

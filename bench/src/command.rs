@@ -2,10 +2,12 @@
 
 use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
-use crate::{backlog, door, gateway, load, machine, pipe, process, receiver, report, run::Rig, schedule};
+use crate::{
+    backlog, crowd, door, gateway, load, machine, pipe, process, receiver, report, run::Rig, schedule,
+};
 
 /// What the gateway costs, beside two references that do less. See docs/performance.md.
 #[derive(Parser)]
@@ -35,6 +37,12 @@ pub struct Settings {
     /// Undelivered pushes of the backlog's part; 0 leaves it out.
     #[arg(long, env = "BENCH_BACKLOG", default_value_t = 200_000)]
     pub backlog: u64,
+    /// Idle connections of the crowd's part; 0 leaves it out.
+    #[arg(long, env = "BENCH_IDLE", default_value_t = 10_000)]
+    pub idle: usize,
+    /// One part instead of all.
+    #[arg(long, env = "BENCH_ONLY", value_enum)]
+    pub only: Option<Part>,
     /// The gateway's `log.level`; its lines go nowhere, and at info there are a few a minute.
     #[arg(long, env = "BENCH_LOG", default_value = "info")]
     pub log: String,
@@ -47,6 +55,17 @@ pub struct Settings {
     /// A page that gets the tables, between its two marks.
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
+}
+
+/// The parts of the benchmark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Part {
+    /// Beside the references.
+    Throughput,
+    /// A sink that is away for long.
+    Backlog,
+    /// Idle connections and slow senders.
+    Idle,
 }
 
 /// What a process that the benchmark starts does.
@@ -67,6 +86,9 @@ enum Role {
     /// Pushes.
     #[command(hide = true)]
     Load { url: Url, pushes: u64, connections: usize, seed: u64 },
+    /// Connects and says next to nothing.
+    #[command(hide = true)]
+    Crowd { address: SocketAddr, idle: usize },
     /// Takes what is delivered.
     #[command(hide = true)]
     Receiver { listen: Vec<SocketAddr> },
@@ -81,6 +103,7 @@ pub fn main() -> ExitCode {
         Some(Role::Door { folder }) => door::run(&folder),
         Some(Role::Pipe { folder, receiver }) => pipe::run(&folder, &receiver),
         Some(Role::Load { url, pushes, connections, seed }) => load::run(url, pushes, connections, seed),
+        Some(Role::Crowd { address, idle }) => crowd::stand(address, idle),
         Some(Role::Receiver { listen }) => receiver::run(&listen),
     };
     match done {
@@ -98,9 +121,13 @@ fn measure(settings: &Settings) -> anyhow::Result<()> {
     let page = settings.write.as_deref().map(report::Page::open).transpose()?;
     let rig = Rig::new(gateway::built(settings.gateway.as_deref())?, settings)?;
     let machine = machine::describe(&rig.folder)?;
-    let throughput = schedule::run(&rig, settings)?;
-    let backlog = (settings.backlog > 0).then(|| backlog::run(&rig, settings)).transpose()?;
-    let report = report::Report { machine, throughput, backlog };
+    let wants = |part| settings.only.is_none_or(|only| only == part);
+    let throughput = if wants(Part::Throughput) { schedule::run(&rig, settings)? } else { Vec::new() };
+    let wants_backlog = wants(Part::Backlog) && settings.backlog > 0;
+    let backlog = wants_backlog.then(|| backlog::run(&rig, settings)).transpose()?;
+    let wants_crowd = wants(Part::Idle) && settings.idle > 0;
+    let crowd = wants_crowd.then(|| crowd::run(&rig, settings)).transpose()?;
+    let report = report::Report { machine, throughput, backlog, crowd };
     println!("{}", report.text(settings));
     page.map_or(Ok(()), |page| page.write(&report.markdown(settings)))
 }

@@ -58,7 +58,7 @@ impl Sink {
     pub fn archive() -> Self {
         Self {
             name: "archive".to_owned(),
-            settings: json!({ "file": { "path": "archive", "layout": "batch", "batch": { "age": "1s" } } }),
+            settings: json!({ "file": { "path": "archive", "layout": "ndjson", "batch": { "age": "1s" } } }),
         }
     }
 }
@@ -79,7 +79,13 @@ impl Gateway {
     ///
     /// # Errors
     /// It does not start.
-    pub fn start(binary: &Path, folder: &Path, log: &str, sinks: &[Sink]) -> anyhow::Result<Self> {
+    pub fn start(
+        binary: &Path,
+        folder: &Path,
+        log: &str,
+        sinks: &[Sink],
+        limits: &Value,
+    ) -> anyhow::Result<Self> {
         let (door, admin) = (free_address()?, free_address()?);
         let names: Vec<&str> = sinks.iter().map(|sink| &*sink.name).collect();
         let settings: serde_json::Map<_, _> =
@@ -90,7 +96,7 @@ impl Gateway {
             false => json!([{ "name": "every push goes everywhere", "to": names }]),
         };
         let configuration = json!({
-            "ingress": { "listen": door.to_string() },
+            "ingress": { "listen": door.to_string(), "limits": limits },
             "spool": { "path": "spool" },
             "sinks": settings,
             "routes": routes,

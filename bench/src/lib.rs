@@ -12,12 +12,13 @@
 //! is divided by their mean, and every number is the median of some rounds with the smallest and the largest.
 //!
 //! # Reading order
-//! [`command`] (settings, and what each process is), [`schedule`] and [`backlog`] (what is run, in which order),
+//! [`command`] (settings, and what each process is), [`schedule`], [`backlog`] and [`crowd`] (what is run, in which order),
 //! [`run`] (one run), [`cost`] (what is read of a process), [`report`] (the tables and the targets).
 
 mod backlog;
 mod command;
 mod cost;
+mod crowd;
 mod door;
 mod gateway;
 mod load;

@@ -15,6 +15,7 @@ use comfy_table::{
 use crate::{
     backlog::Backlog,
     command::Settings,
+    crowd::{self, Crowd},
     machine::Machine,
     run::{Candidate, Measured},
     schedule::{Beside, GATEWAYS, Part},
@@ -33,6 +34,8 @@ pub struct Report {
     pub throughput: Vec<Part>,
     /// When it was not left out.
     pub backlog: Option<Backlog>,
+    /// When it was not left out.
+    pub crowd: Option<Crowd>,
 }
 
 impl Report {
@@ -66,6 +69,10 @@ impl Report {
             let title = format!("Backlog of {} pushes, {} connections", backlog.pushes, backlog.connections);
             tables.push((title, costs_of_backlog(backlog)));
         }
+        if let Some(crowd) = &self.crowd {
+            let title = format!("{}, {} connections", crowd::name(crowd.idle), crowd.connections);
+            tables.push((title, costs_of_crowd(crowd)));
+        }
         tables.push(("Machine and settings".to_owned(), self.circumstances(settings)));
         tables
     }
@@ -75,7 +82,10 @@ impl Report {
         for (name, value) in &self.machine {
             table.add_row([*name, value]);
         }
-        let all: Vec<&Measured> = self.throughput.iter().flat_map(|part| &part.door).collect();
+        let doors = self.throughput.iter().flat_map(|part| &part.door);
+        let gateways = self.backlog.iter().flat_map(|backlog| &backlog.without);
+        let crowds = self.crowd.iter().flat_map(|crowd| &crowd.without);
+        let all: Vec<&Measured> = doors.chain(gateways).chain(crowds).collect();
         let body = Spread::of(all.iter().map(|run| run.body)).median;
         let share = if all.iter().all(|run| run.is_favoured) {
             "each measured process has a scheduling group of its own at nice -10"
@@ -96,6 +106,7 @@ impl Report {
     pub fn targets(&self) -> Vec<Target> {
         let mut targets: Vec<Target> = self.throughput.iter().flat_map(targets_of_part).collect();
         targets.extend(self.backlog.iter().flat_map(targets_of_backlog));
+        targets.extend(self.crowd.iter().map(target_of_crowd));
         targets
     }
 }
@@ -176,6 +187,20 @@ fn targets_of_backlog(backlog: &Backlog) -> Vec<Target> {
         target("ready after start, s", Promise::AtMost(1.0), Spread::of(backlog.ready.iter().copied())),
         target("peak RSS under full load, MiB", Promise::AtMost(48.0), Spread::of(rss)),
     ]
+}
+
+fn target_of_crowd(crowd: &Crowd) -> Target {
+    let ratios = crowd.with.iter().zip(&crowd.without).map(|(with, without)| with.p99_ms / without.p99_ms);
+    let what = format!("p99 ÷ without, {}", crowd::name(crowd.idle));
+    Target { what, promise: Promise::AtMost(2.0), found: Spread::of(ratios) }
+}
+
+fn costs_of_crowd(crowd: &Crowd) -> Table {
+    let mut table = table(&COSTS);
+    table.add_row(cost_row("nobody else".to_owned(), &crowd.without));
+    table.add_row(cost_row("with the crowd".to_owned(), &crowd.with));
+    numbers_to_the_right(&mut table);
+    table
 }
 
 fn table(header: &[&str]) -> Table {

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
@@ -49,7 +50,12 @@ impl Rig {
 
     /// A gateway in this folder.
     pub fn gateway(&self, folder: &Path, sinks: &[Sink]) -> anyhow::Result<Gateway> {
-        Gateway::start(&self.binary, folder, &self.log, sinks)
+        self.gateway_with(folder, sinks, &json!({}))
+    }
+
+    /// A gateway in this folder, with `ingress.limits` of its own.
+    pub fn gateway_with(&self, folder: &Path, sinks: &[Sink], limits: &Value) -> anyhow::Result<Gateway> {
+        Gateway::start(&self.binary, folder, &self.log, sinks, limits)
     }
 }
 

@@ -4,23 +4,28 @@ use std::process::Command;
 
 use cdr_tests::Process;
 
-use super::{Block, page};
+use super::{Block, Page, page};
 
 #[test]
 fn the_commands_answer_as_printed() {
     let curl = Command::new("curl").arg("--version").output();
     assert!(curl.is_ok(), "curl is needed for this test: apt-get install curl");
     let page = page("docs/ingress.md");
-    let (mut gateway, mut ran) = (None, 0);
+    let (mut gateway, mut ran, mut preparations) = (None, 0, Vec::new());
     let folder = tempfile::tempdir().unwrap();
-    for (number, block) in page.blocks().iter().enumerate() {
+    let blocks = page.blocks();
+    for (number, block) in blocks.iter().enumerate() {
         match block.info {
+            _ if block.is_preparation() => preparations.push(block),
             "yaml" => {
                 // The next one starts in a folder of its own, when the one before has let go of its ports.
                 drop(gateway.take());
                 let own = folder.path().join(number.to_string());
                 std::fs::create_dir(&own).unwrap();
-                std::fs::write(own.join("tccc-password"), "correct-horse").unwrap();
+                for (name, text) in written(&page) {
+                    std::fs::write(own.join(name), text).unwrap();
+                }
+                preparations.drain(..).for_each(|block: &Block<'_>| block.prepares(&own));
                 let text = block
                     .text
                     .replace("127.0.0.1:8080", "127.0.0.1:0")
@@ -33,7 +38,19 @@ fn the_commands_answer_as_printed() {
             _ => {}
         }
     }
-    assert!(ran >= 20, "only {ran} commands were found");
+    assert!(ran >= 40, "only {ran} commands were found");
+}
+
+/// The files that the page lets its reader write: `printf 'text' > name`.
+fn written(page: &Page) -> Vec<(String, String)> {
+    let blocks = page.blocks();
+    let lines = blocks.iter().filter(|block| block.info == "sh").flat_map(|block| block.text.lines());
+    let files =
+        lines.filter_map(|line| line.strip_prefix("printf '")?.split_once("' > ")).map(|(text, rest)| {
+            let name = rest.split_whitespace().next().expect("a file is named");
+            (name.to_owned(), text.to_owned())
+        });
+    files.collect()
 }
 
 /// Runs each line that begins with `$ ` and compares what it says with the lines below it.

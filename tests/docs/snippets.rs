@@ -13,23 +13,33 @@ fn secrets<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
     names.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))).collect()
 }
 
+/// Long enough for a token, and base64 for a webhook's key.
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 #[test]
 fn every_configuration_is_good() {
     let mut seen = 0;
     for page in pages() {
-        for block in page.blocks().iter().filter(|block| block.info.starts_with("yaml")) {
+        let (blocks, mut preparations) = (page.blocks(), Vec::new());
+        for block in &blocks {
             match block.info {
+                _ if block.is_preparation() => {
+                    preparations.push(block);
+                    continue;
+                }
+                other if !other.starts_with("yaml") => continue,
                 "yaml" => seen += 1,
                 "yaml partial" => continue,
                 other => panic!("{}: write yaml or yaml partial, not {other}", page.name),
             }
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join("gateway.yaml"), &block.text).unwrap();
+            preparations.drain(..).for_each(|block| block.prepares(folder.path()));
             for file in secrets(&block.text, "file") {
-                fs::write(folder.path().join(file), "x").unwrap();
+                fs::write(folder.path().join(file), SECRET).unwrap();
             }
             let environment: Vec<_> =
-                secrets(&block.text, "env").into_iter().map(|name| (name, "x")).collect();
+                secrets(&block.text, "env").into_iter().map(|name| (name, SECRET)).collect();
             let check = cli(folder.path(), &["check"], &environment);
             assert_eq!(check.code, Some(0), "{}: {}\n{}", page.name, check.stdout, block.text);
             let unnamed = "no route names this sink";

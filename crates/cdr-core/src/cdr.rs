@@ -411,6 +411,16 @@ impl Cdr {
         self.end_status.as_ref().map_or(CallResult::Other, EndStatus::result)
     }
 
+    /// The customer's number: who called, or who was called; none when the direction or the number is not known.
+    pub fn customer(&self) -> Option<&str> {
+        let number = match self.direction? {
+            0 => self.caller.as_deref(),
+            1 => self.callee.as_deref(),
+            _ => None,
+        };
+        number.filter(|number| !number.is_empty())
+    }
+
     /// When the session began.
     pub fn started_at(&self) -> Option<Timestamp> {
         moment(self.start_timestamp)

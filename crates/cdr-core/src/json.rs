@@ -42,7 +42,7 @@ impl Fault {
     }
 
     /// A fault of the whole body rather than of a place in it.
-    pub(crate) fn whole(message: impl Into<String>) -> Self {
+    pub fn whole(message: impl Into<String>) -> Self {
         Self { message: message.into(), byte: 0, line: 1, column: 1, near: None }
     }
 

@@ -11,14 +11,11 @@ use std::sync::{
 
 use bytes::Bytes;
 use cdr_core::{Origin, Push};
+use cdr_expression::{EvalError, Expression, ExpressionFault};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    expression::{EvalError, Expression, ExpressionFault},
-    rate::Rate,
-    routing::Goes,
-};
+use crate::{rate::Rate, routing::Goes};
 
 /// What a temporary lane is for.
 #[derive(Debug)]

@@ -14,7 +14,7 @@
 //! * [`errand`]: what a temporary lane is for: a replay, or what a renamed sink left.
 //! * [`retry`]: the arithmetic of back-off. [`rate`]: `rate_limit`.
 //! * [`quarantine`]: a second look at what was no push.
-//! * [`routing`], [`route`] and [`expression`]: which push goes where.
+//! * [`routing`] and [`route`]: which push goes where; conditions are [`cdr_expression`]s.
 //! * [`window`], [`stored`], [`terms`], [`event`]: what is live, how facts lie in the spool, what a push is found by, what
 //!   operators are told.
 #![forbid(unsafe_code)]
@@ -22,7 +22,6 @@
 pub mod dispatcher;
 pub mod errand;
 pub mod event;
-pub mod expression;
 pub mod lane;
 pub mod quarantine;
 pub mod rate;

@@ -17,10 +17,9 @@ use std::{
 };
 
 use cdr_core::{Position, Push, SettingFault, SinkName, setting};
+use cdr_expression::{EvalError, Expression, Variables};
 use schemars::JsonSchema;
 use serde::Deserialize;
-
-use crate::expression::{EvalError, Expression, Variables};
 
 /// The most routes.
 pub const MAX_ROUTES: usize = 256;
@@ -240,7 +239,7 @@ impl Routes {
         for (number, route) in self.routes.iter().enumerate().filter(|(_, route)| route.to.contains(sink)) {
             // Without a condition it takes everything.
             let condition = self.conditions.iter().find(|condition| condition.routes.contains(number))?;
-            let error = match condition.holds.eval_with(&variables) {
+            let error = match condition.holds.holds(&variables) {
                 Ok(true) => return None,
                 Ok(false) => None,
                 Err(error) => Some(error),
@@ -267,7 +266,7 @@ impl Routes {
         let mut matched = self.always;
         let mut failures = Vec::new();
         for condition in &self.conditions {
-            match condition.holds.eval_with(&variables) {
+            match condition.holds.holds(&variables) {
                 Ok(true) => matched.extend(condition.routes),
                 Ok(false) => {}
                 Err(error) => {

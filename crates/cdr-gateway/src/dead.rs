@@ -4,7 +4,8 @@
 //! to its memory how many there are.
 
 use cdr_core::{Position, Push};
-use cdr_dispatch::{Dispatcher, expression::Expression};
+use cdr_dispatch::Dispatcher;
+use cdr_expression::Expression;
 use cdr_spool::{DeadLetter, ReadError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{self, Alerts, Finding, Plan, PlannedSink, Source},
+    open_files,
     restart::StartedWith,
 };
 
@@ -112,6 +113,11 @@ impl Engine {
         self.door.strangers()
     }
 
+    /// When the certificate of the door ends; none without TLS.
+    pub fn certificate_expires_at(&self) -> Option<Timestamp> {
+        self.door.certificate_expires_at()
+    }
+
     /// Who hears alerts, and when.
     pub fn alert_settings(&self) -> Arc<Alerts> {
         self.alerts.load_full()
@@ -201,6 +207,7 @@ impl Engine {
 
     fn reload_door(&self, settings: cdr_ingress::IngressSettings) -> Vec<String> {
         let (settings, mut notes) = self.started_with.hold(settings);
+        open_files::provide(settings.limits.connections);
         match self.door.reload(settings) {
             Ok(Reloaded::Wholly) => {}
             Ok(Reloaded::ListenNeedsRestart { now, then }) => {

@@ -19,6 +19,7 @@ use crate::{
     alerts::Watch,
     config::{Plan, PlannedSink, Source},
     engine::{ATTEMPTS_GRACE, Engine, probe},
+    open_files,
     restart::StartedWith,
 };
 
@@ -63,6 +64,7 @@ impl Gateway {
         let started_with = StartedWith::of(&plan);
         let no_admin = |source| StartError::Admin { address: plan.admin.listen, source };
         let admin_listener = admin::bind(&plan.admin).await.map_err(no_admin)?;
+        open_files::provide(plan.ingress.limits.connections);
         let door = Door::bind(plan.ingress).await?;
         let (events, heard) = mpsc::unbounded_channel();
         describe(&plan.sinks);

@@ -25,6 +25,7 @@
 //! * [`engine`]: what runs, for those who look at it or change it; the reload. [`restart`]: what a reload cannot change.
 //! * [`admin`], [`metrics`], [`alerts`]: what operators see and hear. [`dead`]: dead letters as they look for them.
 //!   [`traced`]: the life of a push in their words.
+//! * [`open_files`]: what the system has to allow.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -35,6 +36,7 @@ pub mod dead;
 pub mod engine;
 pub mod gateway;
 pub mod metrics;
+pub mod open_files;
 pub mod restart;
 pub mod traced;
 

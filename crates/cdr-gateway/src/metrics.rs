@@ -168,6 +168,12 @@ impl Scrape {
             vec![(vec![], door.body_bytes as f64)],
         )?;
         page.gauge("connections", "Open connections", vec![(vec![], door.open_connections as f64)])?;
+        let expires_at = self.0.certificate_expires_at().into_iter();
+        page.gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate of the door ends; no value without TLS",
+            expires_at.map(|end| (vec![], end.as_second() as f64)).collect(),
+        )?;
         let odd =
             door.odd_fields.iter().map(|(field, count)| (vec![("field", field.to_string())], *count as f64));
         page.counter(

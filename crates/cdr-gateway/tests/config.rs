@@ -107,11 +107,15 @@ fn what_the_shipped_file_comments_out_works_once_it_is_not() {
         .iter()
         .filter(|line| line.contains(": ") && line.starts_with("  "))
         .fold(SHIPPED.to_owned(), |file, line| file.replacen(line, &line.replacen("# ", "", 1), 1));
-    // Two of them stand instead of another.
+    // Two of them stand instead of another, and one names files that are not there.
     let uncommented = uncommented
+        .replace("  tls: {", "  # tls: {")
         .replace("    file: { path: data/archive }\n", "")
         .replace("      outbox: data/outbox ", "      # ")
         .replace("TCCC_PASSWORD", "CARGO_PKG_NAME")
+        // Long enough for a secret that tokens are made of.
+        .replace("TCCC_SECRET", "CARGO_MANIFEST_DIR")
+        .replace("PUSH_KEY", "CARGO_PKG_NAME")
         .replace("SMTP_PASSWORD", "CARGO_PKG_NAME");
     let plan = plan(&uncommented, &[]);
     assert!(plan.ingress.allow.is_some() && plan.ingress.verify.is_some(), "{uncommented}");
@@ -193,7 +197,8 @@ fn a_text_of_digits_stays_a_text_where_a_text_is_wanted() {
     let yaml = sound("ingress:\n  verify: [{ basic: { username: tccc, password: 0123 } }]\n");
     let plan = plan(&yaml, &[("CDR_GATEWAY_ADMIN__TOKEN", "0123")]);
     assert_eq!(plan.admin.token.unwrap().expose(), "0123");
-    let cdr_ingress::Proof::Basic(basic) = &plan.ingress.verify.unwrap()[0];
+    let verify = plan.ingress.verify.unwrap();
+    let [cdr_ingress::Proof::Basic(basic)] = verify.as_slice() else { panic!("{verify:?}") };
     assert_eq!(basic.password.expose(), "0123");
 }
 
@@ -512,6 +517,7 @@ routes:
     let expected = [
         "gateway.yaml: alerts: names no sink; what goes wrong is told to the log alone",
         "gateway.yaml:2:11: ingress.listen: anybody who reaches it can push: set ingress.verify or ingress.allow, or a long random path",
+        "gateway.yaml:2:11: ingress.listen: phone numbers and passwords come over the network for all to read: set ingress.tls, or put a proxy that speaks HTTPS in front and name it in ingress.trusted_proxies",
         "gateway.yaml:5:3: sinks.crm: no route names this sink, so it gets nothing",
         "gateway.yaml:5:66: sinks.crm.http.headers.X-Api-Key: this secret stands in the file; { env: NAME } or { file: PATH } keeps it out of backups and tickets",
         "gateway.yaml:5:93: sinks.crm.http.auth.bearer: this secret stands in the file; { env: NAME } or { file: PATH } keeps it out of backups and tickets",
@@ -524,9 +530,22 @@ routes:
         "allow: { networks: [10.0.0.0/8] }",
         "verify: [{ basic: { username: a, password: { env: CARGO_PKG_NAME } } }]",
     ] {
-        let yaml = sound(&format!("ingress: {{ listen: '[::]:8080', {guarded} }}"));
+        let yaml =
+            sound(&format!("ingress: {{ listen: '[::]:8080', trusted_proxies: [10.0.0.1], {guarded} }}"));
         assert_eq!(warnings(&yaml, &[]), Vec::<String>::new(), "{guarded}");
     }
+    let crm = |auth: &str| {
+        let http = format!("{{ url: 'http://127.0.0.1/', auth: {auth} }}");
+        let told = warnings(&format!("sinks: {{ crm: {{ http: {http} }} }}"), &[]);
+        told.iter().filter(|warning| warning.contains("stands in the file")).count()
+    };
+    assert_eq!(crm("{ api_key: { header: X-Key, value: hunter2 } }"), 1);
+    let oauth2 = "{ oauth2: { token_url: 'http://127.0.0.1/token', client_id: a, client_secret: hunter2 } }";
+    assert_eq!(crm(oauth2), 1, "the secret, and not where tokens come from");
+    let literal = "verify: [{ token: { value: hunter2-hunter2-hunter2 } }, { signature: { preset: trtc, key: hunter2 } }]";
+    let told = warnings(&sound(&format!("ingress: {{ listen: '127.0.0.1:8080', {literal} }}")), &[]);
+    assert!(told.len() == 2 && told[0].contains("ingress.verify.0.token.value: this secret"), "{told:?}");
+    assert!(told[1].contains("ingress.verify.1.signature.key: this secret"), "{told:?}");
     let by_variable = warnings(&sound(""), &[("CDR_GATEWAY_ADMIN__TOKEN", "hunter2")]);
     assert_eq!(by_variable, Vec::<String>::new());
 }

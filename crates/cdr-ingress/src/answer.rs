@@ -3,7 +3,7 @@
 //! TCCC reads the body, not the status: a push has arrived when the answer is JSON with `ErrCode` 0 (product
 //! page 679/67256). Everything else makes it push again, at most three times.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use bytesize::ByteSize;
@@ -11,6 +11,11 @@ use cdr_core::{NotStored, Position, json::Fault};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
+
+use crate::{
+    proof::{Asking, Scheme, Token, TokenFault},
+    tls::NoHandshake,
+};
 
 macro_rules! verdicts {
     ($($(#[$doc:meta])* $verdict:ident = $name:literal,)*) => {
@@ -55,11 +60,17 @@ verdicts! {
     NoProof = "no_proof",
     /// With a wrong proof.
     WrongProof = "wrong_proof",
+    /// With a proof that was right at another time.
+    StaleProof = "stale_proof",
+    /// An access token was given.
+    Token = "token",
+    /// A request for an access token that is none.
+    TokenRequest = "token_request",
     /// The URL names no `action`, or something that cannot be one.
     Action = "action",
     /// A question whose answer steers a live call, not a push.
     Question = "question",
-    /// A compressed body.
+    /// A body that is compressed by something else than gzip.
     Encoding = "encoding",
     /// A body above `limits.body`.
     TooLarge = "too_large",
@@ -69,10 +80,20 @@ verdicts! {
     SlowBody = "slow_body",
     /// A body that ended early, or whose chunks are malformed.
     BrokenBody = "broken_body",
-    /// Not HTTP/1.
+    /// Not HTTP/1, or plain HTTP where TLS is spoken, or a PROXY header that counts for nothing.
     NotHttp = "not_http",
+    /// A head that is larger, has more lines or a longer URL than are read.
+    LargeHead = "large_head",
+    /// A TLS handshake that failed or took too long.
+    Tls = "tls",
     /// More connections than `limits.connections`.
     Connections = "connections",
+    /// More connections of one client than `limits.connections_per_client`.
+    ClientConnections = "client_connections",
+    /// More requests than `limits.requests_per_second`.
+    Requests = "requests",
+    /// More requests of one client than `limits.requests_per_second_per_client`.
+    ClientRequests = "client_requests",
     /// The spool is full of what sinks have not taken yet.
     SpoolFull = "spool_full",
     /// The spool cannot write.
@@ -94,8 +115,18 @@ pub(crate) enum Rejection {
     },
     Method,
     Path,
-    NoProof,
-    WrongProof,
+    NoProof {
+        asking: Arc<Asking>,
+    },
+    WrongProof {
+        scheme: Scheme,
+        asking: Arc<Asking>,
+    },
+    StaleProof {
+        scheme: Scheme,
+        asking: Arc<Asking>,
+    },
+    NoToken(TokenFault),
     NoAction,
     InvalidAction,
     Question,
@@ -113,8 +144,25 @@ pub(crate) enum Rejection {
     NotHttp {
         looks_like: Option<&'static str>,
     },
+    NotTls,
+    NoHandshake(NoHandshake),
+    ProxyHeader {
+        is_trusted: bool,
+    },
+    LargeHead,
     Connections {
         limit: usize,
+    },
+    ClientConnections {
+        limit: usize,
+    },
+    Requests {
+        limit: u32,
+        wait: Duration,
+    },
+    ClientRequests {
+        limit: u32,
+        wait: Duration,
     },
     Quarantined {
         fault: Fault,
@@ -147,8 +195,8 @@ fn row(
     Row { verdict, status, said: said.into(), logged: logged.into() }
 }
 
-/// The sender decides when it comes again; this is what we would like, in seconds.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// The sender decides when it comes again; this is what we would like, in seconds, where we don't know better.
+const RETRY_AFTER: u64 = 5;
 
 impl Rejection {
     /// The table.
@@ -162,18 +210,26 @@ impl Rejection {
                 "its method is not POST"),
             Self::Path => row(V::Path, 404, "nothing is here; check the path of the push URL",
                 "its path is not ingress.path"),
-            Self::NoProof => row(V::NoProof, 401, "basicAuth is expected: set user name and password at the push URL",
-                "it has no Authorization header; set basicAuth in TCCC's console as in ingress.verify"),
-            Self::WrongProof => row(V::WrongProof, 401, "wrong user name or password",
-                "its user name or password is not one of ingress.verify"),
+            Self::NoProof { asking } => row(V::NoProof, 401, asking.said().to_owned(),
+                format!("it bears none of the proofs of ingress.verify, and was told that {}", asking.said())),
+            Self::WrongProof { scheme, .. } => row(V::WrongProof, 401, scheme.wrong(), scheme.wrong_here()),
+            Self::StaleProof { scheme, .. } => row(V::StaleProof, 401, scheme.stale(), scheme.stale_here()),
+            Self::NoToken(TokenFault::NoClient) => row(V::NoProof, 401, "client_id and client_secret are expected",
+                "it asks for an access token without a client_id and client_secret"),
+            Self::NoToken(TokenFault::WrongClient) => row(V::WrongProof, 401, "wrong client_id or client_secret",
+                "it asks for an access token with a client_id or client_secret that is not one of ingress.verify"),
+            Self::NoToken(TokenFault::GrantType) => row(V::TokenRequest, 400, "expected grant_type=client_credentials",
+                "it asks for an access token with another grant_type than client_credentials"),
+            Self::NoToken(TokenFault::Request(why)) => row(V::TokenRequest, 400, *why,
+                format!("it asks for an access token, but {why}")),
             Self::NoAction => row(V::Action, 404, "the URL names no action; expected ?action=cdr&version=1 at its end",
                 "its URL names no action; TCCC appends ?action=cdr&version=1 by itself"),
             Self::InvalidAction => row(V::Action, 404, "this action cannot be; expected 1 to 32 letters, digits or underscores, such as ?action=cdr&version=1",
                 "the action in its URL is not 1 to 32 letters, digits or underscores"),
             Self::Question => row(V::Question, 404, "this action asks which agent takes a live call, and only pushes are taken here; point that IVR node elsewhere",
                 "its action asks a question whose answer steers a live call, so an ok would be a wrong answer; only the data pushes of TCCC's console belong here, not an IVR node"),
-            Self::Encoding => row(V::Encoding, 415, "compressed bodies are not taken; send it without Content-Encoding",
-                "its body is compressed"),
+            Self::Encoding => row(V::Encoding, 415, "this Content-Encoding is not taken; send the body with gzip or without",
+                "its body is compressed by something else than gzip, once"),
             Self::TooLarge { limit } => row(V::TooLarge, 413, format!("the body is larger than {limit}"),
                 format!("its body is larger than ingress.limits.body, {limit}")),
             Self::SlowHead { limit } => row(V::SlowHead, 408, format!("the head of the request did not arrive within {limit:?}"),
@@ -186,8 +242,23 @@ impl Rejection {
                 "it is not HTTP/1.1"),
             Self::NotHttp { looks_like: Some(protocol) } => row(V::NotHttp, 400, "this is not HTTP/1.1",
                 format!("it speaks {protocol} and this port speaks plain HTTP/1.1")),
+            Self::NotTls => row(V::NotHttp, 400, "this port speaks HTTPS; push to a URL that begins with https://",
+                "it speaks plain HTTP, if anything, and this port speaks TLS (ingress.tls)"),
+            Self::ProxyHeader { is_trusted: true } => row(V::NotHttp, 400, "the header of the PROXY protocol is malformed",
+                "its header of the PROXY protocol is malformed"),
+            Self::ProxyHeader { is_trusted: false } => row(V::NotHttp, 400, "this is not HTTP/1.1",
+                "it speaks the PROXY protocol, which counts only from ingress.trusted_proxies"),
+            Self::NoHandshake(why) => no_handshake(why),
+            Self::LargeHead => row(V::LargeHead, 431, "the head of the request is too large",
+                "its head has more than 100 lines or 64 KiB"),
             Self::Connections { limit } => row(V::Connections, 429, "too many connections; come again later",
                 format!("ingress.limits.connections, {limit}, are open")),
+            Self::ClientConnections { limit } => row(V::ClientConnections, 429, "too many connections; come again later",
+                format!("it has ingress.limits.connections_per_client, {limit}, open")),
+            Self::Requests { limit, .. } => row(V::Requests, 429, format!("too many requests; {limit} a second are taken"),
+                format!("more come than ingress.limits.requests_per_second, {limit}")),
+            Self::ClientRequests { limit, .. } => row(V::ClientRequests, 429, format!("too many requests; {limit} a second are taken"),
+                format!("it sends more than ingress.limits.requests_per_second_per_client, {limit}")),
             Self::Quarantined { fault, number } => row(V::Quarantined, 400, format!("{fault}; kept in quarantine as number {number}"),
                 format!("{}; kept in quarantine as number {number}", fault.without_excerpt())),
             Self::QuarantineFull { fault } => row(V::QuarantineFull, 400, format!("{fault}; not kept"),
@@ -218,14 +289,22 @@ impl Rejection {
     /// For the sender.
     pub fn response(&self) -> Response<Full<Bytes>> {
         let Row { status, said, .. } = self.row();
-        let mut response = json(status, &said);
+        let mut response = match self {
+            Self::NoToken(fault) => no_token(status, *fault, &said),
+            _ => json(status, &said),
+        };
         let headers = response.headers_mut();
         match status {
-            _ if is_for_now(status) => headers.insert(header::RETRY_AFTER, RETRY_AFTER),
+            _ if is_for_now(status) => headers.insert(header::RETRY_AFTER, self.retry_after().into()),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => headers.insert(header::ACCEPT_ENCODING, GZIP),
             StatusCode::METHOD_NOT_ALLOWED => headers.insert(header::ALLOW, HeaderValue::from_static("POST")),
-            StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, CHALLENGE),
             _ => None,
         };
+        for challenge in self.challenges() {
+            // Ours are ASCII; one that is not would not be worth losing the answer for.
+            let Ok(challenge) = HeaderValue::try_from(challenge) else { continue };
+            headers.append(header::WWW_AUTHENTICATE, challenge);
+        }
         if !self.comes_after_the_body() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -237,7 +316,10 @@ impl Rejection {
         let Row { status, said, .. } = self.row();
         let body = body(status, &said);
         let reason = status.canonical_reason().unwrap_or_default();
-        let retry_after = if is_for_now(status) { "retry-after: 5\r\n" } else { "" };
+        let retry_after = match is_for_now(status) {
+            true => format!("retry-after: {}\r\n", self.retry_after()),
+            false => String::new(),
+        };
         let head = format!(
             "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{retry_after}\
              connection: close\r\ncontent-length: {}\r\n\r\n",
@@ -245,6 +327,30 @@ impl Rejection {
             body.len()
         );
         [head.as_bytes(), &body].concat()
+    }
+
+    /// In whole seconds, rounded up: who comes then is not too early.
+    fn retry_after(&self) -> u64 {
+        match self {
+            Self::Requests { wait, .. } | Self::ClientRequests { wait, .. } => {
+                wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+            }
+            _ => RETRY_AFTER,
+        }
+    }
+
+    /// How to prove oneself, for a 401.
+    fn challenges(&self) -> Vec<String> {
+        match self {
+            Self::NoProof { asking } => asking.challenges(None),
+            Self::WrongProof { scheme, asking } | Self::StaleProof { scheme, asking } => {
+                asking.challenges(Some(*scheme))
+            }
+            Self::NoToken(TokenFault::NoClient | TokenFault::WrongClient) => {
+                vec![Scheme::Basic.challenge().to_owned()]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Whether the whole request was read by then, so that the connection can serve another.
@@ -258,7 +364,30 @@ fn is_for_now(status: StatusCode) -> bool {
     matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
-const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"cdr-gateway\", charset=\"UTF-8\"");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+
+/// Nobody hears the text for the sender: where TLS fails, only TLS is spoken.
+fn no_handshake(why: &NoHandshake) -> Row {
+    let said = "no TLS";
+    match why {
+        NoHandshake::TooSlow => {
+            row(Verdict::Tls, 408, said, "its TLS handshake took longer than ingress.limits.header_timeout")
+        }
+        NoHandshake::BadCertificate(why) => row(
+            Verdict::WrongProof,
+            401,
+            said,
+            format!("its certificate is not one that ingress.tls.client_ca vouches for: {why}"),
+        ),
+        NoHandshake::OursRefused(alert) => row(
+            Verdict::Tls,
+            400,
+            said,
+            format!("it does not accept the certificate of ingress.tls: {alert}"),
+        ),
+        NoHandshake::Other(why) => row(Verdict::Tls, 400, said, format!("no TLS came about: {why}")),
+    }
+}
 
 fn not_stored(why: &NotStored) -> Verdict {
     match why {
@@ -274,6 +403,40 @@ fn not_stored(why: &NotStored) -> Verdict {
 /// The push is fsynced, now or earlier: the only answer with `ErrCode` 0.
 pub(crate) fn stored() -> Response<Full<Bytes>> {
     with_type(Response::new(Full::from(Bytes::from_static(br#"{"ErrCode":0,"ErrMsg":"ok"}"#))))
+}
+
+/// The answer of RFC 6749 §5.1.
+pub(crate) fn token(token: &Token) -> Response<Full<Bytes>> {
+    #[derive(Serialize)]
+    struct Given<'a> {
+        access_token: &'a str,
+        token_type: &'static str,
+        expires_in: u64,
+    }
+    let Token { access_token, lifetime } = token;
+    let given = Given { access_token, token_type: "Bearer", expires_in: lifetime.as_secs() };
+    not_to_be_kept(&given)
+}
+
+/// The answer of RFC 6749 §5.2.
+fn no_token(status: StatusCode, fault: TokenFault, said: &str) -> Response<Full<Bytes>> {
+    #[derive(Serialize)]
+    struct NotGiven<'a> {
+        error: &'static str,
+        error_description: &'a str,
+    }
+    let mut response = not_to_be_kept(&NotGiven { error: fault.code(), error_description: said });
+    *response.status_mut() = status;
+    response
+}
+
+fn not_to_be_kept(answer: &impl Serialize) -> Response<Full<Bytes>> {
+    // Texts and numbers are always JSON.
+    let body = serde_json::to_vec(answer).unwrap_or_default();
+    let mut response = with_type(Response::new(Full::from(body)));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    response
 }
 
 #[derive(Serialize)]

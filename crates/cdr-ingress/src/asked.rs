@@ -3,6 +3,8 @@
 //! Nobody has published how TCCC joins `?action=cdr&version=1` to a URL that has a query already, so both ways
 //! are read: `?token=X&action=cdr` and `?token=X?action=cdr`.
 
+use std::borrow::Cow;
+
 use cdr_core::Action;
 use http::Uri;
 
@@ -31,11 +33,15 @@ impl Asked {
 
 /// The last value that is not empty; the case of the key does not matter.
 fn last(query: &str, wanted: &str) -> Option<String> {
-    let pairs = query.split(['&', '?']).rev().flat_map(|pair| form_urlencoded::parse(pair.as_bytes()));
-    pairs
+    pairs(query)
         .filter(|(key, value)| key.eq_ignore_ascii_case(wanted) && !value.is_empty())
         .map(|(_, value)| value.into_owned())
         .next()
+}
+
+/// The parameters of a query, the last first, however others were appended to it.
+pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split(['&', '?']).rev().flat_map(|pair| form_urlencoded::parse(pair.as_bytes()))
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use std::sync::{
 
 use bytes::Bytes;
 use cdr_core::NotStored;
+use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-use crate::{answer::Rejection, proof::Proven, settings::Limits};
+use crate::{answer::Rejection, proof::Admitted, settings::Limits};
 
 /// How many bytes of bodies are here without being fsynced.
 #[derive(Default)]
@@ -23,14 +24,22 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    fn new(in_flight: &Arc<InFlight>) -> Self {
+    pub fn new(in_flight: &Arc<InFlight>) -> Self {
         Self { in_flight: Arc::clone(in_flight), bytes: 0 }
     }
 
-    fn grow(&mut self, bytes: u64, limit: u64) -> Result<(), Rejection> {
+    pub fn grow(&mut self, bytes: u64, limit: u64) -> Result<(), Rejection> {
         self.bytes += bytes;
         let all = self.in_flight.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if all > limit { Err(Rejection::NotStored(NotStored::Busy)) } else { Ok(()) }
+    }
+
+    /// Grows to what a body has become by decoding.
+    ///
+    /// Not to what was sent beside it: both are held for the moment of decoding alone, by one body for each thread,
+    /// and a body that just fits into the room would never come in.
+    pub fn cover(&mut self, bytes: u64, limit: u64) -> Result<(), Rejection> {
+        self.grow(bytes.saturating_sub(self.bytes), limit)
     }
 }
 
@@ -40,18 +49,21 @@ impl Drop for Charge {
     }
 }
 
-/// A whole body, and what it takes of the room until it is fsynced.
+/// A whole body as it was sent, and what it takes of the room until it is fsynced.
 pub(crate) struct Held {
     pub bytes: Bytes,
     pub charge: Charge,
 }
 
-/// Reads the body of a sender who has proven who he is.
+/// Reads the body of a sender who has proven who he is, or whose proof lies in it.
 pub(crate) async fn read(
-    request: Proven<Incoming>,
+    request: Admitted<Incoming>,
     limits: &Limits,
     in_flight: &Arc<InFlight>,
 ) -> Result<Held, Rejection> {
+    if !is_framed_plainly(request.headers()) {
+        return Err(Rejection::BrokenBody);
+    }
     let body = request.into_body();
     if body.size_hint().lower() > limits.body.as_u64() {
         return Err(Rejection::TooLarge { limit: limits.body });
@@ -59,6 +71,14 @@ pub(crate) async fn read(
     let collected = collect(body, limits, Charge::new(in_flight));
     let slow = |_| Rejection::SlowBody { limit: limits.body_timeout };
     tokio::time::timeout(limits.body_timeout, collected).await.map_err(slow)?
+}
+
+/// hyper takes `identity, chunked` and `chunked` twice for `chunked`. Whoever stands in front of us may see the body
+/// end elsewhere, and take what follows for another request than we do (RFC 9112 §6.3, §7.1).
+fn is_framed_plainly(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    is_plain && codings.next().is_none()
 }
 
 /// No more than this is reserved for what a sender merely announces.

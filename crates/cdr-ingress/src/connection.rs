@@ -1,31 +1,43 @@
-//! One connection: hyper speaks HTTP/1 on it, and we say the last word where hyper has none.
+//! One connection: what comes before HTTP (the PROXY protocol, TLS), then HTTP/1 or HTTP/2.
+//!
+//! ```text
+//! accepted ──▶ [PROXY header of a trusted proxy] ──▶ [TLS] ──▶ http1 | http2
+//! ```
+//!
+//! A port of plain HTTP serves HTTP/1 alone: HTTP/2 is agreed on within TLS. Where neither a PROXY header nor TLS can
+//! come, nothing stands between the socket and hyper.
 
-use std::{convert::Infallible, future::poll_fn, net::IpAddr, sync::Arc, time::Duration};
+mod begun;
+mod http1;
+mod http2;
+
+use std::{io, sync::Arc, time::Duration};
 
 use cdr_core::Intake;
-use hyper::{
-    body::Incoming,
-    server::conn::http1::{self, Parts},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::begun::{BEGINNING, Begun};
 use crate::{
     answer::Rejection,
     keeper::{Keeper, Policy},
+    proxy_protocol::{self, Malformed},
+    tls::{self, Tls},
     visit::Visit,
 };
 
-/// The head of a request must fit in here, and no connection holds more than this unread.
-const BUFFER: usize = 64 * 1024;
-
 /// How long we listen to a sender whom we have said the last word.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// What HTTP is spoken over.
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 
 /// The stop of the gateway, in two steps.
 #[derive(Clone, Default)]
@@ -53,101 +65,131 @@ impl Drop for Open {
 }
 
 /// Answers all requests of a connection, until its end.
-pub(crate) async fn serve<I: Intake>(socket: TcpStream, visit: Visit<I>, stop: Stop, _open: Open) {
-    let visit = Arc::new(visit);
+pub(crate) async fn serve<I: Intake>(socket: TcpStream, visit: Visit<I>, stop: Stop) {
     let policy = visit.keeper.policy.load_full();
-    let service = service_fn(|request: http::Request<Incoming>| {
-        let visit = Arc::clone(&visit);
-        Box::pin(async move { Ok::<_, Infallible>(visit.answer(request).await) })
-    });
-    let mut connection = http1(&policy).serve_connection(TokioIo::new(socket), service);
-    // What has arrived is read before the stop is looked at. To abandon comes after to finish, and is listened for
-    // only then: each thing to listen for costs a lock at every wake-up.
-    let ended = tokio::select! {
+    let begun = Begun::new(socket);
+    if policy.tls.is_none() && !policy.settings.trusts(visit.peer) {
+        return http1::serve(begun, visit, &stop).await;
+    }
+    // On the heap: what most connections do not need would make the task of each of them larger.
+    Box::pin(enter(begun, visit, policy, &stop)).await;
+}
+
+/// What comes before HTTP, all together within `header_timeout`.
+async fn enter<I: Intake>(mut begun: Begun, mut visit: Visit<I>, policy: Arc<Policy>, stop: &Stop) {
+    let limit = policy.settings.limits.header_timeout;
+    let deadline = Instant::now() + limit;
+    let looked = tokio::select! {
         biased;
-        ended = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(ended),
-        () = stop.finish.cancelled() => {
-            Pin::new(&mut connection).graceful_shutdown();
-            let finished = poll_fn(|context| connection.poll_without_shutdown(context));
-            stop.abandon.run_until_cancelled(finished).await
-        }
+        looked = timeout_at(deadline, look(&mut begun, &mut visit, &policy)) => looked,
+        () = stop.finish.cancelled() => return,
     };
-    let Some(ended) = ended else { return };
-    let Parts { io, read_buf, .. } = connection.into_parts();
-    let mut socket = io.into_inner();
-    if let Err(error) = ended {
-        last_word(&mut socket, &error, &read_buf, &visit.keeper, visit.peer, &policy).await;
+    let looked = looked.unwrap_or_else(|_| match begun.first().is_empty() {
+        true => Err(NoEntry::Silent),
+        false => Err(NoEntry::Refused(Rejection::SlowHead { limit })),
+    });
+    match (looked, &policy.tls) {
+        (Ok(()), None) => http1::serve(begun, visit, stop).await,
+        (Ok(()), Some(tls)) => enter_by_tls(begun, visit, tls, deadline, stop).await,
+        (Err(NoEntry::Refused(rejection)), _) => {
+            visit.keeper.refused(&rejection, visit.peer);
+            say(&mut begun, &rejection).await;
+            linger(&mut begun, stop).await;
+        }
+        (Err(NoEntry::Broke(error)), _) => {
+            tracing::debug!(peer = %visit.peer, %error, "a connection ended");
+        }
+        (Err(NoEntry::Silent), _) => {}
     }
-    linger(&mut socket, &stop).await;
 }
 
-fn http1(policy: &Policy) -> http1::Builder {
-    let mut http1 = http1::Builder::new();
-    http1
-        .timer(TokioTimer::new())
-        .header_read_timeout(policy.settings.limits.header_timeout)
-        .max_buf_size(BUFFER)
-        // Whoever closes one direction after sending still hears the answer.
-        .half_close(true);
-    http1
+/// Why a connection ends before HTTP.
+enum NoEntry {
+    /// Nothing has come.
+    Silent,
+    Broke(io::Error),
+    /// In words, since nobody speaks TLS yet.
+    Refused(Rejection),
 }
 
-/// hyper closes on a slow head without a word, and answers what is not HTTP without a reason.
-async fn last_word(
-    socket: &mut TcpStream,
-    error: &hyper::Error,
-    unread: &[u8],
-    keeper: &Keeper,
-    peer: IpAddr,
-    policy: &Policy,
+/// Looks who comes and what he speaks.
+async fn look<I>(begun: &mut Begun, visit: &mut Visit<I>, policy: &Policy) -> Result<(), NoEntry> {
+    if policy.settings.trusts(visit.peer) {
+        match proxy_protocol::take_header(begun).await.map_err(NoEntry::Broke)? {
+            Ok(sender) => visit.peer = sender.unwrap_or(visit.peer),
+            Err(Malformed) => return Err(NoEntry::Refused(Rejection::ProxyHeader { is_trusted: true })),
+        }
+    }
+    if policy.tls.is_none() {
+        return Ok(());
+    }
+    if begun.first().is_empty() && !begun.look_further().await.map_err(NoEntry::Broke)? {
+        return Err(NoEntry::Silent);
+    }
+    match begun.first() {
+        first if tls::begins(first) => Ok(()),
+        first if proxy_protocol::begins(first) => {
+            Err(NoEntry::Refused(Rejection::ProxyHeader { is_trusted: false }))
+        }
+        _ => Err(NoEntry::Refused(Rejection::NotTls)),
+    }
+}
+
+async fn enter_by_tls<I: Intake>(
+    begun: Begun,
+    mut visit: Visit<I>,
+    tls: &Tls,
+    deadline: Instant,
+    stop: &Stop,
 ) {
-    if error.is_timeout() && !unread.is_empty() {
-        let slow = Rejection::SlowHead { limit: policy.settings.limits.header_timeout };
-        keeper.refused(&slow, peer);
-        say(socket, &slow).await;
-    } else if error.is_parse() {
-        keeper.refused(&Rejection::NotHttp { looks_like: protocol(error, unread) }, peer);
-    } else {
-        tracing::debug!(%peer, %error, "a connection ended");
-    }
-}
-
-/// What else people speak to a port of HTTP/1.
-fn protocol(error: &hyper::Error, unread: &[u8]) -> Option<&'static str> {
-    // A TLS record of the handshake, RFC 8446 §5.1.
-    let is_tls = unread.starts_with(&[0x16, 0x03]);
-    let is_proxy = unread.starts_with(b"PROXY ") || unread.starts_with(b"\r\n\r\n\0\r\nQUIT\n");
-    match () {
-        () if error.is_parse_version_h2() => Some("HTTP/2"),
-        () if is_tls => Some("TLS (https)"),
-        () if is_proxy => Some("the PROXY protocol"),
-        () => None,
+    let shaken = tokio::select! {
+        biased;
+        shaken = timeout_at(deadline, tls.accept(begun)) => shaken,
+        () = stop.finish.cancelled() => return,
+    };
+    let entered = match shaken.unwrap_or(Err(tls::NoHandshake::TooSlow)) {
+        Ok(entered) => entered,
+        Err(why) => return visit.keeper.refused(&Rejection::NoHandshake(why), visit.peer),
+    };
+    visit.certificate = entered.certificate.map(Arc::new);
+    match entered.is_http2 {
+        true => http2::serve(entered.stream, visit, stop).await,
+        false => http1::serve(entered.stream, visit, stop).await,
     }
 }
 
 /// Refuses a connection before anything is read from it.
-pub(crate) async fn turn_away(mut socket: TcpStream, limit: usize, stop: Stop, open: Open) {
-    let _open = open;
-    say(&mut socket, &Rejection::Connections { limit }).await;
+pub(crate) async fn turn_away(
+    mut socket: TcpStream,
+    rejection: Rejection,
+    stop: Stop,
+    turned_away: OwnedSemaphorePermit,
+) {
+    let _turned_away = turned_away;
+    say(&mut socket, &rejection).await;
     linger(&mut socket, &stop).await;
 }
 
 /// Nobody is kept waiting by a sender who does not read.
-async fn say(socket: &mut TcpStream, rejection: &Rejection) {
+async fn say(socket: &mut impl Socket, rejection: &Rejection) {
     let raw = rejection.raw();
-    if let Ok(Err(error)) = tokio::time::timeout(LINGER, socket.write_all(&raw)).await {
+    let said = async {
+        socket.write_all(&raw).await?;
+        socket.flush().await
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(LINGER, said).await {
         tracing::debug!(%error, "a refused sender has gone");
     }
 }
 
 /// Closes our side and reads what still comes for a while. Closing at once would let the kernel answer unread
 /// bytes with a reset, which makes the sender forget our last words.
-async fn linger(socket: &mut TcpStream, stop: &Stop) {
+async fn linger(socket: &mut impl Socket, stop: &Stop) {
     let until_closed = async {
         let mut ignored = [0; 4096];
         socket.shutdown().await?;
         while socket.read(&mut ignored).await? > 0 {}
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
     tokio::select! {
         // Whether the sender has gone is no news here.

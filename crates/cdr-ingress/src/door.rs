@@ -8,6 +8,7 @@ use std::{
 };
 
 use cdr_core::{Intake, SettingFault};
+use jiff::Timestamp;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
@@ -16,11 +17,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Allow, Newcomer, Stranger,
-    answer::Rejection,
-    connection::{self, Open, Stop},
+    connection::{self, Stop},
     counters::DoorCounters,
     keeper::{Keeper, Policy},
     settings::IngressSettings,
+    tls,
     visit::Visit,
 };
 
@@ -32,9 +33,6 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// How often it is told what was not told one by one.
 const TELL: Duration = Duration::from_secs(60);
-
-/// So many senders above the limit hear why; the others are dropped without a word.
-const TURNED_AWAY_AT_ONCE: usize = 64;
 
 /// A listener that is bound and does not accept yet.
 pub struct Door {
@@ -114,6 +112,7 @@ impl Door {
         tokio::select! {
             () = shutdown => {}
             () = accept_all(&listener, &keeper, &intake, &tasks, &stop) => {}
+            () = watch_certificate(&keeper) => {}
         }
         drop(listener);
         stop.finish.cancel();
@@ -154,6 +153,11 @@ impl DoorHandle {
     /// Who was refused lately, and may have been whom the operator waits for.
     pub fn strangers(&self) -> Vec<Stranger> {
         self.keeper.strangers()
+    }
+
+    /// When the certificate in use ends; none without TLS.
+    pub fn certificate_expires_at(&self) -> Option<Timestamp> {
+        self.keeper.policy.load().tls.as_ref().map(|tls| tls.material().expires_at)
     }
 
     /// Puts other settings in force for every request that begins from now on. The listener and all
@@ -201,6 +205,18 @@ async fn accept_all<I: Intake>(
     }
 }
 
+/// Takes other certificates as their files change. Away from the async threads: it reads files.
+async fn watch_certificate(keeper: &Keeper) {
+    loop {
+        tokio::time::sleep(tls::LOOK).await;
+        if let Some(tls) = keeper.policy.load().tls.clone()
+            && let Err(error) = tokio::task::spawn_blocking(move || tls.look()).await
+        {
+            tracing::error!(%error, "looking at the files of ingress.tls was broken off");
+        }
+    }
+}
+
 /// Serves a connection, or turns it away when there are too many.
 fn welcome<I: Intake>(
     socket: TcpStream,
@@ -212,18 +228,22 @@ fn welcome<I: Intake>(
 ) {
     // Answers are one small packet each; a system that refuses this only makes them later.
     let _ = socket.set_nodelay(true);
-    let limit = keeper.policy.load().settings.limits.connections;
-    let others = keeper.counters.open_connections();
-    let open = Open::new(keeper);
-    if others < limit {
-        let visit =
-            Visit { keeper: Arc::clone(keeper), intake: Arc::clone(intake), stores: tasks.clone(), peer };
-        tasks.spawn(connection::serve(socket, visit, stop.clone(), open));
-        return;
-    }
-    keeper.refused(&Rejection::Connections { limit }, peer);
-    if others < limit.saturating_add(TURNED_AWAY_AT_ONCE) {
-        tasks.spawn(connection::turn_away(socket, limit, stop.clone(), open));
+    let policy = keeper.policy.load();
+    let rejection = match keeper.seat(&policy, peer) {
+        Ok(_seat) => {
+            let (keeper, intake, stores) = (Arc::clone(keeper), Arc::clone(intake), tasks.clone());
+            let visit = Visit { keeper, intake, stores, peer, certificate: None, _seat };
+            tasks.spawn(connection::serve(socket, visit, stop.clone()));
+            return;
+        }
+        Err(rejection) => rejection,
+    };
+    keeper.refused(&rejection, peer);
+    // By TLS nothing can be said without shaking hands, which is what there is too much of.
+    if policy.tls.is_none()
+        && let Ok(turned_away) = Arc::clone(&keeper.turned_away).try_acquire_owned()
+    {
+        tasks.spawn(connection::turn_away(socket, rejection, stop.clone(), turned_away));
     }
 }
 

@@ -7,35 +7,58 @@ use cdr_core::SettingFault;
 use http::{Method, Request};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     answer::Rejection,
     body::InFlight,
+    client_certificate::ClientCertificate,
+    connection::Open,
     counters::DoorCounters,
+    crowd::{Crowd, Place},
     newcomers::{Newcomer, Newcomers},
-    proof::Proofs,
+    proof::{Proofs, token_endpoint},
+    rates::Rates,
     refusals::RefusalLog,
     settings::{AllowMode, IngressSettings},
     strangers::{Stranger, Strangers},
     summary::Summary,
+    tls::Tls,
 };
+
+/// So many senders at once hear why they are turned away. They stand beside `limits.connections`.
+const TURNED_AWAY_AT_ONCE: usize = 64;
+
+/// Connections from networks that are not allowed, at a time.
+const STRANGERS: usize = 64;
 
 /// The settings in force, and what was made of them once.
 pub(crate) struct Policy {
     pub settings: IngressSettings,
     pub proofs: Proofs,
+    pub rates: Rates,
+    /// None where plain HTTP is spoken.
+    pub tls: Option<Arc<Tls>>,
     path: Vec<u8>,
 }
 
 impl Policy {
-    pub fn new(settings: IngressSettings) -> Result<Self, Vec<SettingFault>> {
+    pub fn new(mut settings: IngressSettings) -> Result<Self, Vec<SettingFault>> {
         let faults = settings.faults();
         if !faults.is_empty() {
             return Err(faults);
         }
-        let proofs = Proofs::new(settings.verify.as_deref());
+        let tls = settings.tls.as_ref().map(Tls::read).transpose()?.map(Arc::new);
+        // The secrets are held as digests and keys from here on.
+        let proofs = Proofs::new(settings.verify.take().as_deref())?;
         let path = meant(&settings.path).into_owned();
-        Ok(Self { settings, proofs, path })
+        let rates = Rates::new(&settings.limits);
+        Ok(Self { settings, proofs, tls, rates, path })
+    }
+
+    /// Whether requests of this client are refused whatever they are.
+    fn bars(&self, client: IpAddr) -> bool {
+        !self.settings.allows(client) && !self.learns()
     }
 
     /// Whether senders from elsewhere pass, so that their addresses are learned.
@@ -43,15 +66,35 @@ impl Policy {
         self.settings.allow.as_ref().is_some_and(|allow| allow.mode == AllowMode::Log)
     }
 
-    /// Whether this is a request for what is served here. The path may be a secret, so it is compared in
-    /// constant time.
-    pub fn expects<B>(&self, request: &Request<B>) -> Result<(), Rejection> {
+    /// Whether the authorities that verified a certificate are those in force. A connection may be older than they are.
+    pub fn vouches_for(&self, certificate: &ClientCertificate) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.material().authorities == Some(certificate.verified_by))
+    }
+
+    /// What a request is for, if it is for something that is served here. The path may be a secret, so it is compared
+    /// in constant time.
+    pub fn purpose<B>(&self, request: &Request<B>) -> Result<Purpose, Rejection> {
         if request.method() != Method::POST {
             return Err(Rejection::Method);
         }
-        let is_here: bool = meant(request.uri().path()).ct_eq(&*self.path).into();
-        is_here.then_some(()).ok_or(Rejection::Path)
+        let path = meant(request.uri().path());
+        let is_push: bool = path.ct_eq(&*self.path).into();
+        let asks_for_token =
+            || path.strip_suffix(token_endpoint::PATH).is_some_and(|path| path.ct_eq(&self.path).into());
+        match () {
+            () if is_push => Ok(Purpose::Push),
+            () if self.proofs.give_tokens() && asks_for_token() => Ok(Purpose::Token),
+            () => Err(Rejection::Path),
+        }
     }
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    Push,
+    /// An access token of OAuth 2.0.
+    Token,
 }
 
 /// What a path means: without percent-encoding and without a slash at its end.
@@ -59,11 +102,22 @@ fn meant(path: &str) -> Cow<'_, [u8]> {
     percent_decode_str(path.trim_end_matches('/')).into()
 }
 
+/// The right to be here, for as long as a connection lasts.
+pub(crate) enum Seat {
+    Guest { _open: Open, _place: Option<Place> },
+    Stranger { _standing: OwnedSemaphorePermit },
+}
+
 /// What all connections share.
 pub(crate) struct Keeper {
     pub policy: ArcSwap<Policy>,
     pub counters: DoorCounters,
     pub in_flight: Arc<InFlight>,
+    crowd: Arc<Crowd>,
+    /// Room for connections from networks that are not allowed.
+    standing: Arc<Semaphore>,
+    /// One for each sender that hears why its connection is refused; others are dropped without a word.
+    pub turned_away: Arc<Semaphore>,
     pub refusals: RefusalLog,
     summary: Summary,
     newcomers: Newcomers,
@@ -76,6 +130,9 @@ impl Keeper {
             policy: ArcSwap::from_pointee(policy),
             counters: DoorCounters::default(),
             in_flight: Arc::default(),
+            crowd: Arc::default(),
+            standing: Arc::new(Semaphore::new(STRANGERS)),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)),
             refusals: RefusalLog::default(),
             summary: Summary::default(),
             newcomers: Newcomers::default(),
@@ -83,15 +140,38 @@ impl Keeper {
         }
     }
 
+    /// Lets a connection in, before anything is read from it. Behind a trusted proxy, whose connections are other
+    /// people's, all is left to the requests.
+    ///
+    /// Those from networks that are not allowed are few at a time, beside the limit of connections: with requests that
+    /// never end, strangers could hold all that there are. They are heard nevertheless, since one of them may be
+    /// the sender one waits for, at a new address: that is an alert, and a port scan is none.
+    pub fn seat(self: &Arc<Self>, policy: &Policy, peer: IpAddr) -> Result<Seat, Rejection> {
+        let limits = &policy.settings.limits;
+        let is_direct = !policy.settings.trusts(peer);
+        if is_direct && policy.bars(peer) {
+            let standing = Arc::clone(&self.standing).try_acquire_owned();
+            let crowded = |_| Rejection::Network { is_for_us: true };
+            return standing.map(|standing| Seat::Stranger { _standing: standing }).map_err(crowded);
+        }
+        if self.counters.open_connections() >= limits.connections {
+            return Err(Rejection::Connections { limit: limits.connections });
+        }
+        let place = match limits.connections_per_client.filter(|_| is_direct) {
+            Some(limit) => Some(self.crowd.place(peer, limit).ok_or(Rejection::ClientConnections { limit })?),
+            None => None,
+        };
+        Ok(Seat::Guest { _open: Open::new(self), _place: place })
+    }
+
     /// Lets a sender in whose network is allowed.
     pub fn admit<B>(&self, policy: &Policy, client: IpAddr, request: &Request<B>) -> Result<(), Rejection> {
-        if policy.settings.allows(client) {
-            return Ok(());
+        if policy.bars(client) {
+            return Err(Rejection::Network { is_for_us: policy.purpose(request).is_ok() });
         }
-        if !policy.learns() {
-            return Err(Rejection::Network { is_for_us: policy.expects(request).is_ok() });
+        if !policy.settings.allows(client) {
+            self.newcomers.passed(client);
         }
-        self.newcomers.passed(client);
         Ok(())
     }
 
@@ -109,6 +189,7 @@ impl Keeper {
         self.refusals.tell_untold();
         self.summary.tell(&self.counters);
         self.strangers.forget();
+        self.policy.load().rates.forget_the_rested();
         self.tell_learned(false);
     }
 
@@ -164,7 +245,7 @@ mod tests {
     fn expects(path: &str, request: &str) -> bool {
         let settings = IngressSettings { path: path.to_owned(), ..IngressSettings::default() };
         let request = Request::post(request).body(()).unwrap();
-        Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}")).expects(&request).is_ok()
+        Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}")).purpose(&request).is_ok()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! fsynced.
 //!
 //! ```text
-//! Door ── accepts ──▶ connection ── HTTP/1 by hyper ──▶ visit ── Intake::store ──▶ answer
+//! Door ── accepts ──▶ connection ── PROXY, TLS, HTTP by hyper ──▶ visit ── Intake::store ──▶ answer
 //! ```
 //!
 //! # What it promises
@@ -10,14 +10,17 @@
 //! * What was handed to the intake is stored, counted and logged even if the sender hangs up meanwhile.
 //! * Every other answer is JSON with an `ErrCode` that is not 0 and its HTTP status, from one table; only what
 //!   is not HTTP at all gets hyper's bare answer.
-//! * Nothing is parsed that somebody unknown sent, beyond the head of the request.
+//! * Nothing is parsed as a push that somebody unknown sent. His body is read only to look for the signature that
+//!   `verify` asks for, or when he asks for an access token.
+//! * A renewed certificate is taken while the door serves, and no connection ends for it.
 //! * Neither bodies nor what senders call themselves reach the log; addresses, sessions and reasons do.
 //!
 //! # Reading order
 //! * [`IngressSettings`]: what can be set.
 //! * `visit`: the way of a request, a line for each check; `answer`: the table of answers.
-//! * `proof`, `asked`, `body`, [`client_address`]: the checks themselves.
-//! * [`Door`], `connection`: the listener, and what hyper leaves to us.
+//! * `rates`, `proof`, `asked`, `body`, `encoding`, [`client_address`]: the checks themselves.
+//! * [`Door`], `crowd`, `connection`, `unread`: the listener, and what hyper leaves to us.
+//! * `proxy_protocol`, `tls`, `client_certificate`: what comes before HTTP.
 //! * [`DoorCounters`], `notes`, `refusals`, `summary`: what operators see; [`Newcomer`]s, whom the allowlist lacks, and
 //!   [`Stranger`]s, who were refused and may be whom one waits for.
 //! * `handed`: what happens to a push that was handed over when its sender hangs up.
@@ -27,26 +30,38 @@ mod answer;
 mod asked;
 mod body;
 mod client_address;
+mod client_certificate;
 mod connection;
 mod counters;
+mod crowd;
 mod door;
+mod encoding;
 mod handed;
 mod keeper;
 mod network;
 mod newcomers;
 mod notes;
 mod proof;
+mod proxy_protocol;
+mod rates;
 mod refusals;
 mod settings;
 mod strangers;
 mod summary;
+mod tls;
+mod unread;
 mod visit;
 
 pub use answer::Verdict;
 pub use client_address::{Trail, TrailEnd, client_address};
+pub use client_certificate::{InvalidSubject, Subject};
 pub use counters::{DoorCounters, DoorSnapshot};
 pub use door::{BindError, Door, DoorHandle, Reloaded};
 pub use network::{InvalidNetwork, Network};
 pub use newcomers::Newcomer;
-pub use settings::{Allow, AllowMode, BasicProof, IngressSettings, Limits, Proof};
+pub use proof::{
+    BasicProof, Encoding, Hash, MtlsProof, OAuth2Proof, Place, Preset, Proof, SignatureProof, TokenProof,
+};
+pub use settings::{Allow, AllowMode, IngressSettings, Limits};
 pub use strangers::Stranger;
+pub use tls::{TlsSettings, TlsVersion};

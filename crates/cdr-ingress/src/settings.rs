@@ -6,14 +6,15 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use cdr_core::{Secret, SettingFault};
+use cdr_core::SettingFault;
 use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    Network,
+    Network, TlsSettings,
     client_address::{self, Trail, client_address},
+    proof::{Proof, Proofs},
 };
 
 /// Where the door is, who may come in, and how much at a time.
@@ -27,10 +28,12 @@ pub struct IngressSettings {
     /// The path of the push URL; a slash at its end makes no difference. Default `/`. A long random path is a
     /// secret that only the sender knows.
     pub path: String,
+    /// The certificate, for HTTPS. Default: plain HTTP, for use behind a proxy.
+    pub tls: Option<TlsSettings>,
     /// Which networks may push. Default: all.
     #[serde(deserialize_with = "written")]
     pub allow: Option<Allow>,
-    /// The proxies whose `X-Forwarded-For` or `Forwarded` header counts. Default: none.
+    /// The proxies whose PROXY protocol, `X-Forwarded-For` or `Forwarded` header counts. Default: none.
     pub trusted_proxies: Vec<Network>,
     /// How senders prove who they are: one of these must pass. Default: no proof is asked for.
     #[serde(deserialize_with = "written")]
@@ -63,27 +66,6 @@ pub enum AllowMode {
     Log,
 }
 
-/// One way to prove who one is.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Proof {
-    /// User name and password, as typed into TCCC's console under `basicAuth` (product page 679/67256); sent
-    /// as `Authorization: Basic` (RFC 7617).
-    Basic(BasicProof),
-}
-
-/// A user name and its password.
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BasicProof {
-    /// The user name; it cannot hold a colon (RFC 7617 §2).
-    pub username: String,
-    /// The password.
-    pub password: Secret,
-    /// A second password that passes too, while the first is being changed on both sides.
-    pub previous: Option<Secret>,
-}
-
 /// How much at a time; more is refused, never queued.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -93,7 +75,18 @@ pub struct Limits {
     pub body: ByteSize,
     /// Open connections. Default 4096.
     pub connections: usize,
-    /// How long the head of a request may take; an idle connection is closed after this long too. Default 10 s.
+    /// Open connections of one client: an IPv4 address, or a /64 of IPv6. Trusted proxies are not counted.
+    /// Default: as many as there are.
+    pub connections_per_client: Option<usize>,
+    /// Requests a second of all senders who have proven who they are; so many may come at once after a rest.
+    /// More get 429. Default: no limit.
+    pub requests_per_second: Option<u32>,
+    /// Requests a second of one client, proven or not: an IPv4 address, or a /64 of IPv6, behind trusted
+    /// proxies the one that they name; so many may come at once after a rest. More get 429. TCCC may push
+    /// everything from one address, so leave room for its busiest second. Default: no limit.
+    pub requests_per_second_per_client: Option<u32>,
+    /// How long the head of a request may take; an idle connection is closed after this long too, and one whose
+    /// sender does not read its answers. Default 10 s.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub header_timeout: Duration,
@@ -112,6 +105,7 @@ impl Default for IngressSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             path: "/".to_owned(),
+            tls: None,
             allow: None,
             trusted_proxies: Vec::new(),
             verify: None,
@@ -125,6 +119,9 @@ impl Default for Limits {
         Self {
             body: ByteSize::mib(1),
             connections: 4096,
+            connections_per_client: None,
+            requests_per_second: None,
+            requests_per_second_per_client: None,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             in_flight: ByteSize::mib(16),
@@ -133,11 +130,44 @@ impl Default for Limits {
 }
 
 impl IngressSettings {
-    /// What is wrong with settings that are readable one by one; paths begin below `ingress`.
+    /// What is wrong with settings that are readable one by one; paths begin below `ingress`. Reads the files of `tls`.
     pub fn faults(&self) -> Vec<SettingFault> {
-        let verify = self.verify.iter().flat_map(|proofs| proof_faults(proofs));
+        let verify = Proofs::new(self.verify.as_deref()).err().unwrap_or_default();
+        let tls = self.tls.iter().flat_map(TlsSettings::faults);
         let others = self.path_fault().into_iter().chain(self.network_faults());
-        others.chain(verify).chain(self.limits.faults()).collect()
+        let certificates = self.certificate_fault();
+        others.chain(tls).chain(verify).chain(certificates).chain(self.limits.faults()).collect()
+    }
+
+    /// Senders' certificates are asked for and looked at, or neither: each without the other leaves the door more open, or
+    /// more closed, than it looks.
+    fn certificate_fault(&self) -> Option<SettingFault> {
+        let proofs = self.verify.as_deref().unwrap_or_default();
+        let mtls = proofs.iter().position(|proof| matches!(proof, Proof::Mtls(_)));
+        let is_asked_for = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        match (mtls, is_asked_for) {
+            (Some(index), false) => {
+                let message =
+                    "no sender is asked for a certificate, so this could not pass: set ingress.tls.client_ca";
+                Some(SettingFault::at(&format!("verify.{index}.mtls"), message))
+            }
+            (None, true) => {
+                let message = "senders are asked for certificates and nothing looks at them: \
+                               add - mtls: { subject: … } to ingress.verify, or remove client_ca";
+                Some(SettingFault::at("tls.client_ca", message))
+            }
+            _ => None,
+        }
+    }
+
+    /// What works and probably not for long; paths begin below `ingress`. Reads the files of `tls`.
+    pub fn warnings(&self) -> Vec<SettingFault> {
+        self.tls.iter().flat_map(TlsSettings::warnings).collect()
+    }
+
+    /// Whether this peer is a proxy that is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(peer))
     }
 
     /// The address that a request from `peer` with these headers counts as sent from.
@@ -179,21 +209,6 @@ impl IngressSettings {
     }
 }
 
-fn proof_faults(proofs: &[Proof]) -> Vec<SettingFault> {
-    if proofs.is_empty() {
-        let message = "names no proof, so nobody could pass; add one, such as basic, or remove verify";
-        return vec![SettingFault::at("verify", message)];
-    }
-    let faulty = |Proof::Basic(basic): &Proof| {
-        basic.username.is_empty() || basic.username.contains(|c: char| c == ':' || c.is_control())
-    };
-    let fault = |(index, _)| {
-        let message = "expected a user name without colons and control characters, as in TCCC's console";
-        SettingFault::at(&format!("verify.{index}.basic.username"), message)
-    };
-    proofs.iter().enumerate().filter(|(_, proof)| faulty(proof)).map(fault).collect()
-}
-
 impl Allow {
     /// The first network that holds this address.
     pub fn holder(&self, client: IpAddr) -> Option<&Network> {
@@ -206,6 +221,9 @@ impl Limits {
         let zeros = [
             ("body", self.body.as_u64() == 0),
             ("connections", self.connections == 0),
+            ("connections_per_client", self.connections_per_client == Some(0)),
+            ("requests_per_second", self.requests_per_second == Some(0)),
+            ("requests_per_second_per_client", self.requests_per_second_per_client == Some(0)),
             ("header_timeout", self.header_timeout.is_zero()),
             ("body_timeout", self.body_timeout.is_zero()),
             ("in_flight", self.in_flight.as_u64() == 0),
@@ -275,7 +293,8 @@ mod tests {
             "trusted_proxies": ["10.0.0.0/8"],
             "verify": [{ "basic": { "username": "tccc", "password": "new", "previous": "old" } }],
             "limits": { "body": "2MiB", "connections": 10, "header_timeout": "1s", "body_timeout": "500ms",
-                        "in_flight": 4_194_304 },
+                        "in_flight": 4_194_304, "connections_per_client": 5, "requests_per_second": 200,
+                        "requests_per_second_per_client": 50 },
         }))
         .unwrap();
         assert_eq!(settings.listen.port(), 9000);
@@ -284,6 +303,8 @@ mod tests {
         assert!(!settings.allows("192.0.2.1".parse().unwrap()));
         assert_eq!((settings.limits.body, settings.limits.in_flight), (ByteSize::mib(2), ByteSize::mib(4)));
         assert_eq!(settings.limits.body_timeout, Duration::from_millis(500));
+        let rates = (settings.limits.requests_per_second, settings.limits.requests_per_second_per_client);
+        assert_eq!((settings.limits.connections_per_client, rates), (Some(5), (Some(200), Some(50))));
     }
 
     #[test]
@@ -311,6 +332,9 @@ mod tests {
         for (name, zero) in [
             ("body", json!(0)),
             ("connections", json!(0)),
+            ("connections_per_client", json!(0)),
+            ("requests_per_second", json!(0)),
+            ("requests_per_second_per_client", json!(0)),
             ("header_timeout", json!("0s")),
             ("body_timeout", json!("0s")),
             ("in_flight", json!(0)),

@@ -23,6 +23,7 @@ impl Told {
             match verdict {
                 Verdict::Stored | Verdict::UuidReused => all.stored += count,
                 Verdict::Repeat => all.repeats += count,
+                Verdict::Token => {}
                 _ => all.refused += count,
             }
         }

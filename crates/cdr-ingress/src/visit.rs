@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cdr_core::{Facts, Incoming as Push, Intake, NotStored, Origin, Suspect, cdr, json::Fault};
-use http::{HeaderMap, HeaderName, Request, Response, header};
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -12,12 +12,15 @@ use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    answer::{self, Rejection},
+    answer::{self, Rejection, Verdict},
     asked::Asked,
     body::{self, Charge, Held},
+    client_certificate::ClientCertificate,
+    encoding::Encoding,
     handed::{Handed, ToTheEnd},
-    keeper::{Keeper, Policy},
+    keeper::{Keeper, Policy, Purpose, Seat},
     notes::Notes,
+    proof::{Proven, Shown, token_endpoint},
 };
 
 /// Identifies one push; the sender's retries repeat it (product page 679/67256).
@@ -33,20 +36,43 @@ pub(crate) struct Visit<I> {
     pub intake: Arc<I>,
     /// What is being stored; it goes on when the sender hangs up.
     pub stores: TaskTracker,
+    /// Who connected, or whom a trusted proxy named with the PROXY protocol.
     pub peer: IpAddr,
+    pub _seat: Seat,
+    /// The verified certificate that was shown with TLS.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl<I: Intake> Visit<I> {
     /// Answers a request, whatever it is.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn answer(&self, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
         let policy = self.keeper.policy.load_full();
+        if let Some(certificate) =
+            self.certificate.as_ref().filter(|certificate| policy.vouches_for(certificate))
+        {
+            request.extensions_mut().insert(Shown(Arc::clone(certificate)));
+        }
         let client = policy.settings.client_address(self.peer, request.headers());
-        match self.take(&policy, client, request).await {
-            Ok(()) => answer::stored(),
+        match self.serve(&policy, client, request).await {
+            Ok(response) => response,
             Err(rejection) => {
                 self.keeper.refused(&rejection, client);
                 rejection.response()
             }
+        }
+    }
+
+    async fn serve(
+        &self,
+        policy: &Policy,
+        client: IpAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Rejection> {
+        self.keeper.admit(policy, client, &request)?;
+        policy.rates.admit_client(client)?;
+        match policy.purpose(&request)? {
+            Purpose::Push => self.take(policy, client, request).await.map(|()| answer::stored()),
+            Purpose::Token => self.give_token(policy, request).await,
         }
     }
 
@@ -56,23 +82,38 @@ impl<I: Intake> Visit<I> {
         client: IpAddr,
         request: Request<Incoming>,
     ) -> Result<(), Rejection> {
-        self.keeper.admit(policy, client, &request)?;
-        policy.expects(&request)?;
-        let request = policy.proofs.prove(request)?;
+        let (request, claim) = policy.proofs.admit(request, Timestamp::now())?;
         let Asked { action, version } = Asked::of(request.uri())?;
-        plain(request.headers())?;
+        let encoding = Encoding::of(request.headers())?;
         let uuid = self.push_uuid(request.headers());
-        let Held { bytes, charge } =
-            body::read(request, &policy.settings.limits, &self.keeper.in_flight).await?;
+        let limits = &policy.settings.limits;
+        let Held { bytes, mut charge } = body::read(request, limits, &self.keeper.in_flight).await?;
+        let sent = claim.prove(bytes)?;
+        policy.rates.admit()?;
+        let (body, fault) = sent.decode(encoding, &mut charge, limits)?;
+        let read = fault.map_or_else(|| cdr::read(&action, &body), Err);
 
-        let sha256 = Sha256::digest(&bytes).into();
+        let sha256 = Sha256::digest(&*body).into();
         let received_at = Timestamp::now();
         let sender = Some(client);
         let facts = Facts { action, version, uuid, received_at, sender, origin: Origin::Push, sha256 };
-        match cdr::read(&facts.action, &bytes) {
-            Ok(cdr) => self.store(Push { facts, body: bytes, cdr }, charge).await,
-            Err(fault) => Err(self.quarantine(facts, bytes, fault, charge).await),
+        match read {
+            Ok(cdr) => self.store(Push { facts, body: body.into_bytes(), cdr }, charge).await,
+            Err(fault) => Err(self.quarantine(facts, body, fault, charge).await),
         }
+    }
+
+    /// Gives an access token to who brings a client's name and secret.
+    async fn give_token(
+        &self,
+        policy: &Policy,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Rejection> {
+        let token =
+            token_endpoint::give(&policy.proofs, request, &policy.settings.limits, &self.keeper.in_flight)
+                .await?;
+        self.keeper.counters.count(Verdict::Token);
+        Ok(answer::token(&token))
     }
 
     /// What the sender calls this push. A strange name is no reason to refuse it.
@@ -107,9 +148,9 @@ impl<I: Intake> Visit<I> {
     }
 
     /// Keeps what an authentic sender sent and what is no push.
-    async fn quarantine(&self, facts: Facts, body: Bytes, fault: Fault, charge: Charge) -> Rejection {
+    async fn quarantine(&self, facts: Facts, body: Proven, fault: Fault, charge: Charge) -> Rejection {
         let intake = Arc::clone(&self.intake);
-        let suspect = Suspect { facts, body, reason: fault.without_excerpt() };
+        let suspect = Suspect { facts, body: body.into_bytes(), reason: fault.without_excerpt() };
         let kept = self.stores.spawn(async move {
             let kept = intake.quarantine(suspect).await;
             drop(charge);
@@ -121,15 +162,6 @@ impl<I: Intake> Visit<I> {
             Err(why) => Rejection::NotStored(why),
         }
     }
-}
-
-/// Compressed bodies are refused before they are read: we would check and hash something else than was sent.
-fn plain(headers: &HeaderMap) -> Result<(), Rejection> {
-    let is_plain = |encoding: &http::HeaderValue| {
-        encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    };
-    let all_plain = headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain);
-    all_plain.then_some(()).ok_or(Rejection::Encoding)
 }
 
 async fn within_commit_timeout<T>(

@@ -20,7 +20,7 @@ use hyper::{
     body::{Frame, Incoming},
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -31,9 +31,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 mod behaviour;
+mod book;
 
 use behaviour::Act;
 pub use behaviour::Behaviour;
+pub use book::Book;
 
 /// How a CRM is set up.
 #[derive(Clone, Default)]
@@ -42,6 +44,8 @@ pub struct CrmOptions {
     pub memory: Memory,
     /// Speak HTTPS with this certificate.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Know contacts and their calls, instead of taking everything.
+    pub has_book: bool,
 }
 
 /// What a CRM remembers of what it got.
@@ -63,8 +67,10 @@ pub struct Received {
     pub from: SocketAddr,
     /// POST, as a rule.
     pub method: Method,
-    /// Path and query.
+    /// Path and query; the whole address by HTTP/2 and from whoever takes it for a proxy.
     pub uri: Uri,
+    /// How it came.
+    pub version: http::Version,
     /// As they came.
     pub headers: HeaderMap,
     /// As it came.
@@ -109,7 +115,7 @@ impl Crm {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         let tls = options.tls.map(TlsAcceptor::from);
-        let desk = Arc::new(Desk::new(options.memory));
+        let desk = Arc::new(Desk::new(options.memory, options.has_book));
         let mut crm = Self { desk, addr, tls, listening: None };
         crm.listen(listener);
         Ok(crm)
@@ -122,8 +128,18 @@ impl Crm {
 
     /// Where it takes calls.
     pub fn url(&self) -> String {
+        format!("{}/calls", self.origin())
+    }
+
+    /// The same without a path.
+    pub fn origin(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}/calls", self.addr)
+        format!("{scheme}://{}", self.addr)
+    }
+
+    /// Its contacts and calls; none of a CRM [without a book](CrmOptions::has_book).
+    pub fn book(&self) -> Option<Book> {
+        self.desk.state().book.clone()
     }
 
     /// Misbehaves from now on. Of several behaviours the newest that applies to a request counts, until its
@@ -216,6 +232,14 @@ async fn greet(stream: TcpStream, from: SocketAddr, tls: Option<TlsAcceptor>, de
     match tls {
         None => serve(stream, from, desk).await,
         Some(tls) => match tls.accept(stream).await {
+            Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                let service = service_fn(move |request| {
+                    let desk = Arc::clone(&desk);
+                    async move { desk.answer(from, request).await }
+                });
+                let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let _ = http2.serve_connection(TokioIo::new(stream), service).await;
+            }
             Ok(stream) => serve(stream, from, desk).await,
             Err(error) => tracing::debug!(%error, "the crm's tls handshake failed"),
         },
@@ -242,13 +266,15 @@ struct State {
     digests: HashMap<[u8; 32], usize>,
     keys: HashSet<HeaderValue>,
     repeats: usize,
+    book: Option<Book>,
 }
 
 type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 
 impl Desk {
-    fn new(memory: Memory) -> Self {
-        Self { memory, state: Mutex::default(), kept: watch::Sender::new(0) }
+    fn new(memory: Memory, has_book: bool) -> Self {
+        let state = State { book: has_book.then(Book::default), ..State::default() };
+        Self { memory, state: Mutex::new(state), kept: watch::Sender::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -263,16 +289,26 @@ impl Desk {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         let applies = |behaviour: &Behaviour| {
-            !matches!(behaviour.act, Act::CutBeforeReading) && behaviour.applies(&body)
+            !matches!(behaviour.act, Act::CutBeforeReading)
+                && behaviour.applies(&head.method, &head.uri, &body)
         };
-        let behaviour = self.take_behaviour(applies).unwrap_or_else(Behaviour::takes);
-        self.hold(from, head, body, behaviour.keeps);
+        let behaviour = self.take_behaviour(applies);
+        let keeps = behaviour.as_ref().is_none_or(|behaviour| behaviour.keeps);
+        let written = if keeps { self.write(&head, &body) } else { None };
+        let behaviour = behaviour.or(written).unwrap_or_else(Behaviour::takes);
+        self.hold(from, head, body, keeps);
         match behaviour.act {
             Act::Answer { status, headers, body } => Ok(answer(status, headers, whole(body))),
             Act::BreakOff { status, part } => Ok(answer(status, HeaderMap::new(), broken(part))),
             Act::Hang => std::future::pending().await,
             Act::CutBeforeReading | Act::CutAfterReading => Err(cut()),
         }
+    }
+
+    /// Has the book answer, if there is one.
+    fn write(&self, head: &http::request::Parts, body: &[u8]) -> Option<Behaviour> {
+        let (status, answer) = self.state().book.as_mut()?.answer(&head.method, &head.uri, body);
+        Some(Behaviour::status(status.as_u16()).body(answer.to_string()))
     }
 
     /// The newest behaviour that applies; one more of its times is over.
@@ -304,9 +340,20 @@ impl Desk {
             }
         }
         if self.memory == Memory::Everything {
-            let http::request::Parts { method, uri, headers, .. } = head;
+            let http::request::Parts { method, uri, version, headers, .. } = head;
             let at = SystemTime::now();
-            state.received.push(Received { at, from, method, uri, headers, body, sha256, kept, repeat });
+            state.received.push(Received {
+                at,
+                from,
+                method,
+                uri,
+                version,
+                headers,
+                body,
+                sha256,
+                kept,
+                repeat,
+            });
         }
         drop(state);
         self.kept.send_modify(|count| *count += usize::from(kept));

@@ -1,20 +1,28 @@
-//! What an answer means for the push that it answers.
+//! An answer, and what it means for the push that it answers.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use cdr_core::{
     Failure, Outcome, Receipt, Unavailable,
     http_status::{self, Verdict},
     json,
 };
-use http::{HeaderMap, Response, StatusCode, Uri, header};
+use cdr_expression::{Expression, Variables};
+use http::{HeaderMap, HeaderName, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use serde_json::{Map, Value};
 
-use crate::Success;
+use crate::settings::As;
 
-/// Most bytes of an answer that are read; its beginning is kept for the operator, the rest is nobody's.
+/// Most bytes of an answer that are read when nobody looks into it; its beginning is kept for the operator, the rest is nobody's.
 const LONGEST: usize = 64 << 10;
+
+/// The same when expressions look into it.
+const LONGEST_LOOKED_INTO: usize = 1 << 20;
 
 /// An answer, read.
 pub(crate) struct Answer {
@@ -23,15 +31,27 @@ pub(crate) struct Answer {
     body: Vec<u8>,
     is_whole: bool,
     broken: Option<hyper::Error>,
+    /// What is never quoted.
+    secrets: Arc<[String]>,
+    token: Option<String>,
 }
 
 impl Answer {
-    /// Reads the answer to its end, so that its connection can be used again, or to [`LONGEST`].
-    pub async fn read(response: Response<Incoming>) -> Self {
+    /// Reads the answer to its end, so that its connection can be used again, or to the most that anybody looks at.
+    pub async fn read(response: Response<Incoming>, looked_into: bool) -> Self {
+        let longest = if looked_into { LONGEST_LOOKED_INTO } else { LONGEST };
         let (head, mut incoming) = response.into_parts();
         let (status, headers) = (head.status, head.headers);
-        let mut answer = Self { status, headers, body: Vec::new(), is_whole: false, broken: None };
-        while answer.body.len() < LONGEST {
+        let mut answer = Self {
+            status,
+            headers,
+            body: Vec::new(),
+            is_whole: false,
+            broken: None,
+            secrets: Arc::default(),
+            token: None,
+        };
+        while answer.body.len() < longest {
             match incoming.frame().await {
                 None => {
                     answer.is_whole = true;
@@ -47,41 +67,84 @@ impl Answer {
         answer
     }
 
+    /// Never quotes these: some receivers repeat what they got.
+    pub fn hiding(self, secrets: &Arc<[String]>) -> Self {
+        Self { secrets: Arc::clone(secrets), ..self }
+    }
+
+    /// The same for a token.
+    pub fn hiding_token(self, token: Option<&str>) -> Self {
+        Self { token: token.map(str::to_owned), ..self }
+    }
+
+    /// Its beginning, without secrets.
+    fn beginning(&self) -> String {
+        // Longer than an excerpt, so that none is cut in the middle of a secret.
+        let beginning = &self.body[..self.body.len().min(8 * Failure::EXCERPT)];
+        let secrets = self.secrets.iter().chain(&self.token);
+        secrets.fold(String::from_utf8_lossy(beginning).into_owned(), |text, secret| {
+            text.replace(secret.as_str(), "…")
+        })
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What came of its body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// One of its headers, as text.
+    pub fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
     /// Whether nothing of it is left on its connection.
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    /// How the attempt went; `Err` when the receiver takes nothing at present, whatever the push.
-    pub fn judge(&self, success: Success) -> Result<Outcome, Unavailable> {
-        match http_status::judge(self.status.as_u16(), self.headers.contains_key(header::RETRY_AFTER)) {
-            Verdict::Delivered => Ok(self.taken(success)),
-            Verdict::Retry => Ok(Outcome::Retry(self.failure(""))),
-            Verdict::Reject => Ok(Outcome::Reject(self.failure(""))),
-            Verdict::Unavailable => Err(self.away()),
+    /// Makes it `status`, `headers` and `body` of expressions: a body that is no JSON is a text, none at all
+    /// is null.
+    pub fn show(&self, variables: &mut Variables<'_>) {
+        let body = match self.body.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&self.body)
+                .unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into()),
+        };
+        let mut headers = Map::new();
+        for (name, value) in &self.headers {
+            headers.insert(name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into());
+        }
+        variables.set("status", self.status.as_u16().into());
+        variables.set("headers", headers.into());
+        variables.set("body", body);
+    }
+
+    /// Why nothing can be said of what it says; none of an answer that came to its end.
+    fn incomplete(&self) -> Option<String> {
+        match &self.broken {
+            Some(error) => Some(format!(", but the answer broke off: {error}")),
+            None if self.is_whole => None,
+            None => Some(format!(
+                " with more than {} KiB; ask for less, so that it can be looked into",
+                LONGEST_LOOKED_INTO >> 10
+            )),
         }
     }
 
-    fn taken(&self, success: Success) -> Outcome {
-        if success.err_code {
-            if let Some(error) = &self.broken {
-                // What was cut off may have been an `ErrCode`: sending twice is better than not at all.
-                return Outcome::Retry(self.failure(&format!(", but the answer broke off: {error}")));
-            }
-            if let Some(code) = err_code(&self.body) {
-                return Outcome::Retry(self.failure(&format!(" with {code}")));
-            }
-        }
-        Outcome::Delivered(Receipt::new(format!("HTTP {}", self.status.as_u16())))
-    }
-
-    fn failure(&self, more: &str) -> Failure {
+    /// A failure that quotes it.
+    pub fn failure(&self, more: &str) -> Failure {
         Failure::new(format!("the receiver answered {}{more}", self.status))
-            .quoting(&self.body)
+            .quoting(self.beginning().as_bytes())
             .retry_after(self.retry_after())
     }
 
-    fn away(&self) -> Unavailable {
+    /// The receiver takes nothing at present.
+    pub fn away(&self) -> Unavailable {
         let todo = match self.status.as_u16() {
             401 | 407 => "; check auth".to_owned(),
             403 => "; check auth, and whether it lets this machine in".to_owned(),
@@ -107,6 +170,92 @@ impl Answer {
     fn retry_after(&self) -> Option<Duration> {
         let value = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
         http_status::retry_after(value, SystemTime::now())
+    }
+}
+
+/// What the answers to a request mean.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    /// The first that holds decides.
+    pub classify: Vec<(Expression, As)>,
+    /// Holds where the receiver has it already.
+    pub already_there: Option<Expression>,
+    /// Whether a non-zero `ErrCode` means that it was not taken.
+    pub err_code: bool,
+    /// Holds where it was taken, beyond a status of 2xx.
+    pub success: Option<Expression>,
+    /// What later steps want to know.
+    pub take: Vec<(String, Expression)>,
+}
+
+impl Rules {
+    /// Whether they look at more than the status.
+    pub fn look(&self) -> bool {
+        !self.classify.is_empty()
+            || !self.take.is_empty()
+            || self.already_there.is_some()
+            || self.success.is_some()
+    }
+
+    /// How the attempt went; `Err` when the receiver takes nothing at present, whatever the push. What it takes from the answer
+    /// goes to the variables.
+    pub fn judge(&self, answer: &Answer, variables: &mut Variables<'_>) -> Result<Outcome, Unavailable> {
+        if self.look() {
+            answer.show(variables);
+        }
+        // An expression that has no answer does not hold: of an unforeseen answer its status decides.
+        let holds = |expression: &Expression| expression.holds(variables) == Ok(true);
+        if let Some((rule, class)) = self.classify.iter().find(|(rule, _)| holds(rule)) {
+            let why = format!(", which classify makes {}: {}", class.as_str(), rule.text());
+            return match class {
+                As::Delivered => Ok(self.take(answer, variables, "")),
+                As::Retry => Ok(Outcome::Retry(answer.failure(&why))),
+                As::Reject => Ok(Outcome::Reject(answer.failure(&why))),
+                As::Away => Err(answer.away()),
+            };
+        }
+        if self.already_there.as_ref().is_some_and(holds) {
+            return Ok(self.take(answer, variables, ", already there"));
+        }
+        match http_status::judge(answer.status.as_u16(), answer.headers.contains_key(header::RETRY_AFTER)) {
+            Verdict::Delivered => Ok(self.taken(answer, variables)),
+            Verdict::Retry => Ok(Outcome::Retry(answer.failure(""))),
+            Verdict::Reject => Ok(Outcome::Reject(answer.failure(""))),
+            Verdict::Unavailable => Err(answer.away()),
+        }
+    }
+
+    fn taken(&self, answer: &Answer, variables: &mut Variables<'_>) -> Outcome {
+        // What is missing may have been an `ErrCode`: sending twice is better than not at all.
+        let looks = self.success.is_some() || !self.take.is_empty();
+        if let Some(why) = answer.incomplete().filter(|_| looks || (self.err_code && answer.broken.is_some()))
+        {
+            return Outcome::Retry(answer.failure(&why));
+        }
+        if let Some(code) = self.err_code.then(|| err_code(&answer.body)).flatten() {
+            return Outcome::Retry(answer.failure(&format!(" with {code}")));
+        }
+        match self.success.as_ref().map(|success| success.holds(variables)) {
+            None | Some(Ok(true)) => self.take(answer, variables, ""),
+            Some(Ok(false)) => Outcome::Retry(answer.failure(", and success.when does not hold")),
+            Some(Err(error)) => {
+                Outcome::Retry(answer.failure(&format!(", and success.when has no answer: {error}")))
+            }
+        }
+    }
+
+    /// Takes what later steps want to know; null leaves what an earlier step took.
+    fn take(&self, answer: &Answer, variables: &mut Variables<'_>, how: &str) -> Outcome {
+        for (name, expression) in &self.take {
+            match expression.give(variables) {
+                Ok(Value::Null) => {}
+                Ok(value) => variables.set(name.clone(), value),
+                Err(error) => {
+                    return Outcome::Retry(answer.failure(&format!(", which has no {name}: {error}")));
+                }
+            }
+        }
+        Outcome::Delivered(Receipt::new(format!("HTTP {}{how}", answer.status.as_u16())))
     }
 }
 

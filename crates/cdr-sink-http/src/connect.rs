@@ -1,24 +1,47 @@
 //! The way to the receiver: connections, and words for the operator when there is none.
 
-use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response, Uri, header, uri::Parts};
 use http_body_util::Full;
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel},
+    rt::{TokioExecutor, TokioIo},
+};
+use rustls::ClientConfig;
 use tokio::{net::TcpStream, sync::OnceCell};
 use tower_service::Service;
 
-use crate::pool::{Connection, Pool};
+use crate::{
+    address::{self, Guard, Refused},
+    pool::{Connection, Pool},
+    settings::Tls,
+    trust,
+    way::{Proxy, Way},
+};
+
+/// How connections are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    pub connect_timeout: Duration,
+    pub tls: Tls,
+    /// Whether any address will do, also those that only a mistake or an attack leads to.
+    pub allow_private: bool,
+    /// Through which proxy; none for that of the environment.
+    pub proxy: Option<String>,
+}
 
 /// Where pushes go.
 pub(crate) struct Receiver {
     uri: Uri,
-    connect_timeout: Duration,
-    // Made at the first attempt: reading the system's certificates is no job for `build`, which does no I/O.
+    network: Network,
+    // Made at the first attempt: reading certificates and the environment is no job for `build`, which does no I/O.
     connector: OnceCell<Connector>,
     pool: Pool,
 }
@@ -32,8 +55,8 @@ pub(crate) enum NoAnswer {
 }
 
 impl Receiver {
-    pub fn new(uri: Uri, connect_timeout: Duration) -> Self {
-        Self { uri, connect_timeout, connector: OnceCell::new(), pool: Pool::default() }
+    pub fn new(uri: Uri, network: Network) -> Self {
+        Self { uri, network, connector: OnceCell::new(), pool: Pool::default() }
     }
 
     /// Scheme, host and port; the path may be a secret.
@@ -68,6 +91,7 @@ impl Receiver {
             if connection.ready().await.is_err() {
                 continue;
             }
+            request = self.addressed(request, &connection).await?;
             let mut error = match connection.try_send_request(request).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(error) => error,
@@ -79,10 +103,39 @@ impl Receiver {
             }
         }
         let mut connection = self.connect().await?;
-        match connection.send_request(request).await {
+        let request = self.addressed(request, &connection).await?;
+        match connection.try_send_request(request).await {
             Ok(response) => Ok((response, connection)),
-            Err(error) => Err(self.broken(&error)),
+            Err(error) => Err(self.broken(&error.into_error())),
         }
+    }
+
+    /// HTTP/2 and proxies want the whole address; whoever speaks HTTP/1.1 with the receiver itself, path and query.
+    async fn addressed(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        connection: &Connection,
+    ) -> Result<Request<Full<Bytes>>, NoAnswer> {
+        let connector = self.connector().await.map_err(NoAnswer::NotConnected)?;
+        let forwarded = connector.forwarded.as_ref();
+        let is_http2 = matches!(connection, Connection::Http2(_));
+        if !is_http2 && forwarded.is_none() {
+            return Ok(request);
+        }
+        let mut parts = Parts::default();
+        parts.scheme = self.uri.scheme().cloned();
+        parts.authority = self.uri.authority().cloned();
+        parts.path_and_query = request.uri().path_and_query().cloned();
+        if let Ok(whole) = Uri::from_parts(parts) {
+            *request.uri_mut() = whole;
+        }
+        if is_http2 {
+            request.headers_mut().remove(header::HOST);
+        }
+        if let Some(login) = forwarded.and_then(|way| way.login.clone()) {
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, login);
+        }
+        Ok(request)
     }
 
     /// A connection whose answer was read to its end.
@@ -94,11 +147,17 @@ impl Receiver {
         let connector = self.connector().await.map_err(NoAnswer::NotConnected)?;
         let connected = connector.connect(&self.uri).await;
         let stream = connected.map_err(|fault| NoAnswer::NotConnected(fault.at(&self.host_and_port())))?;
+        // Errors of a connection reach the request that meets them.
+        if stream.connected().is_negotiated_h2() {
+            let shaken = http2::handshake(TokioExecutor::new(), stream).await;
+            let (requests, connection) = shaken.map_err(|error| self.broken(&error))?;
+            tokio::spawn(connection);
+            return Ok(Connection::Http2(requests));
+        }
         let shaken = http1::handshake(stream).await;
         let (requests, connection) = shaken.map_err(|error| self.broken(&error))?;
-        // Its errors reach the request that meets them.
         tokio::spawn(connection);
-        Ok(requests)
+        Ok(Connection::Http1(requests))
     }
 
     fn broken(&self, error: &hyper::Error) -> NoAnswer {
@@ -116,53 +175,78 @@ impl Receiver {
 
     async fn make_connector(&self) -> Result<Connector, String> {
         let tls = match self.is_https() {
-            false => tls(|builder| Ok(builder.with_root_certificates(RootCertStore::empty()))),
-            true => tokio::task::spawn_blocking(|| tls(ConfigBuilderExt::with_native_roots))
-                .await
-                .map_err(|_| "stopping while the trusted certificates were read".to_owned())?,
+            false => trust::trusting_nobody()?,
+            true => {
+                let settings = self.network.tls.clone();
+                tokio::task::spawn_blocking(move || trust::trusting(&settings))
+                    .await
+                    .map_err(|_| "stopping while the trusted certificates were read".to_owned())??
+            }
         };
-        let tls = tls.map_err(|error| {
-            format!("{error}: install the system's ca-certificates or name a file of them in SSL_CERT_FILE")
-        })?;
-        Ok(Connector::new(tls, self.connect_timeout))
+        let way = Way::to(&self.uri, self.network.proxy.as_deref())?;
+        Ok(Connector::new(tls, way, &self.uri, &self.network))
     }
-}
-
-type WantsRoots = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
-type HasRoots = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
-
-/// Names the provider instead of relying on the process's default: a library must not depend on what `main` does.
-fn tls(roots: impl FnOnce(WantsRoots) -> io::Result<HasRoots>) -> io::Result<ClientConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    Ok(roots(builder)?.with_no_client_auth())
 }
 
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// Connects by TCP, and TLS where the address says so, within a time; its errors are [`ConnectFault`]s.
 struct Connector {
-    https: HttpsConnector<HttpConnector>,
+    direct: HttpsConnector<HttpConnector<Guard>>,
+    tunnel: Option<HttpsConnector<Tunnel<HttpConnector>>>,
+    /// The proxy that takes requests for the receiver.
+    forwarded: Option<Proxy>,
+    allow_private: bool,
     timeout: Duration,
 }
 
 impl Connector {
-    fn new(tls: ClientConfig, timeout: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
+    fn new(tls: ClientConfig, way: Way, uri: &Uri, network: &Network) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Guard::new(uri, network.allow_private));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Self { https, timeout }
+        let https = || {
+            HttpsConnectorBuilder::new()
+                .with_tls_config(tls.clone())
+                .https_or_http()
+                .enable_http1()
+                .enable_http2()
+        };
+        let (tunnel, forwarded) = match way {
+            Way::Direct => (None, None),
+            Way::Forwarded(proxy) => {
+                // The operator names the proxy, so that it may lie anywhere.
+                let mut to_proxy = HttpConnector::new_with_resolver(Guard::new(&proxy.uri, true));
+                to_proxy.set_nodelay(true);
+                let direct = https().wrap_connector(to_proxy);
+                let (allow_private, timeout) = (true, network.connect_timeout);
+                return Self { direct, tunnel: None, forwarded: Some(proxy), allow_private, timeout };
+            }
+            Way::Tunnelled(proxy) => {
+                let mut to_proxy = HttpConnector::new();
+                to_proxy.set_nodelay(true);
+                let tunnel = Tunnel::new(proxy.uri, to_proxy);
+                let tunnel = match proxy.login {
+                    Some(login) => tunnel.with_auth(login),
+                    None => tunnel,
+                };
+                (Some(https().wrap_connector(tunnel)), None)
+            }
+        };
+        let (allow_private, timeout) = (network.allow_private, network.connect_timeout);
+        Self { direct: https().wrap_connector(tcp), tunnel, forwarded, allow_private, timeout }
     }
 
     async fn connect(&self, uri: &Uri) -> Result<Stream, ConnectFault> {
-        let connecting = self.https.clone().call(uri.clone());
+        let uri = self.forwarded.as_ref().map_or(uri, |proxy| &proxy.uri);
+        // Names are looked at when they are looked up.
+        address::literal(uri, self.allow_private).map_err(ConnectFault::Refuses)?;
+        let connecting = async {
+            match &self.tunnel {
+                None => self.direct.clone().call(uri.clone()).await,
+                Some(tunnel) => tunnel.clone().call(uri.clone()).await,
+            }
+        };
         match tokio::time::timeout(self.timeout, connecting).await {
             Ok(connected) => connected.map_err(|error| ConnectFault::of(&*error)),
             Err(_) => Err(ConnectFault::Timeout(self.timeout)),
@@ -174,6 +258,7 @@ impl Connector {
 #[derive(Debug)]
 enum ConnectFault {
     Refused,
+    Refuses(Refused),
     NoSuchHost(String),
     Timeout(Duration),
     UntrustedCertificate(String),
@@ -188,6 +273,9 @@ impl ConnectFault {
                 rustls::Error::InvalidCertificate(_) => Self::UntrustedCertificate(tls.to_string()),
                 _ => Self::Tls(tls.to_string()),
             };
+        }
+        if let Some(refused) = chain(error).find_map(|error| error.downcast_ref::<Refused>()) {
+            return Self::Refuses(*refused);
         }
         // hyper-util tells the failed lookup of a host by this text alone.
         if error.to_string() == "dns error" {
@@ -204,6 +292,7 @@ impl ConnectFault {
     fn at(&self, host: &str) -> String {
         match self {
             Self::Refused => format!("nobody listens at {host}"),
+            Self::Refuses(refused) => format!("{host} is not connected to: {refused}"),
             Self::NoSuchHost(why) => {
                 format!("the host of {host} was not found ({why}); check url and the DNS")
             }

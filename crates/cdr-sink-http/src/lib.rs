@@ -6,9 +6,22 @@
 //!     url: "https://crm.example.com/calls"
 //!     auth: { bearer: { env: CRM_TOKEN } }
 //! ```
-//! One request a push, its body the very bytes that came. The receiver can tell a repeat from something new:
-//! `Idempotency-Key` is the same for every attempt on a push, and never the same for two pushes.
+//! One request a push, its body the very bytes that came, unless the settings say more:
 //!
+//! * `body`, `path`, `query` and `headers` are made of the push by [expressions](cdr_expression). Values are encoded for their
+//!   place and never pasted; the host is never made of a push.
+//! * `steps` are several requests, such as one that finds the contact and one that tells of the call. Pushes of one customer take
+//!   turns. What may have been stored by an attempt that we know nothing of is looked for first.
+//! * `batch` puts many pushes into one request.
+//!
+//! The receiver can tell a repeat from something new: `Idempotency-Key` is the same for every attempt on a push, and never the
+//! same for two pushes.
+//!
+//! # Reading order
+//! `settings` reads and checks, `sink` makes an attempt of `step`s (or a `bundle`), each a `request` on the `wire` whose `answer`
+//! is judged. Below lie `oauth`, `signature`, and the way there: `connect` with `pool`, `trust`, `way` and `address`.
+//!
+//! # Outcomes
 //! What an answer means:
 //!
 //! | what happened | outcome |
@@ -26,12 +39,27 @@
 //! Errors and logs show scheme, host and port of the receiver alone: paths of webhooks are often secrets.
 #![forbid(unsafe_code)]
 
+mod address;
 mod answer;
+mod bundle;
 mod connect;
+mod oauth;
+mod place;
 mod pool;
 mod request;
 mod settings;
+mod signature;
 mod sink;
+mod step;
+mod template;
+mod trust;
+mod turns;
+mod way;
+mod wire;
 
-pub use settings::{Auth, HttpSettings, Method, Success};
+pub use bundle::Format;
+pub use settings::{
+    ApiKey, As, Auth, BatchSettings, Classify, CredentialsIn, FindSettings, HttpSettings, Method, Oauth2,
+    Preset, SignatureSettings, StepSettings, Success, Tls,
+};
 pub use sink::HttpSink;

@@ -9,16 +9,53 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{Request, Response};
 use http_body_util::Full;
-use hyper::client::conn::http1::SendRequest;
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
 use tokio::time::Instant;
 
 /// Shorter than the 5 s after which receivers built on Node.js close an idle connection: a request that crosses
 /// such a close on its way would be sent a second time.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// A connection, to send requests on one after the other.
-pub(crate) type Connection = SendRequest<Full<Bytes>>;
+/// A connection, to send requests on one after the other: also by HTTP/2, whose many streams would save a sink a few
+/// connections and cost it a pool of another kind.
+pub(crate) enum Connection {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Connection {
+    /// Whether it is of no use any more.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(requests) => requests.is_closed(),
+            Self::Http2(requests) => requests.is_closed(),
+        }
+    }
+
+    /// Waits until it takes a request.
+    pub async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Self::Http1(requests) => requests.ready().await,
+            Self::Http2(requests) => requests.ready().await,
+        }
+    }
+
+    /// Sends a request; gives it back when it was not sent at all.
+    pub async fn try_send_request(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+        match self {
+            Self::Http1(requests) => requests.try_send_request(request).await,
+            Self::Http2(requests) => requests.try_send_request(request).await,
+        }
+    }
+}
 
 /// The free connections. Whoever takes one gives it back when its answer was read to the end, or drops and so closes it.
 #[derive(Default)]
@@ -101,7 +138,7 @@ mod tests {
         let (ours, theirs) = duplex(1024);
         let (requests, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
         tokio::spawn(connection);
-        (requests, theirs)
+        (Connection::Http1(requests), theirs)
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,62 +1,98 @@
-//! One attempt: a request, its answer, and what that means.
+//! One attempt: the requests that a push leads to, one after the other, and what their answers mean for it.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
-use cdr_core::{Batch, Delivery, Failure, Outcome, Report, Sink, Unavailable};
+use cdr_core::{Batch, Batching, Delivery, Failure, Outcome, Report, Sink, SinkName, Unavailable};
+use cdr_expression::{Expression, Variables};
+use jiff::Timestamp;
+use serde_json::Value;
 
-use crate::{
-    Success,
-    answer::Answer,
-    connect::{NoAnswer, Receiver},
-    request::RequestTemplate,
-};
+use crate::{bundle, bundle::Bundling, step::Step, template::as_text, turns, wire::Wire};
 
-/// Sends each push to one receiver over HTTP/1.1.
+/// Sends each push to one receiver.
 pub struct HttpSink {
-    receiver: Receiver,
-    template: RequestTemplate,
-    timeout: Duration,
-    success: Success,
+    pub(crate) name: SinkName,
+    pub(crate) wire: Wire,
+    /// At least one; the last is the delivery.
+    pub(crate) steps: Vec<Step>,
+    /// What expressions may name beside the fields of a push, before the first step.
+    pub(crate) given: Vec<(String, Value)>,
+    /// Whose pushes take turns.
+    pub(crate) lock: Option<Expression>,
+    /// Whether many pushes go into one request, and how.
+    pub(crate) bundling: Option<Bundling>,
+    pub(crate) timeout: Duration,
+    /// When it made its first attempt.
+    pub(crate) since: OnceLock<Timestamp>,
 }
 
 impl HttpSink {
-    pub(crate) fn new(
-        receiver: Receiver,
-        template: RequestTemplate,
-        timeout: Duration,
-        success: Success,
-    ) -> Self {
-        Self { receiver, template, timeout, success }
+    /// What expressions may name, before the first step.
+    pub(crate) fn variables<'d>(&self, delivery: &'d Delivery) -> Variables<'d> {
+        let mut variables = Variables::of(&delivery.push);
+        for (name, value) in &self.given {
+            variables.set(name.clone(), value.clone());
+        }
+        variables
+    }
+
+    /// The delivery.
+    pub(crate) fn last(&self) -> &Step {
+        &self.steps[self.steps.len() - 1]
+    }
+
+    async fn outcome(&self, delivery: &Delivery) -> Result<Outcome, Unavailable> {
+        let mut variables = self.variables(delivery);
+        // It is a push without a customer that has no key; it waits for nobody.
+        let key = self.lock.as_ref().and_then(|lock| lock.give(&variables).ok()).and_then(as_text);
+        let _turn = match key.filter(|key| !key.is_empty()) {
+            Some(key) => Some(turns::turn(&self.name, key).await),
+            None => None,
+        };
+        let attempt = self.attempt(delivery, &mut variables);
+        tokio::time::timeout(self.timeout, attempt).await.unwrap_or_else(|_| {
+            let origin = self.wire.receiver.origin();
+            let reason = format!("no whole answer from {origin} within {:?}", self.timeout);
+            Ok(Outcome::Retry(Failure::new(reason)))
+        })
     }
 
     /// `Err` when the receiver takes nothing at present, whatever the push.
-    async fn attempt(&self, delivery: &Delivery) -> Result<Outcome, Unavailable> {
-        let request = self.template.fill(delivery);
-        let (response, connection) = match self.receiver.send(request).await {
-            Ok(answered) => answered,
-            Err(NoAnswer::Broken(reason)) => return Ok(Outcome::Retry(Failure::new(reason))),
-            Err(NoAnswer::NotConnected(reason)) => return Err(Unavailable::new(reason)),
-        };
-        let answer = Answer::read(response).await;
-        if answer.is_whole() {
-            self.receiver.give_back(connection);
+    async fn attempt(
+        &self,
+        delivery: &Delivery,
+        variables: &mut Variables<'_>,
+    ) -> Result<Outcome, Unavailable> {
+        let in_doubt = self.in_doubt(delivery);
+        let mut outcome = Ok(Outcome::Untried);
+        for step in &self.steps {
+            outcome = step.run(&self.wire, delivery, variables, in_doubt).await;
+            if !matches!(outcome, Ok(Outcome::Delivered(_))) {
+                break;
+            }
         }
-        answer.judge(self.success)
+        outcome
+    }
+
+    /// Whether this push may have been sent before: by an earlier attempt, by an operator's wish, or by the process before this
+    /// one, which may have ended between the receiver's storing and our noting.
+    fn in_doubt(&self, delivery: &Delivery) -> bool {
+        let since = self.since.get_or_init(Timestamp::now);
+        delivery.attempt > 1 || delivery.replay || delivery.push.facts().received_at < *since
     }
 }
 
 impl Sink for HttpSink {
-    /// The batch holds one push: [`Batching::single`](cdr_core::Batching::single) is the default.
+    fn batching(&self) -> Batching {
+        self.bundling.map_or(Batching::single(), |bundling| bundling.batching)
+    }
+
     async fn deliver(&self, batch: &Batch) -> Report {
-        let attempt = self.attempt(batch.first());
-        let late = || {
-            let origin = self.receiver.origin();
-            Ok(Outcome::Retry(Failure::new(format!(
-                "no whole answer from {origin} within {:?}",
-                self.timeout
-            ))))
-        };
-        match tokio::time::timeout(self.timeout, attempt).await.unwrap_or_else(|_| late()) {
+        if let Some(bundling) = self.bundling {
+            return bundle::deliver(self, bundling.format, batch).await;
+        }
+        // The batch holds one push.
+        match self.outcome(batch.first()).await {
             Err(away) => Report::unavailable(batch, away),
             Ok(outcome) => {
                 let mut report = Report::untried(batch);
@@ -67,10 +103,17 @@ impl Sink for HttpSink {
     }
 
     fn describe(&self) -> String {
-        format!("sends each push to {} by {}", self.receiver.origin(), self.template.method())
+        let origin = self.wire.receiver.origin();
+        match self.steps.as_slice() {
+            [only] => format!("sends each push to {origin} by {}", only.request.method),
+            steps => {
+                let names: Vec<&str> = steps.iter().filter_map(|step| step.name.as_deref()).collect();
+                format!("sends each push to {origin} in {} steps: {}", steps.len(), names.join(", "))
+            }
+        }
     }
 
     async fn probe(&self) -> Result<(), String> {
-        self.receiver.probe().await
+        self.wire.receiver.probe().await
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use cdr_core::{Batch, Delivery, Origin, SinkName, registry::AnySink};
+use cdr_expression::ExpressionFault;
 use cdr_spool::{ControlError, LaneState};
 use jiff::Timestamp;
 use tokio::{
@@ -23,7 +24,6 @@ use super::{
 };
 use crate::{
     errand::{Errand, Replay, Wish, replay_facts},
-    expression::ExpressionFault,
     lane::{self, Control, Identity, LaneHandle, LanePlan, LaneStatus, NO_REPLAY_INTO_SEALS, Place},
     store::{Store, blocking},
     stored,

@@ -1,7 +1,4 @@
-//! Which push goes where: expressions and routes through their public interfaces.
+//! Which push goes where: routes through their public interface.
 
-mod any_expression;
-mod check;
-mod eval;
 mod push;
 mod route;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cdr_core::Position;
-use cdr_dispatch::expression::Expression;
+use cdr_expression::Expression;
 use hyper::{Request, StatusCode, body::Incoming};
 use serde::Deserialize;
 use serde_json::json;

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use cdr_core::Push;
-use cdr_dispatch::expression::Expression;
+use cdr_expression::Expression;
 
 /// A condition on pushes.
 #[derive(Clone, Debug)]

@@ -58,12 +58,7 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 /// What works and is probably not wanted; paths from the top.
 pub(super) fn warnings(layers: &Layers, sections: &Sections) -> Vec<SettingFault> {
     let mut warnings: Vec<_> = layers.literal_secrets().map(literal_secret).collect();
-    warnings.extend(sections.ingress.as_ref().filter(|ingress| is_open(ingress)).map(|_| {
-        at(
-            "ingress.listen",
-            "anybody who reaches it can push: set ingress.verify or ingress.allow, or a long random path",
-        )
-    }));
+    warnings.extend(sections.ingress.iter().flat_map(ingress_warnings));
     if !sections.routes.iter().any(|(_, route)| route.when.is_none()) {
         let message =
             "no route takes every push; one that none takes is kept for spool.keep and goes nowhere";
@@ -88,8 +83,33 @@ fn literal_secret(path: &[Step]) -> SettingFault {
     SettingFault { path: path.to_vec(), message: message.to_owned() }
 }
 
+fn ingress_warnings(ingress: &IngressSettings) -> Vec<SettingFault> {
+    let below_ingress = [Step::Key("ingress".to_owned())];
+    let mut warnings: Vec<_> =
+        ingress.warnings().into_iter().map(|warning| warning.below(&below_ingress)).collect();
+    if ingress.listen.ip().to_canonical().is_loopback() {
+        return warnings;
+    }
+    if is_open(ingress) {
+        let message =
+            "anybody who reaches it can push: set ingress.verify or ingress.allow, or a long random path";
+        warnings.push(at("ingress.listen", message));
+    }
+    if is_readable(ingress) {
+        let message = "phone numbers and passwords come over the network for all to read: set ingress.tls, or put a proxy \
+                       that speaks HTTPS in front and name it in ingress.trusted_proxies";
+        warnings.push(at("ingress.listen", message));
+    }
+    warnings
+}
+
 fn is_open(ingress: &IngressSettings) -> bool {
     let proven = ingress.verify.is_some() || ingress.path.len() >= SECRET_PATH;
     let fenced = ingress.allow.as_ref().is_some_and(|allow| allow.mode == AllowMode::Enforce);
-    !ingress.listen.ip().to_canonical().is_loopback() && !proven && !fenced
+    !proven && !fenced
+}
+
+/// Whoever names proxies has one in front, and it ends TLS.
+fn is_readable(ingress: &IngressSettings) -> bool {
+    ingress.tls.is_none() && ingress.trusted_proxies.is_empty()
 }

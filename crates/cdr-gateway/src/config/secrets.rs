@@ -20,14 +20,23 @@ pub(super) fn fetch(place: &SecretPlace) -> Result<String, String> {
     }
 }
 
-/// Whether a setting of this name holds a secret.
+/// Names that are a secret in their group alone: elsewhere a `key` is a pattern or a file.
+const IN_GROUPS: [(&str, &str); 3] = [("signature", "key"), ("token", "value"), ("api_key", "value")];
+
+/// Whether a setting of this name holds a secret; `group` is the name of what it stands in.
 ///
 /// By name, since only a sink knows the types of its settings. A plugin's secret of another name is still read and
 /// hidden as one; only the warning about a literal is missed.
-fn is_secret(name: &str) -> bool {
+fn is_secret(group: Option<&Step>, name: &str) -> bool {
     const WORDS: [&str; 7] = ["password", "passphrase", "secret", "token", "bearer", "auth", "api_key"];
+    if let Some(Step::Key(group)) = group
+        && IN_GROUPS.contains(&(group, name))
+    {
+        return true;
+    }
     let name = name.to_lowercase().replace('-', "_");
-    name == "previous" || WORDS.iter().any(|word| name.contains(word))
+    // `token_url` is where tokens come from.
+    !name.ends_with("_url") && (name == "previous" || WORDS.iter().any(|word| name.contains(word)))
 }
 
 /// The paths of all secrets that stand in the settings themselves.
@@ -44,7 +53,9 @@ fn walk(at: &Value, path: &mut Vec<Step>, found: &mut Vec<Vec<Step>>) {
         _ => return,
     };
     for (step, value) in children {
-        let literal = matches!(&step, Step::Key(key) if value.is_string() && is_secret(key));
+        // An expression says where something is found, and nothing else.
+        let is_text = value.as_str().is_some_and(|text| !text.contains("{{"));
+        let literal = matches!(&step, Step::Key(key) if is_text && is_secret(path.last(), key));
         path.push(step);
         match literal {
             true => found.push(path.clone()),

@@ -140,14 +140,6 @@ async fn nothing_else_is_served_than_pushes_by_post_at_the_path() {
 }
 
 #[tokio::test]
-async fn compressed_bodies_are_refused_with_a_reason() {
-    let house = House::open(json!({})).await;
-    let gzip = push("/?action=cdr", &["Content-Encoding: gzip"], "\u{1f}zip");
-    send(house.door.address(), gzip).await.is(415, "without Content-Encoding");
-    send(house.door.address(), push("/?action=cdr", &["Content-Encoding: identity"], CDR)).await.is_ok();
-}
-
-#[tokio::test]
 async fn a_body_above_the_limit_is_refused_whether_announced_or_not() {
     let house = House::open(json!({ "limits": { "body": "100B" } })).await;
     let address = house.door.address();

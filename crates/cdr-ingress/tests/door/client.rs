@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
@@ -13,7 +13,7 @@ pub const CDR: &str = r#"{"SdkAppId":1400000214,"SessionId":"s-1","EndStatusStri
 /// Nothing in these tests takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub struct Client(TcpStream);
+pub struct Client<S = TcpStream>(pub S);
 
 /// An answer, read to its announced end.
 #[derive(Debug)]
@@ -53,18 +53,45 @@ impl Client {
         Self(TcpStream::connect(address).await.expect("a connection"))
     }
 
+    /// Vanishes with a reset, as a crashed machine's successor does.
+    pub fn reset(self) {
+        self.0.set_zero_linger().expect("a socket");
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub async fn write(&mut self, text: impl AsRef<[u8]>) {
         self.0.write_all(text.as_ref()).await.expect("a reader");
+    }
+
+    /// Writes all, unless the door hangs up before.
+    pub async fn write_if_heard(&mut self, bytes: &[u8]) {
+        let written = tokio::time::timeout(PATIENCE, self.0.write_all(bytes)).await;
+        drop(written.expect("the door reads or hangs up in time"));
+    }
+
+    /// Writes the same over and over, and reads nothing, until the door hangs up.
+    pub async fn write_until_closed(&mut self, text: &[u8]) {
+        let write = async { while self.0.write_all(text).await.is_ok() {} };
+        tokio::time::timeout(PATIENCE, write).await.expect("the door hangs up in time");
+    }
+
+    /// Everything that comes until the door closes, or loses patience with us.
+    pub async fn all(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut piece = [0; 4096];
+        let read = async {
+            while let Ok(bytes @ 1..) = self.0.read(&mut piece).await {
+                all.extend_from_slice(&piece[..bytes]);
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("the door closes in time");
+        all
     }
 
     /// Closes the direction towards the door.
     pub async fn half_close(&mut self) {
         self.0.shutdown().await.expect("open until now");
-    }
-
-    /// Vanishes with a reset, as a crashed machine's successor does.
-    pub fn reset(self) {
-        self.0.set_zero_linger().expect("a socket");
     }
 
     pub async fn answer(&mut self) -> Answer {
@@ -99,6 +126,14 @@ impl Client {
     pub async fn is_closed(&mut self) {
         assert_eq!(self.byte().await, None, "the connection is still open");
     }
+}
+
+/// A push with these lines in its head, and a body of any bytes.
+pub fn push_bytes(target: &str, lines: &[&str], body: &[u8]) -> Vec<u8> {
+    let length = format!("Content-Length: {}", body.len());
+    let lines: String =
+        [&[length.as_str()], lines].concat().iter().map(|line| format!("{line}\r\n")).collect();
+    [format!("POST {target} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n").as_bytes(), body].concat()
 }
 
 /// A push with these lines in its head.

@@ -16,11 +16,11 @@ use crate::{
 
 /// All that this thread logs.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     /// At the default level.
-    fn keep() -> (Self, DefaultGuard) {
+    pub fn keep() -> (Self, DefaultGuard) {
         Self::keep_from(Level::INFO)
     }
 
@@ -35,11 +35,11 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    fn lines_with(&self, words: &str) -> Vec<String> {
+    pub fn lines_with(&self, words: &str) -> Vec<String> {
         self.text().lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
     }
 }
@@ -134,6 +134,34 @@ async fn neither_bodies_nor_passwords_nor_the_path_reach_the_log() {
     assert_eq!(log.lines_with("WARN").len(), 6, "{}", log.text());
     for secret in ["138001", "hunter2", "aHVudG", "secre"] {
         assert!(!log.text().contains(secret), "{secret} in {}", log.text());
+    }
+}
+
+#[tokio::test]
+async fn no_token_and_no_key_reaches_the_log_at_any_level_of_ours() {
+    let (log, _guard) = Log::keep_from(Level::TRACE);
+    let house = House::open(json!({ "verify": [
+        { "token": { "query": "token", "value": "hunter2-hunter2-hunter2" } },
+        { "oauth2": { "client_id": "tccc", "client_secret": "hunter2+hunter2-" } },
+        { "signature": { "preset": "im", "key": "hunter2" } },
+    ] }))
+    .await;
+    let address = house.door.address();
+    let client = "grant_type=client_credentials&client_id=tccc&client_secret=hunter2%2Bhunter2-";
+    let given = send(address, push("/oauth2/token", &[], client)).await;
+    let token = serde_json::from_str::<serde_json::Value>(&given.body).unwrap()["access_token"].clone();
+    let bearer = format!("Authorization: Bearer {}", token.as_str().unwrap());
+    send(address, push("/?action=cdr", &[&bearer], CDR)).await.is_ok();
+    send(address, push("/?token=hunter2-hunter2-hunter2?action=cdr", &[], CDR)).await.is_ok();
+    send(address, push("/?token=hunter2&action=cdr", &[], CDR)).await.is(401, "wrong token");
+    send(address, push("/?action=cdr", &["Authorization: Bearer hunter2"], CDR))
+        .await
+        .is(401, "wrong access");
+    send(address, push("/oauth2/token", &[], "client_id=x&client_secret=hunter2")).await;
+    let ours: String = log.lines_with(" cdr_ingress").concat();
+    assert!(ours.contains("reason=\"wrong_proof\""), "{ours}");
+    for secret in ["hunter2", token.as_str().unwrap(), "aHVudGVyM"] {
+        assert!(!ours.contains(secret), "{secret} in {ours}");
     }
 }
 

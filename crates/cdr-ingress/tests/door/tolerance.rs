@@ -80,6 +80,26 @@ async fn who_expects_to_be_asked_for_the_body_is_asked_once_it_is_welcome() {
 }
 
 #[tokio::test]
+async fn who_proves_nothing_is_never_asked_for_its_body() {
+    let verify = json!([{ "basic": { "username": "tccc", "password": "right" } }]);
+    let house = House::open(json!({ "verify": verify })).await;
+    let mut client = Client::connect(house.door.address()).await;
+    client.write(expecting("/?action=cdr")).await;
+    client.answer().await.is(401, "basicAuth");
+    client.is_closed().await;
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_kept_and_not_read() {
+    let house = House::open(json!({})).await;
+    let body = format!("\u{feff}{CDR}");
+    send(house.door.address(), push("/?action=cdr", &[], &body)).await.is_ok();
+    let push = house.store.only();
+    assert_eq!(push.body, body);
+    assert_eq!(push.cdr.unwrap().session_id.as_deref(), Some("s-1"));
+}
+
+#[tokio::test]
 async fn http_1_0_is_answered_and_closed() {
     let house = House::open(json!({})).await;
     let mut client = Client::connect(house.door.address()).await;

@@ -1,7 +1,7 @@
 //! What a CRM does when it is asked to misbehave.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 /// What the CRM answers when it takes something.
 const TAKEN: &str = r#"{"ErrCode":0,"ErrMsg":"ok"}"#;
@@ -13,6 +13,7 @@ pub struct Behaviour {
     pub(super) keeps: bool,
     pub(super) left: Option<usize>,
     only: Option<Bytes>,
+    only_at: Option<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ impl Behaviour {
     }
 
     fn of(act: Act, keeps: bool) -> Self {
-        Self { act, keeps, left: None, only: None }
+        Self { act, keeps, left: None, only: None, only_at: None }
     }
 
     /// The same with a header in its answer.
@@ -128,7 +129,19 @@ impl Behaviour {
         self
     }
 
-    pub(super) fn applies(&self, body: &[u8]) -> bool {
+    /// The same for requests of this method and path: `POST /calls`.
+    #[must_use]
+    pub fn only_at(mut self, method_and_path: &'static str) -> Self {
+        self.only_at = Some(method_and_path);
+        self
+    }
+
+    pub(super) fn applies(&self, method: &Method, uri: &Uri, body: &[u8]) -> bool {
+        self.only_at.is_none_or(|at| at.split_once(' ') == Some((method.as_str(), uri.path())))
+            && self.only_text(body)
+    }
+
+    fn only_text(&self, body: &[u8]) -> bool {
         self.only.as_ref().is_none_or(|text| body.windows(text.len().max(1)).any(|part| part == &text[..]))
     }
 }

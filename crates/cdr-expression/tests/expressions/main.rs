@@ -1,0 +1,7 @@
+//! Expressions through their public interface.
+
+mod any_expression;
+mod check;
+mod eval;
+mod push;
+mod values;

@@ -1,0 +1,172 @@
+//! HTTP/2, spoken by hyper's client over TLS.
+
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+use cdr_ingress::Verdict;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinHandle,
+};
+
+use crate::{
+    certificates::{Authority, Speaks, tls},
+    client::CDR,
+    store::{House, eventually},
+};
+
+/// A sender that keeps one connection, and the task that runs it.
+struct Sender {
+    sends: SendRequest<Full<Bytes>>,
+    connection: JoinHandle<hyper::Result<()>>,
+}
+
+impl Sender {
+    async fn connect(house: &House, authority: &Authority) -> Self {
+        let stream =
+            Speaks::knowing(authority).offering(&["h2", "http/1.1"]).to(house.door.address()).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+        let (sends, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        Self { sends, connection: tokio::spawn(connection) }
+    }
+
+    /// What becomes of this request.
+    async fn send(&self, method: Method, target: &str, body: &str) -> (StatusCode, String) {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://gateway{target}"))
+            .body(Full::from(body.to_owned()))
+            .unwrap();
+        let answer: Response<_> = self.sends.clone().send_request(request).await.expect("an answer");
+        let status = answer.status();
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn pushes(&self, session: &str) {
+        let body = json!({ "SessionId": session }).to_string();
+        let said = self.send(Method::POST, "/?action=cdr&version=1", &body).await;
+        assert_eq!(said, (StatusCode::OK, r#"{"ErrCode":0,"ErrMsg":"ok"}"#.to_owned()));
+    }
+}
+
+async fn open(folder: &Path, limits: serde_json::Value) -> (House, Authority) {
+    let authority = Authority::new();
+    authority.door().lie_in(folder);
+    (House::open(json!({ "tls": tls(folder), "limits": limits })).await, authority)
+}
+
+#[tokio::test]
+async fn many_pushes_share_a_connection_and_wait_for_the_disk_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let sender = Sender::connect(&house, &authority).await;
+    let disk = house.store.hold_disk().await;
+    let sessions: Vec<String> = (0..40).map(|number| format!("s-{number}")).collect();
+    let all = futures_util::future::join_all(sessions.iter().map(|session| sender.pushes(session)));
+    let then = async {
+        house.store.was_handed(40).await;
+        drop(disk);
+    };
+    tokio::join!(all, then);
+    assert_eq!(house.store.bodies().len(), 40);
+    assert_eq!(house.door.counters().snapshot().open_connections, 1);
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_same_answer_and_leaves_the_connection_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({ "body": "1KiB" })).await;
+    let sender = Sender::connect(&house, &authority).await;
+    let large = "x".repeat(200_000);
+    for (method, target, body, status, words) in [
+        (Method::GET, "/?action=cdr", "", 405, "by POST"),
+        (Method::POST, "/nowhere?action=cdr", CDR, 404, "nothing is here"),
+        (Method::POST, "/?action=cdr", "[]", 400, "kept in quarantine"),
+        (Method::POST, "/?action=cdr", large.as_str(), 413, "larger than 1.0 KiB"),
+    ] {
+        let (code, said) = sender.send(method, target, body).await;
+        assert!(code == status && said.contains(words), "{code} {said}");
+        sender.pushes("s").await;
+    }
+    assert_eq!(house.door.counters().snapshot().open_connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_requests_is_closed_and_one_with_a_slow_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({ "header_timeout": "2s" })).await;
+    let sender = Sender::connect(&house, &authority).await;
+    let disk = house.store.hold_disk().await;
+    let slow = async {
+        house.store.was_handed(1).await;
+        tokio::time::sleep(Duration::from_millis(3500)).await;
+        drop(disk);
+    };
+    tokio::join!(sender.pushes("s"), slow);
+    let begun = tokio::time::Instant::now();
+    let closed = tokio::time::timeout(Duration::from_secs(30), sender.connection).await;
+    closed.expect("it is closed").unwrap().unwrap();
+    let idle = begun.elapsed();
+    assert!(idle >= Duration::from_secs(2) && idle < Duration::from_secs(4), "{idle:?}");
+}
+
+/// Says that it speaks HTTP/2, and then nothing more.
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_never_begins_is_closed_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({ "header_timeout": "2s" })).await;
+    let mut stream = Speaks::knowing(&authority).offering(&["h2"]).to(house.door.address()).await.unwrap();
+    let mut ignored = Vec::new();
+    let begun = tokio::time::Instant::now();
+    let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut ignored)).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    eventually("it is closed", || house.door.counters().snapshot().open_connections == 0).await;
+}
+
+#[tokio::test]
+async fn a_stop_answers_what_is_under_way_and_takes_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut house, authority) = open(folder.path(), json!({})).await;
+    let sender = Sender::connect(&house, &authority).await;
+    let store = std::sync::Arc::clone(&house.store);
+    let disk = store.hold_disk().await;
+    let then = async {
+        store.was_handed(1).await;
+        house.shut();
+        tokio::task::yield_now().await;
+        drop(disk);
+    };
+    tokio::join!(sender.pushes("s"), then);
+    sender.connection.await.unwrap().unwrap();
+    house.shut_wholly().await;
+    assert_eq!(house.count(Verdict::Stored), 1);
+}
+
+/// As in CVE-2023-44487: requests that are broken off as soon as they are made.
+#[tokio::test]
+async fn a_sender_that_breaks_off_request_after_request_is_sent_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let mut stream = Speaks::knowing(&authority).offering(&["h2"]).to(house.door.address()).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // POST, https, /, without the end of the request (RFC 7541, static table); then RST_STREAM with CANCEL.
+    let broken_off = (0..10_000_u32).flat_map(|number| {
+        let stream = (2 * number + 1).to_be_bytes();
+        let request = [b"\0\0\x03\x01\x04".as_slice(), &stream, b"\x83\x87\x84"].concat();
+        [request, [b"\0\0\x04\x03\0".as_slice(), &stream, b"\0\0\0\x08"].concat()].concat()
+    });
+    let attack: Vec<u8> = broken_off.collect();
+    // It hangs up before the end of this.
+    let _ = stream.write_all(&attack).await;
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said).await;
+    eventually("it is closed", || house.door.counters().snapshot().open_connections == 0).await;
+    let requests: u64 = house.door.counters().snapshot().verdicts.iter().map(|(_, count)| count).sum();
+    assert!(requests < 2_000, "{requests} of 10000 requests were looked at");
+}
