@@ -170,7 +170,7 @@ impl Queue {
         let full = self.ready.len() >= batching.pushes || self.bytes >= batching.bytes;
         let gathered = if full || hurry { since } else { since + batching.wait };
         let held = held_until.filter(|_| self.is_counted);
-        [self.not_before, held].into_iter().flatten().fold(Some(gathered), |due, other| due.max(Some(other)))
+        Some([self.not_before, held].into_iter().flatten().fold(gathered, Instant::max))
     }
 
     /// The positions of the next batch: as many as its bounds allow, at least one.
