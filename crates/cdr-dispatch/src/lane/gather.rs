@@ -66,6 +66,13 @@ impl Gather {
 
     /// Holds back what is counted by the hour.
     pub fn hold(&mut self, until: Option<Instant>) {
+        let (batching, now) = (self.batching, Instant::now());
+        // Seen when the hold ends, too: nothing need have woken the lane in between.
+        if self.held_until.is_some() {
+            for queue in self.queues.values_mut().filter(|queue| queue.is_counted) {
+                queue.was_held |= queue.due(&batching, false, None).is_some_and(|due| due <= now);
+            }
+        }
         self.held_until = until;
     }
 
@@ -103,10 +110,6 @@ impl Gather {
     pub fn next(&mut self, size: impl Fn(Position) -> usize, hurry: bool) -> Option<Ready> {
         let now = Instant::now();
         let (batching, held) = (self.batching, self.held_until);
-        for queue in self.queues.values_mut().filter(|queue| queue.is_counted) {
-            let would_go = queue.due(&batching, hurry, None).is_some_and(|due| due <= now);
-            queue.was_held |= would_go && held.is_some_and(|until| until > now);
-        }
         let due = |queue: &Queue| queue.due(&batching, hurry, held).is_some_and(|due| due <= now);
         let (partition, queue) =
             self.queues.iter_mut().filter(|(_, queue)| due(queue)).min_by_key(|(_, queue)| queue.since)?;
