@@ -5,8 +5,9 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, Request};
-use hyper::body::Incoming;
+use hyper::body::Body;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -58,7 +59,7 @@ struct Asked<'a> {
 /// Gives a token to who brings the right name and secret; whoever brings wrong ones in the head is not read further.
 pub(crate) async fn give(
     proofs: &Proofs,
-    request: Request<Incoming>,
+    request: Request<impl Body<Data = Bytes> + Unpin>,
     limits: &Limits,
     in_flight: &Arc<InFlight>,
 ) -> Result<Token, Rejection> {
