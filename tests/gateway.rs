@@ -11,6 +11,7 @@ mod disk;
 mod disk_faults;
 mod finding;
 mod hostile;
+mod incidents;
 mod looking;
 mod main_job;
 mod operating;

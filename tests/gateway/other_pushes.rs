@@ -65,7 +65,7 @@ async fn each_is_taken_and_routed_by_its_action_and_its_own_fields() {
     let mails = outbox(folder.path());
     assert_eq!(mails.len(), 2, "{mails:?}");
     let mail = |subject: &str| mails.iter().find(|mail| mail.starts_with(subject)).expect(subject);
-    assert!(mail("[CDR] voicemail: a caller left a message").contains("Caller:       13800138000"));
+    assert!(mail("[CDR] voicemail: a caller left a message").contains("Caller:       ***8000"));
     assert!(mail("[CDR] error: system error").contains("Push:         videoCdr"));
     assert_eq!(files(&folder.path().join("data/archive/videoCdr"), ".json").len(), 1);
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cdr_core::{Alert, AlertKind, Batch, Facts, Origin, Push};
+use cdr_core::{Alert, AlertKind, Batch, Delivery, Facts, Origin, Push, setting};
 use cdr_simulator::smtp::{ReceivedMail, SmtpReceiver};
 use cdr_tests::{batch, facts, push, push_at, push_of, sample, samples};
 use mail_parser::MessageParser;
@@ -41,14 +41,14 @@ async fn one_session_is_told_in_full() {
     let mail = mail_of(&batch).await;
     assert_eq!(
         mail.subject,
-        "[CDR] noSeatOnline: no agent was online, 售后, 2024-07-15 08:03 +08:00 (session 99ee14df…)"
+        "[CDR] noSeatOnline: no agent was online, 售后, 2024-07-15 08:03 (+08:00), session 99ee14df…"
     );
     for line in [
         "Session:      99ee14df-ab25-55ac-b91b-aaf389fc9e53",
         "Status:       noSeatOnline: no agent was online",
         "Direction:    inbound",
-        "Caller:       008613800138000 (广东深圳)",
-        "Callee:       0086075500000000",
+        "Caller:       ***8000 (广东深圳)",
+        "Callee:       ***0000",
         "Skill group:  售后",
         "Started:      2024-07-15 08:03:20 +08:00",
         "Ended:        2024-07-15 08:03:45 +08:00",
@@ -78,7 +78,7 @@ async fn an_answered_call_names_its_agent() {
 async fn times_are_told_in_the_zone_that_is_set() {
     let server = plain_server().await;
     let mail = mail_by(&server, json!({ "timezone": "America/New_York" }), &batch([no_seat()])).await;
-    assert!(mail.subject.contains("2024-07-14 20:03 -04:00"), "{}", mail.subject);
+    assert!(mail.subject.contains("2024-07-14 20:03 (-04:00)"), "{}", mail.subject);
 }
 
 #[tokio::test]
@@ -87,20 +87,20 @@ async fn a_hundred_sessions_are_one_mail_that_names_each() {
     let body = |i| {
         json!({
             "SessionId": format!("会话-{i}-😀"), "EndStatusString": status(i), "QueuedSkillGroupName": "售后",
-            "StartTimestamp": 1721001800 + i, "Caller": format!("0086138{i:08}"),
+            "StartTimestamp": 1721001800 + i, "Caller": format!("0086138{:08}", i * 7),
         })
     };
     let batch = batch((0..100).map(|i| push("cdr", body(i).to_string())));
     let mail = mail_of(&batch).await;
     assert_eq!(
         mail.subject,
-        "[CDR] 60 × noSeatOnline, 20 × error, 20 × 新状态, 售后, since 2024-07-15 08:03 +08:00"
+        "[CDR] 60 × noSeatOnline, 20 × error, 20 × 新状态, 售后, since 2024-07-15 08:03 (+08:00)"
     );
     for i in 0..100 {
         let named = |line: &&str| line.split("  ").next() == Some(&format!("会话-{i}-😀"));
         let rows: Vec<_> = mail.text.lines().filter(named).collect();
         assert_eq!(rows.len(), 1, "{i}: {rows:?}");
-        assert!(rows[0].contains(status(i)) && rows[0].contains(&format!("0086138{i:08}")), "{rows:?}");
+        assert!(rows[0].contains(status(i)) && rows[0].contains(&format!("***{:04}", i * 7)), "{rows:?}");
     }
     assert!(mail.text.contains("   60 × noSeatOnline: no agent was online\n"), "{}", mail.text);
 }
@@ -143,7 +143,7 @@ async fn every_kind_of_push_reads_sensibly() {
             "voicemail",
             "voicemail-01-numeric-endpoint-user",
             "[CDR] voicemail: a caller left a message, 2024-07-15",
-            "Caller:       13800138000",
+            "Caller:       ***8000",
         ),
         ("imcdr", "imcdr-01-ok", "[CDR] autoFinished: ended by itself", "Satisfaction: 满意"),
         ("videoCdr", "videocdr-01-error", "[CDR] error: system error", "Status:       error: system error"),
@@ -162,9 +162,9 @@ async fn every_kind_of_push_reads_sensibly() {
         mail.subject
     );
     assert!(mail.text.contains("    2 × record: a recording is ready\n"), "{}", mail.text);
-    assert!(mail.text.lines().any(|row| row.contains("voicemail  2024-") && row.contains("13800138000")));
+    assert!(mail.text.lines().any(|row| row.contains("voicemail  2024-") && row.contains("***8000")));
     let unknown = mail_of(&batch([push("somethingNew", r#"{"SessionId":"x"}"#)])).await;
-    assert_eq!(unknown.subject, "[CDR] somethingNew, 2026-04-01 07:30 +08:00");
+    assert_eq!(unknown.subject, "[CDR] somethingNew, 07:30 (+08:00)");
     assert!(unknown.text.contains("Position:") && !unknown.text.contains("trace"), "{}", unknown.text);
 }
 
@@ -269,10 +269,10 @@ fn assert_unharmed(mail: &ReceivedMail) {
     names.sort();
     let ours = [
         "auto-submitted",
-        "content-transfer-encoding",
         "content-type",
         "date",
         "from",
+        "list-id",
         "message-id",
         "mime-version",
         "subject",
@@ -286,6 +286,137 @@ fn assert_unharmed(mail: &ReceivedMail) {
     assert!(
         !mail.text.contains(['\u{2028}', '\u{202e}']) && !mail.subject.contains(['\u{2028}', '\u{202e}'])
     );
+}
+
+/// The page of a mail.
+fn html(mail: &ReceivedMail) -> String {
+    let parsed = MessageParser::default().parse(&mail.raw).unwrap();
+    parsed.body_html(0).unwrap().replace("\r\n", "\n").replace("&#x2f;", "/")
+}
+
+#[tokio::test]
+async fn the_page_says_what_the_text_says() {
+    let mail = mail_of(&batch([no_seat()])).await;
+    for part in [
+        "99ee14df-ab25-55ac-b91b-aaf389fc9e53",
+        "no agent was online",
+        "***8000 (广东深圳)",
+        "cdr-gateway trace 99ee14df",
+    ] {
+        assert!(html(&mail).contains(part), "{part}: {}", html(&mail));
+    }
+    let server = plain_server().await;
+    let linked = json!({ "link": "https://ops.example.com/trace/{session}" });
+    let mail = mail_by(&server, linked, &batch([no_seat(), no_seat()])).await;
+    let link = "<a href=\"https://ops.example.com/trace/99ee14df-ab25-55ac-b91b-aaf389fc9e53\">";
+    assert_eq!(html(&mail).matches(link).count(), 2, "{}", html(&mail));
+}
+
+#[tokio::test]
+async fn a_mail_in_chinese_has_no_english_but_names() {
+    let server = plain_server().await;
+    let mail = mail_by(&server, json!({ "language": "zh" }), &batch([no_seat()])).await;
+    assert!(mail.subject.starts_with("[CDR] noSeatOnline: 无座席在线, 售后, "), "{}", mail.subject);
+    for line in ["状态:         noSeatOnline: 无座席在线", "方向:         呼入", "等待时长:     13 秒"]
+    {
+        assert!(mail.text.lines().any(|found| found == line), "{line:?} is not in\n{}", mail.text);
+    }
+    let page = html(&mail);
+    assert!(
+        page.contains("lang=\"zh-CN\"") && page.contains("无座席在线") && !page.contains("no agent"),
+        "{page}"
+    );
+    let table = mail_by(&server, json!({ "language": "zh" }), &batch([no_seat(), no_seat()])).await;
+    assert!(table.subject.contains("2 × noSeatOnline, 售后, 自 2024-07-15"), "{}", table.subject);
+}
+
+#[tokio::test]
+async fn numbers_are_shown_as_far_as_the_settings_allow() {
+    let remark = json!({
+        "SessionId": "x", "Direction": 0, "Caller": "008613800138000", "Callee": "075512345678", "UserRemark": "call 13911112222",
+        "UserId": "13933334444", "SeatUser": { "UserId": "13955556666" }, "IVRKeyPressed": ["13977778888"],
+    });
+    let call = batch([push("cdr", remark.to_string())]);
+    let server = plain_server().await;
+    for (numbers, shown) in [("full", 6), ("last4", 0), ("hidden", 0)] {
+        let mail = mail_by(&server, json!({ "numbers": numbers }), &call).await;
+        for said in [mail.text.clone(), html(&mail)] {
+            let whole = [
+                "008613800138000",
+                "075512345678",
+                "13911112222",
+                "13933334444",
+                "13955556666",
+                "13977778888",
+            ];
+            assert_eq!(whole.iter().filter(|number| said.contains(**number)).count(), shown, "{said}");
+            assert_eq!(said.contains("***8000"), numbers == "last4", "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_route_tells_its_own_recipients() {
+    let server = plain_server().await;
+    let own = json!({ "to_by_route": { "sales": ["sales@example.com"], "both": ["on-call@example.com", "boss@example.com"] } });
+    let sink = email(settings(&server, own));
+    let by = |route: &str| Delivery {
+        routes: Arc::from([route.to_owned()]),
+        ..batch([no_seat()]).first().clone()
+    };
+    let batch = Batch::new(vec![by("sales"), by("both"), by("sales"), by("another")]).unwrap();
+    delivered(&sink.deliver(&batch).await);
+    let told: Vec<_> = server.mails().iter().map(|mail| mail.to.join(" ")).collect();
+    assert_eq!(told, ["sales@example.com", "on-call@example.com boss@example.com", "on-call@example.com"]);
+    assert!(server.mails()[0].subject.starts_with("[CDR] 2 × "), "{}", server.mails()[0].subject);
+}
+
+#[tokio::test]
+async fn templates_of_ones_own_write_the_mail_and_ours_when_they_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("subject.txt"), "{{ calls|length }} calls {{ [1, 2][calls|length - 1] }}")
+        .unwrap();
+    std::fs::write(dir.path().join("mail.html"), "<p>{{ calls[0].group }}</p>").unwrap();
+    let server = plain_server().await;
+    let own = json!({ "templates": { "subject": "subject.txt", "html": "mail.html" } });
+    let sink = setting::with_surroundings(around(dir.path()), || email(settings(&server, own)));
+    let hostile = || push("cdr", r#"{"SessionId":"x","QueuedSkillGroupName":"<b>&"}"#);
+    delivered(&sink.deliver(&batch([hostile()])).await);
+    let mail = server.mails().pop().unwrap();
+    assert_eq!((mail.subject.as_str(), html(&mail).trim()), ("1 calls 1", "<p>&lt;b&gt;&amp;</p>"));
+    assert!(mail.text.contains("Session:      x"));
+    delivered(&sink.deliver(&batch([hostile(), hostile(), hostile()])).await);
+    let mail = server.mails().pop().unwrap();
+    assert!(mail.subject.starts_with("[CDR] 3 × cdr"), "a template that fails on a push: {}", mail.subject);
+}
+
+/// Surroundings whose files lie in this folder.
+pub(super) fn around(base: &std::path::Path) -> setting::Surroundings {
+    setting::Surroundings {
+        base: base.to_owned(),
+        timezone: "Asia/Shanghai".to_owned(),
+        secret: |place| match place {
+            setting::SecretPlace::File(path) => {
+                std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+            }
+            setting::SecretPlace::Env(_) => Err("no environment".to_owned()),
+        },
+    }
+}
+
+#[tokio::test]
+async fn a_preview_is_what_would_be_sent() {
+    let server = plain_server().await;
+    let sink = email(settings(&server, json!({})));
+    let batch = batch([no_seat()]);
+    let parts = sink.preview(&batch).0;
+    assert!(server.mails().is_empty());
+    delivered(&sink.deliver(&batch).await);
+    let mail = server.mails().pop().unwrap();
+    assert_eq!(parts[0].text, mail.subject);
+    assert_eq!(parts[1].text.trim_end(), mail.text.trim_end());
+    assert_eq!(parts[2].text.trim_end(), html(&mail).trim_end());
+    assert!(parts[1].is_plain && !parts[2].is_plain);
 }
 
 proptest! {
@@ -302,5 +433,28 @@ proptest! {
         prop_assert_eq!(sessions, 1);
         let known = |line: &str| line.is_empty() || line.as_bytes().get(13) == Some(&b' ') && line.contains(':');
         prop_assert!(mail.text.lines().all(known), "{}", mail.text);
+    }
+
+    #[test]
+    fn no_text_becomes_html(text in "(<|>|\"|'|&|/|javascript:|script|img|onerror=|\\PC){1,60}", link: bool) {
+        let body = json!({
+            "SessionId": text, "QueuedSkillGroupName": text, "EndStatusString": text, "Caller": text, "Callee": text,
+            "UserRemark": text, "UserNickName": text, "HungUpSide": text, "SeatUser": { "Nick": text, "Mail": text },
+        });
+        let settings = json!({
+            "outbox": "unused", "from": "a@example.com", "to": ["b@example.com"], "numbers": "full",
+            "link": link.then_some("https://ops.example.com/trace/{session}"),
+        });
+        let sink = email(settings);
+        let elements = |html: &str| html.matches('<').count();
+        for count in [1, 2] {
+            let with = |body: String| batch((0..count).map(|_| push("cdr", body.clone())));
+            let hostile = sink.preview(&with(body.to_string())).0[2].text.replace("&#x2f;", "/");
+            let harmless = body.to_string().replace(&serde_json::to_string(&text).unwrap(), "\"x\"");
+            let harmless = sink.preview(&with(harmless)).0[2].text.clone();
+            // A session that no shell takes names no command, and a text of blanks is not told at all.
+            prop_assert!(elements(&hostile) <= elements(&harmless), "{hostile}");
+            prop_assert_eq!(hostile.matches("href=").count(), hostile.matches("href=\"https://ops.example.com/trace/").count());
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cdr_core::SettingFault;
+use cdr_core::{SettingFault, setting};
 use cdr_sink_email::EmailSettings;
 use cdr_tests::build;
 use serde_json::{Value, json};
@@ -124,4 +124,45 @@ fn a_sink_is_built_and_dropped_without_a_runtime_and_says_how_it_groups() {
     settings["group_interval"] = json!("1m");
     let batching = email(settings).batching();
     assert_eq!((batching.wait, batching.spacing), (Duration::from_secs(10), Duration::from_secs(60)));
+}
+
+#[test]
+fn a_template_that_cannot_be_is_a_fault_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("broken.txt"), "one\n{{ calls[ }}").unwrap();
+    std::fs::write(dir.path().join("unknown.html"), "\n\n{{ calls[0].sesion.id }}").unwrap();
+    std::fs::write(
+        dir.path().join("endless.txt"),
+        "{% for i in range(10000) %}{% for j in range(10000) %}{% endfor %}{% endfor %}",
+    )
+    .unwrap();
+    let mut settings = with(json!({ "url": "smtps://h" }));
+    settings["templates"] = json!({ "subject": "endless.txt", "text": "broken.txt", "html": "unknown.html" });
+    let told = setting::with_surroundings(super::letters::around(dir.path()), || faults(settings));
+    let [subject, text, html] = &told[..] else { panic!("{told:?}") };
+    assert!(
+        subject.starts_with("templates.subject: endless.txt:1: ") && subject.contains("fuel"),
+        "{subject}"
+    );
+    assert!(text.starts_with("templates.text: broken.txt:2: "), "{text}");
+    assert!(html.starts_with("templates.html: unknown.html:3: "), "{html}");
+    let mut missing = with(json!({ "url": "smtps://h" }));
+    missing["templates"] = json!({ "text": "nowhere.txt" });
+    let told = setting::with_surroundings(super::letters::around(dir.path()), || faults(missing));
+    assert!(
+        told.len() == 1 && told[0].starts_with("templates.text: ") && told[0].contains("nowhere.txt"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_link_and_recipients_by_route_are_checked_like_the_rest() {
+    let mut settings = with(json!({ "url": "smtps://h" }));
+    settings["link"] = json!("https://{session}.example.com/");
+    settings["to_by_route"] = json!({ "sales. and more": ["x@example.com", "nobody"], "none": [] });
+    settings["language"] = json!("fr");
+    let told = faults(settings.clone());
+    assert!(told.iter().any(|fault| fault.contains("language") && fault.contains("fr")), "{told:?}");
+    settings["language"] = json!("zh");
+    assert_eq!(places(settings), ["to_by_route.none", "to_by_route.sales. and more.1", "link"]);
 }

@@ -33,12 +33,12 @@ pub mod sink;
 
 pub use alert::{Alert, AlertKind};
 pub use cdr::Cdr;
-pub use end_status::{CallResult, EndStatus};
+pub use end_status::{CallResult, EndStatus, Language};
 pub use intake::{Intake, NotStored, Quarantined, Stored, Suspect};
 pub use push::{Action, Facts, Incoming, Origin, Position, Push, SpoolId};
 pub use registry::Sinks;
-pub use setting::{Secret, SettingFault, SettingPath};
+pub use setting::{Secret, SettingFault, SettingPath, SettingText};
 pub use sink::{
-    Batch, Batching, BuildError, Delivery, Failure, Outcome, Partition, Receipt, Report, Seal, Sink,
-    SinkConfig, SinkName, Unavailable,
+    Batch, Batching, BuildError, Delivery, Failure, Outcome, Part, Partition, Preview, Receipt, Report, Seal,
+    Sink, SinkConfig, SinkName, Unavailable,
 };

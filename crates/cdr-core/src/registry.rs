@@ -16,12 +16,13 @@
 //! assert_eq!(sinks.kinds().collect::<Vec<_>>(), ["mine"]);
 //! ```
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
 use crate::{
-    Batch, Batching, Partition, Push, Report, Seal, SettingFault, Sink, SinkConfig, SinkName, setting,
+    Batch, Batching, Outcome, Partition, Preview, Push, Report, Seal, SettingFault, Sink, SinkConfig,
+    SinkName, setting,
 };
 
 /// The object-safe twin of [`Sink`]: boxes the future, once per batch.
@@ -34,6 +35,18 @@ pub trait AnySink: Send + Sync + 'static {
     fn seal(&self, batch: &Batch) -> Option<Seal>;
     /// See [`Sink::deliver`].
     fn deliver<'a>(&'a self, batch: &'a Batch) -> Pin<Box<dyn Future<Output = Report> + Send + 'a>>;
+    /// See [`Sink::quiet`].
+    fn quiet(&self) -> Option<Duration>;
+    /// See [`Sink::most_an_hour`].
+    fn most_an_hour(&self, partition: &Partition) -> Option<usize>;
+    /// See [`Sink::close`].
+    fn close<'a>(
+        &'a self,
+        partition: &'a Partition,
+        memo: &'a [u8],
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+    /// See [`Sink::preview`].
+    fn preview(&self, batch: &Batch) -> Preview;
     /// See [`Sink::describe`].
     fn describe(&self) -> String;
     /// See [`Sink::probe`].
@@ -55,6 +68,26 @@ impl<S: Sink> AnySink for S {
 
     fn deliver<'a>(&'a self, batch: &'a Batch) -> Pin<Box<dyn Future<Output = Report> + Send + 'a>> {
         Box::pin(Sink::deliver(self, batch))
+    }
+
+    fn quiet(&self) -> Option<Duration> {
+        Sink::quiet(self)
+    }
+
+    fn most_an_hour(&self, partition: &Partition) -> Option<usize> {
+        Sink::most_an_hour(self, partition)
+    }
+
+    fn close<'a>(
+        &'a self,
+        partition: &'a Partition,
+        memo: &'a [u8],
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+        Box::pin(Sink::close(self, partition, memo))
+    }
+
+    fn preview(&self, batch: &Batch) -> Preview {
+        Sink::preview(self, batch)
     }
 
     fn describe(&self) -> String {

@@ -233,7 +233,7 @@ pub struct Surroundings {
     pub base: PathBuf,
     /// The configuration's time zone, an IANA name, for what people read.
     pub timezone: String,
-    /// Fetches a secret; the message says what is missing.
+    /// Fetches a secret, or another text from a file; the message says what is missing.
     pub secret: fn(&SecretPlace) -> Result<String, String>,
 }
 
@@ -339,7 +339,9 @@ impl<'de> Deserialize<'de> for Secret {
 }
 
 fn fetch(place: SecretPlace) -> Result<String, String> {
-    let surroundings = SURROUNDINGS.with_borrow(Clone::clone).ok_or("secrets cannot be fetched here")?;
+    let surroundings = SURROUNDINGS
+        .with_borrow(Clone::clone)
+        .ok_or("nothing can be fetched from files or the environment here")?;
     let place = match place {
         SecretPlace::File(path) => SecretPlace::File(surroundings.base.join(path)),
         env => env,
@@ -359,5 +361,35 @@ impl<'de> Deserialize<'de> for SettingPath {
         }
         let base = SURROUNDINGS.with_borrow(|around| around.as_ref().map(|around| around.base.clone()));
         Ok(Self(base.unwrap_or_default().join(path)))
+    }
+}
+
+/// A text in a file of its own that the settings name, such as a template; read together with the settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SettingText {
+    /// The file as the settings name it.
+    pub name: String,
+    /// What it holds, without its last line end.
+    pub text: String,
+}
+
+impl<'de> Deserialize<'de> for SettingText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if name.is_empty() {
+            return Err(serde::de::Error::custom("the path is empty"));
+        }
+        let text = fetch(SecretPlace::File(PathBuf::from(&name))).map_err(serde::de::Error::custom)?;
+        Ok(Self { name, text })
+    }
+}
+
+impl JsonSchema for SettingText {
+    fn schema_name() -> Cow<'static, str> {
+        SettingPath::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        SettingPath::json_schema(generator)
     }
 }

@@ -27,6 +27,7 @@
 
 use std::{borrow::Cow, fmt, future::Future, str::FromStr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::{Push, SettingFault};
@@ -77,6 +78,30 @@ pub trait Sink: Send + Sync + 'static {
     /// Makes one attempt. May be cancelled at any await when its deadline is over; that counts as a retry.
     fn deliver(&self, batch: &Batch) -> impl Future<Output = Report> + Send;
 
+    /// How long a partition with a memo (see [`Report::with_memo`]) may be quiet before [`close`](Self::close) is called; never,
+    /// where there is none.
+    fn quiet(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Most batches that may leave within an hour, over all partitions for which this is told; without a bound where there is
+    /// none. What is held back gathers. 1 to 120.
+    fn most_an_hour(&self, _partition: &Partition) -> Option<usize> {
+        None
+    }
+
+    /// Ends what the memo of a partition is about, since it was quiet for so long: [`Outcome::Delivered`] forgets the memo, and so
+    /// does [`Outcome::Reject`]; else it is called again, with back-off, and after a crash too: **expect repeats**.
+    fn close(&self, _partition: &Partition, _memo: &[u8]) -> impl Future<Output = Outcome> + Send {
+        async { Outcome::Delivered(Receipt::new("")) }
+    }
+
+    /// What would leave for these pushes, for `explain`: nothing is sent. Nothing, where there is no more to see than the
+    /// pushes themselves.
+    fn preview(&self, _batch: &Batch) -> Preview {
+        Preview::default()
+    }
+
     /// What it will do, in one line, for the start's log: where to, and what is not real yet.
     fn describe(&self) -> String {
         String::new()
@@ -89,6 +114,21 @@ pub trait Sink: Send + Sync + 'static {
     fn probe(&self) -> impl Future<Output = Result<(), String>> + Send {
         async { Ok(()) }
     }
+}
+
+/// What a sink would send, in parts such as a mail's subject and its text.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Preview(pub Vec<Part>);
+
+/// A part of what a sink would send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// What it is, such as `subject`.
+    pub name: &'static str,
+    /// The part itself.
+    pub text: String,
+    /// Whether people read it as it is. HTML is for programs: a terminal is spared it.
+    pub is_plain: bool,
 }
 
 /// The name of a configured sink: 1 to 64 lower-case letters, digits, `-` or `_`, a letter or digit first.
@@ -192,18 +232,42 @@ pub struct Delivery {
 pub struct Batch {
     deliveries: Vec<Delivery>,
     seal: Option<Seal>,
+    memo: Option<Bytes>,
+    was_held: bool,
 }
 
 impl Batch {
     /// A batch of at least one delivery; none of an empty list.
     pub fn new(deliveries: Vec<Delivery>) -> Option<Self> {
-        (!deliveries.is_empty()).then_some(Self { deliveries, seal: None })
+        (!deliveries.is_empty()).then_some(Self { deliveries, seal: None, memo: None, was_held: false })
     }
 
     /// The same batch under a seal that is stored.
     #[must_use]
     pub fn sealed(self, seal: Seal) -> Self {
         Self { seal: Some(seal), ..self }
+    }
+
+    /// The same batch with what the sink noted last about its partition.
+    #[must_use]
+    pub fn remembering(self, memo: Option<Bytes>) -> Self {
+        Self { memo, ..self }
+    }
+
+    /// The same batch, which the most that may leave in an hour held back.
+    #[must_use]
+    pub fn held_back(self, was_held: bool) -> Self {
+        Self { was_held, ..self }
+    }
+
+    /// What the sink noted with its last batch of this partition that was delivered; see [`Report::with_memo`].
+    pub fn memo(&self) -> Option<&[u8]> {
+        self.memo.as_deref()
+    }
+
+    /// Whether [`Sink::most_an_hour`] held it back.
+    pub fn was_held(&self) -> bool {
+        self.was_held
     }
 
     /// Its deliveries, in order.
@@ -316,12 +380,13 @@ impl Unavailable {
 pub struct Report {
     outcomes: Vec<Outcome>,
     unavailable: Option<Unavailable>,
+    memo: Option<Bytes>,
 }
 
 impl Report {
     /// The same outcome for every push.
     pub fn all(batch: &Batch, outcome: &Outcome) -> Self {
-        Self { outcomes: vec![outcome.clone(); batch.deliveries.len()], unavailable: None }
+        Self { outcomes: vec![outcome.clone(); batch.deliveries.len()], unavailable: None, memo: None }
     }
 
     /// Nothing was tried yet; fill in what is known with [`set`](Self::set).
@@ -338,7 +403,7 @@ impl Report {
     pub fn delivered(batch: &Batch, mut receipt: impl FnMut(&Delivery) -> Receipt) -> Self {
         let outcomes =
             batch.deliveries.iter().map(|delivery| Outcome::Delivered(receipt(delivery))).collect();
-        Self { outcomes, unavailable: None }
+        Self { outcomes, unavailable: None, memo: None }
     }
 
     /// Sets the outcome of the delivery at this index of [`Batch::deliveries`]; beyond the end it does nothing.
@@ -352,6 +417,18 @@ impl Report {
     pub fn and_unavailable(mut self, why: Unavailable) -> Self {
         self.unavailable = Some(why);
         self
+    }
+
+    /// The same, and a note about the batch's partition: the next batch of it brings it back, after a restart too. It is kept, at
+    /// most 1,000 bytes of 200 partitions, if something of the batch was delivered, in the same commit as that.
+    pub fn with_memo(mut self, memo: impl Into<Bytes>) -> Self {
+        self.memo = Some(memo.into());
+        self
+    }
+
+    /// The note about the batch's partition.
+    pub fn memo(&self) -> Option<&Bytes> {
+        self.memo.as_ref()
     }
 
     /// The outcomes, one for each delivery of the batch, in order.

@@ -8,7 +8,8 @@ use std::{
 use arc_swap::ArcSwap;
 use cdr_core::{Incoming, Position, Push, Seal, SpoolId};
 use cdr_spool::{
-    Committed, ControlError, LaneState, NewLane, OpenError, Outcome, ReadError, Recovery, Settings, Spool,
+    Committed, ControlError, LaneState, Memo, NewLane, OpenError, Outcome, ReadError, Recovery, Settings,
+    Spool,
 };
 use tokio::sync::watch;
 
@@ -228,9 +229,19 @@ impl Store {
         lane: &str,
         outcomes: Vec<(Position, Outcome)>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.record_with_memos(lane, outcomes, Vec::new())
+    }
+
+    /// The same, and what the lane notes with them.
+    pub fn record_with_memos(
+        &self,
+        lane: &str,
+        outcomes: Vec<(Position, Outcome)>,
+        memos: Vec<Memo>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let outcomes =
             outcomes.into_iter().map(|(position, outcome)| (stored::spool_position(position), outcome));
-        Box::pin(self.spool.record(lane, outcomes.collect()))
+        Box::pin(self.spool.record_with_memos(lane, outcomes.collect(), memos))
     }
 }
 

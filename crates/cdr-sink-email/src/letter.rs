@@ -1,18 +1,34 @@
-//! What a mail says: one subject and one plain text for the pushes of a batch.
+//! What a mail says: one subject, one plain text and one HTML page for the pushes of a batch.
 //!
+//! ```text
+//!  deliveries ──view──▶ View (one line each, masked) ──templates──▶ subject, text, html
+//! ```
 //! A single call is told in full, several in a table that names every session, the gateway's own alerts in
-//! their own words. Everything that comes from outside goes through [`plain`] first.
+//! their own words. Everything that comes from outside goes through [`plain`] first, and HTML is escaped.
 
 mod alert;
 mod call;
+mod facts;
 mod plain;
-mod session;
+mod sample;
+mod style;
 mod table;
+mod templates;
+mod view;
+mod words;
 
-use cdr_core::{Batch, Delivery, Origin};
-use jiff::{Timestamp, tz::TimeZone};
+use cdr_core::Delivery;
 
-pub(crate) use plain::one_line;
+pub(crate) use self::{
+    call::Call,
+    plain::one_line,
+    sample::samples,
+    style::{Link, Style},
+    templates::{Templates, Written},
+    view::View,
+};
+
+pub use self::{style::Numbers, templates::TemplateSettings};
 
 /// A mail's words.
 #[derive(Debug)]
@@ -21,32 +37,13 @@ pub(crate) struct Letter {
     pub(crate) subject: String,
     /// Plain text, lines ended by `\n`.
     pub(crate) text: String,
+    /// The same as a page.
+    pub(crate) html: String,
 }
 
 impl Letter {
     /// Longest subject, in characters.
     const SUBJECT: usize = 250;
-
-    /// The letter that tells of these pushes, times in this zone.
-    pub(crate) fn about(batch: &Batch, zone: &TimeZone) -> Self {
-        let deliveries = batch.deliveries();
-        let letter = match deliveries {
-            _ if batch.first().push.facts().origin == Origin::Alert => alert::letter(deliveries, zone),
-            [one] => session::letter(one, zone),
-            several => table::letter(several, zone),
-        };
-        Self { subject: one_line(&letter.subject, Self::SUBJECT), ..letter }
-    }
-}
-
-/// Local time with its offset, to the second: `2026-11-22 02:51:07 +08:00`.
-fn local(time: Timestamp, zone: &TimeZone) -> String {
-    time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
-}
-
-/// The same to the minute, for subjects.
-fn local_minute(time: Timestamp, zone: &TimeZone) -> String {
-    time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %:z").to_string()
 }
 
 /// The names of the routes that these pushes took, each once.

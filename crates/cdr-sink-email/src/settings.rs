@@ -1,8 +1,14 @@
 //! The settings of `email`, and every fault that they can have.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use cdr_core::{BuildError, Secret, SettingPath, SinkConfig, SinkName, setting};
+use cdr_core::{
+    BuildError, Language, Secret, SettingFault, SettingPath, SinkConfig, SinkName,
+    setting::{self, Step},
+};
 use jiff::tz::TimeZone;
 use lettre::message::Mailbox;
 use schemars::JsonSchema;
@@ -10,7 +16,8 @@ use serde::Deserialize;
 use url::{Host, Url};
 
 use crate::{
-    EmailSink, Way,
+    EmailSink, GroupBy, Way,
+    letter::{Link, Numbers, Style, TemplateSettings, Templates, samples},
     outbox::Outbox,
     smtp::{Encryption, Login, Server},
 };
@@ -35,6 +42,19 @@ pub struct EmailSettings {
     #[serde(default = "group_interval", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub group_interval: Duration,
+    /// What calls have in common that are told together.
+    #[serde(default = "group_by")]
+    pub group_by: BTreeSet<GroupBy>,
+    /// Whether a mail tells that an incident is over.
+    #[serde(default = "yes")]
+    pub send_resolved: bool,
+    /// It is over when no such call came for so long; at least `group_interval`.
+    #[serde(default = "resolve_after", with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub resolve_after: Duration,
+    /// Most mails about calls within an hour, 1 to 120; what is beyond gathers.
+    #[serde(default = "max_per_hour")]
+    pub max_per_hour: usize,
     /// Longest time for one mail, from the connection to the server's answer.
     #[serde(default = "timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -42,10 +62,40 @@ pub struct EmailSettings {
     /// In which times are told, by its IANA name.
     #[serde(default = "timezone")]
     pub timezone: String,
+    /// Which language mails are written in.
+    #[serde(default)]
+    pub language: Language,
+    /// How much of phone numbers mails show.
+    #[serde(default)]
+    pub numbers: Numbers,
+    /// Where more is to be read about a session, `https://ops.example.com/trace/{session}`; without it mails name the command.
+    pub link: Option<String>,
+    /// Other recipients for what a route sent here, by the route's name; `to` for all other routes.
+    #[serde(default)]
+    pub to_by_route: BTreeMap<String, Vec<String>>,
+    /// Templates of one's own instead of the built-in ones.
+    #[serde(default)]
+    pub templates: TemplateSettings,
 }
 
 fn group_interval() -> Duration {
     Duration::from_secs(300)
+}
+
+fn group_by() -> BTreeSet<GroupBy> {
+    BTreeSet::from([GroupBy::Status])
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn resolve_after() -> Duration {
+    Duration::from_secs(1800)
+}
+
+fn max_per_hour() -> usize {
+    10
 }
 
 fn timeout() -> Duration {
@@ -93,25 +143,42 @@ impl SinkConfig for EmailSettings {
         if self.timeout.is_zero() {
             faults.push("timeout", "no mail is sent in no time; 30s is usual");
         }
-        let from = mailbox("from", &self.from, &mut faults);
-        let to: Vec<_> = (self.to.iter().enumerate())
-            .filter_map(|(index, text)| mailbox(&format!("to.{index}"), text, &mut faults))
-            .collect();
-        if self.to.is_empty() {
-            faults.push("to", "needs at least one recipient");
+        if self.resolve_after < self.group_interval {
+            faults.push("resolve_after", "is shorter than group_interval: what still gathers would be over");
         }
+        if !(1..=120).contains(&self.max_per_hour) {
+            faults.push("max_per_hour", "must be between 1 and 120");
+        }
+        let from = mailbox("from", &self.from, &mut faults);
+        let to = mailboxes(SettingFault::at("to", ""), &self.to, &mut faults);
+        let mut to_by_route = BTreeMap::new();
+        for (route, to) in self.to_by_route {
+            let place =
+                SettingFault::at("", "").below(&["to_by_route".to_owned(), route.clone()].map(Step::Key));
+            to_by_route.insert(route, mailboxes(place, &to, &mut faults));
+        }
+        let link = self.link.and_then(|link| Link::new(link).map_err(|why| faults.push("link", why)).ok());
         let zone = TimeZone::get(&self.timezone);
         if zone.is_err() {
             faults.push("timezone", "no time zone has this name; they look like Asia/Shanghai");
         }
         let way = way(self.smtp, self.outbox, self.timeout, &mut faults);
-        match (from, way, zone) {
-            (Some(from), Some(way), Ok(zone)) if faults.0.is_empty() => Ok(EmailSink {
+        let zone = zone.unwrap_or(TimeZone::UTC);
+        let style = Style { zone, language: self.language, numbers: self.numbers, link };
+        let templates = Templates::new(self.templates, &style, &samples(&style), &mut faults);
+        match (from, way, templates) {
+            (Some(from), Some(way), Some(templates)) if faults.0.is_empty() => Ok(EmailSink {
                 name: name.clone(),
                 way,
                 from,
                 to,
-                zone,
+                to_by_route,
+                style,
+                templates,
+                group_by: self.group_by,
+                send_resolved: self.send_resolved,
+                resolve_after: self.resolve_after,
+                max_per_hour: self.max_per_hour,
                 group_wait: self.group_wait,
                 group_interval: self.group_interval,
             }),
@@ -141,6 +208,21 @@ fn way(
         (None, None) => faults.push("", "needs smtp, or outbox to try it without a mail server"),
     }
     None
+}
+
+/// At least one recipient. `place` is where they stand.
+fn mailboxes(place: SettingFault, texts: &[String], faults: &mut BuildError) -> Vec<Mailbox> {
+    if texts.is_empty() {
+        faults.0.push(SettingFault { message: "needs at least one recipient".to_owned(), ..place.clone() });
+    }
+    let mut read = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let mut own = BuildError::default();
+        read.extend(mailbox("", text, &mut own));
+        let way: Vec<Step> = place.path.iter().cloned().chain([Step::Index(index)]).collect();
+        faults.0.extend(own.0.into_iter().map(|fault| fault.below(&way)));
+    }
+    read
 }
 
 /// One mailbox.

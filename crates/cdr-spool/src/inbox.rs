@@ -7,15 +7,15 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::{
-    AppendError, Appended, ControlError, NewLane, NewPush, NewQuarantine, Outcome, Position, Quarantined,
-    Seal,
+    AppendError, Appended, ControlError, Memo, NewLane, NewPush, NewQuarantine, Outcome, Position,
+    Quarantined, Seal,
 };
 
 /// Something to be made durable, and who waits for it.
 pub(crate) enum Request<T> {
     Append(NewPush<T>, oneshot::Sender<Result<Appended, AppendError>>),
     Quarantine(NewQuarantine, oneshot::Sender<Result<Quarantined, AppendError>>),
-    Record { lane: String, outcomes: Vec<(Position, Outcome)>, done: oneshot::Sender<()> },
+    Record { lane: String, outcomes: Vec<(Position, Outcome)>, memos: Vec<Memo>, done: oneshot::Sender<()> },
     Control(Change, oneshot::Sender<Result<Changed, ControlError>>),
 }
 

@@ -85,6 +85,27 @@ pub struct LaneState {
     pub seals: Vec<Seal>,
     /// What it is for, if it is temporary.
     pub errand: Option<Errand>,
+    /// What whoever drives it noted, by its own keys; see [`Memo`].
+    pub memos: BTreeMap<String, Bytes>,
+}
+
+/// A note that the driver of a lane keeps under a key of its own, such as what was told so far about one matter. Durable in
+/// the same commit as the outcomes that it comes with: after a crash both are there, or neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memo {
+    /// Which note it is; at most [`Memo::KEY`] bytes.
+    pub key: String,
+    /// What it says, at most [`Memo::BYTES`] bytes; opaque to the spool. Empty: it is forgotten.
+    pub bytes: Bytes,
+}
+
+impl Memo {
+    /// Most notes of a lane. With the other bounds, what a lane may cost every checkpoint.
+    pub const MOST: usize = 256;
+    /// Longest key.
+    pub const KEY: usize = 256;
+    /// Longest note.
+    pub const BYTES: usize = 1024;
 }
 
 impl LaneState {

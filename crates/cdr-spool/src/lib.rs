@@ -57,7 +57,7 @@ mod writer;
 
 pub use catalog::{LaneLife, Life, Query, Search, Terms, TermsOf, Told};
 pub use error::{AppendError, ControlError, OpenError, ReadError};
-pub use lane::{DeadLetter, Errand, LaneState, NewLane, Open, Outcome, Seal, Start};
+pub use lane::{DeadLetter, Errand, LaneState, Memo, NewLane, Open, Outcome, Seal, Start};
 pub use position::{Position, SpoolId};
 pub use push::{Appended, Key, NewPush, NewQuarantine, Quarantined, Read, StoredPush, StoredQuarantine};
 pub use reader::{CheckpointLane, LogEntry, LogReader, Logged};

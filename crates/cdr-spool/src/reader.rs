@@ -430,7 +430,7 @@ fn logged(entry: Entry, sealed: &mut SealedKeys, mut tell: impl FnMut(Logged)) {
             let lanes = checkpoint.lanes.into_iter().map(lane).collect();
             tell(Logged::Checkpoint { end: checkpoint.end, lanes });
         }
-        Entry::Dropped { .. } | Entry::Unknown(_) => {}
+        Entry::Memo { .. } | Entry::Dropped { .. } | Entry::Unknown(_) => {}
     }
 }
 

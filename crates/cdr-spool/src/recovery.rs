@@ -351,6 +351,11 @@ impl Recovered {
                     self.state.seal(&name, seal);
                 }
             }
+            Entry::Memo { lane, memo } => {
+                if let Some(name) = self.state.lane_name(lane) {
+                    self.state.note(&name, memo);
+                }
+            }
             Entry::Lane(change) => self.state.change_lane(&change),
             Entry::Configuration { generation, hash } => {
                 self.state.generation = generation;

@@ -19,9 +19,9 @@ use crate::state::Lane;
 use crate::store::{Store, Stored};
 use crate::writer::{self, Shared, Writer};
 use crate::{
-    AppendError, Appended, ControlError, DeadLetter, Errand, Health, Holder, LaneState, NewLane, NewPush,
-    NewQuarantine, OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal, Settings,
-    SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
+    AppendError, Appended, ControlError, DeadLetter, Errand, Health, Holder, LaneState, Memo, NewLane,
+    NewPush, NewQuarantine, OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal,
+    Settings, SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
 };
 
 /// What the writer calls after each commit, also one of outcomes alone: on its own thread, in order, after the sync, when the
@@ -382,8 +382,18 @@ impl<T: Send + 'static> Spool<T> {
         lane: &str,
         outcomes: Vec<(Position, Outcome)>,
     ) -> impl Future<Output = ()> + Send + 'static {
+        self.record_with_memos(lane, outcomes, Vec::new())
+    }
+
+    /// The same, and notes for the lane's driver in the same commit. What is beyond the bounds of [`Memo`] is not kept.
+    pub fn record_with_memos(
+        &self,
+        lane: &str,
+        outcomes: Vec<(Position, Outcome)>,
+        memos: Vec<Memo>,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let (done, when_done) = oneshot::channel();
-        self.handle.shared.inbox.put(Request::Record { lane: lane.to_owned(), outcomes, done });
+        self.handle.shared.inbox.put(Request::Record { lane: lane.to_owned(), outcomes, memos, done });
         let mut closed = self.handle.closed.clone();
         async move {
             // The writer ended without having been closed, so this never becomes durable. Whoever counted it as done

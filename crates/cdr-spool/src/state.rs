@@ -11,7 +11,7 @@ use crate::log::entry::{Checkpoint, KnownLane, KnownSegment, LaneChange};
 use crate::log::frame::Stamp;
 use crate::log::index::{Note, SegmentIndex};
 use crate::log::outcomes::{Dead, Item};
-use crate::{Errand, Health, LaneState, Open, Position, Seal, Stats};
+use crate::{Errand, Health, LaneState, Memo, Open, Position, Seal, Stats};
 
 /// A frame on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,9 +115,9 @@ impl Lane {
                 Reason::OnDisk(_) | Reason::Unknown => dead.push(*position),
             }
         }
-        let LaneState { began, next, seals, errand, .. } = self.state.clone();
+        let LaneState { began, next, seals, errand, memos, .. } = self.state.clone();
         let (lane, name, open) = (self.number, name.to_owned(), open.into_iter().collect());
-        KnownLane { lane, name, next, open, dead, seals, began, errand }
+        KnownLane { lane, name, next, open, dead, seals, began, errand, memos: memos.into_iter().collect() }
     }
 
     /// What of these positions the lane has closed, or given up.
@@ -311,6 +311,20 @@ impl State {
         true
     }
 
+    /// Notes something for a lane. False if nothing changes, because the lane is gone or has too many notes.
+    pub(crate) fn note(&mut self, lane: &str, Memo { key, bytes }: Memo) -> bool {
+        let Some(memos) = self.lanes.get_mut(lane).map(|lane| &mut lane.state.memos) else { return false };
+        if bytes.is_empty() {
+            return memos.remove(&key).is_some();
+        }
+        let fits = key.len() <= Memo::KEY && bytes.len() <= Memo::BYTES;
+        if !fits || (memos.len() >= Memo::MOST && !memos.contains_key(&key)) {
+            return false;
+        }
+        memos.insert(key, bytes);
+        true
+    }
+
     /// What of these positions cannot be sealed, because it is closed or not there. None if there is no such lane.
     pub(crate) fn not_open(&self, lane: &str, positions: &[Position]) -> Option<Vec<Position>> {
         let lane = self.lanes.get(lane)?;
@@ -485,8 +499,9 @@ impl State {
         }
         for known in checkpoint.lanes {
             let open = known.open.into_iter().collect();
+            let memos = known.memos.into_iter().collect();
             let KnownLane { began, next, seals, errand, .. } = known;
-            let state = LaneState { began, next, open, seals, errand };
+            let state = LaneState { began, next, open, seals, errand, memos };
             let dead = known.dead.into_iter().map(|p| (p, Reason::Unknown)).collect();
             self.lanes.insert(known.name, Lane { number: known.lane, state, dead });
         }

@@ -78,6 +78,17 @@ pub fn wanted_seal(sink: &dyn AnySink, batch: &Batch) -> Result<Option<Seal>, Re
     })
 }
 
+/// Lets a sink close a partition, guarded like an attempt.
+pub async fn close(sink: &dyn AnySink, partition: &Partition, memo: &[u8]) -> Outcome {
+    let closing = AssertUnwindSafe(sink.close(partition, memo)).catch_unwind();
+    let failed = |reason: String| Outcome::Retry(Failure::new(reason));
+    match tokio::time::timeout(DEADLINE, closing).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => failed(format!("the sink panicked: {}", message(panic.as_ref()))),
+        Err(_) => failed(format!("the sink did not come back within {} s", DEADLINE.as_secs())),
+    }
+}
+
 async fn deliver(sink: &dyn AnySink, batch: &Batch) -> Report {
     let delivering = AssertUnwindSafe(sink.deliver(batch)).catch_unwind();
     match tokio::time::timeout(DEADLINE, delivering).await {

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Gather {
     batching: Batching,
+    /// No batch of a partition that is counted by the hour goes out before this.
+    held_until: Option<Instant>,
     queues: BTreeMap<Partition, Queue>,
     ready: usize,
     bytes: usize,
@@ -28,6 +30,10 @@ struct Queue {
     not_before: Option<Instant>,
     /// Batches of this partition under way.
     trying: usize,
+    /// Whether its batches are counted by the hour.
+    is_counted: bool,
+    /// Whether that held it back since the last batch.
+    was_held: bool,
 }
 
 /// What is ready to be tried together.
@@ -37,13 +43,15 @@ pub struct Ready {
     pub partition: Partition,
     /// In the order of their positions, at least one.
     pub positions: Vec<Position>,
+    /// Whether the most that may leave in an hour held it back.
+    pub was_held: bool,
 }
 
 impl Gather {
     /// Gathers as a sink wants it.
     pub fn new(batching: Batching) -> Self {
         let batching = Batching { pushes: batching.pushes.max(1), ..batching };
-        Self { batching, queues: BTreeMap::new(), ready: 0, bytes: 0 }
+        Self { batching, held_until: None, queues: BTreeMap::new(), ready: 0, bytes: 0 }
     }
 
     /// Takes the wishes of a new sink.
@@ -54,6 +62,25 @@ impl Gather {
     /// Most pushes in a batch.
     pub fn batch_size(&self) -> usize {
         self.batching.pushes
+    }
+
+    /// Holds back what is counted by the hour.
+    pub fn hold(&mut self, until: Option<Instant>) {
+        let (batching, now) = (self.batching, Instant::now());
+        // Seen when the hold ends, too: nothing need have woken the lane in between.
+        if self.held_until.is_some() {
+            for queue in self.queues.values_mut().filter(|queue| queue.is_counted) {
+                queue.was_held |= queue.due(&batching, false, None).is_some_and(|due| due <= now);
+            }
+        }
+        self.held_until = until;
+    }
+
+    /// The next batch of a partition waits until then: what a restart interrupted goes on.
+    pub fn resume(&mut self, partition: &Partition, not_before: Instant) {
+        if not_before > Instant::now() {
+            self.queues.entry(partition.clone()).or_default().not_before = Some(not_before);
+        }
     }
 
     /// How many deliveries are ready.
@@ -67,8 +94,9 @@ impl Gather {
     }
 
     /// A delivery is ready.
-    pub fn add(&mut self, partition: Partition, position: Position, bytes: usize) {
+    pub fn add(&mut self, partition: Partition, position: Position, bytes: usize, is_counted: bool) {
         let queue = self.queues.entry(partition).or_default();
+        queue.is_counted = is_counted;
         if queue.ready.insert(position) {
             queue.bytes += bytes;
             self.ready += 1;
@@ -81,14 +109,16 @@ impl Gather {
     /// can hold no more, so that none would come.
     pub fn next(&mut self, size: impl Fn(Position) -> usize, hurry: bool) -> Option<Ready> {
         let now = Instant::now();
-        let due = |queue: &Queue| queue.due(&self.batching, hurry).is_some_and(|due| due <= now);
+        let (batching, held) = (self.batching, self.held_until);
+        let due = |queue: &Queue| queue.due(&batching, hurry, held).is_some_and(|due| due <= now);
         let (partition, queue) =
             self.queues.iter_mut().filter(|(_, queue)| due(queue)).min_by_key(|(_, queue)| queue.since)?;
         let positions = queue.front(&self.batching, &size);
-        queue.take(&positions, &size, self.batching.spacing);
+        queue.take(&positions, &size, batching.spacing);
+        let was_held = std::mem::take(&mut queue.was_held);
         self.ready -= positions.len();
         self.bytes = self.bytes.saturating_sub(positions.iter().map(|&position| size(position)).sum());
-        Some(Ready { partition: partition.clone(), positions })
+        Some(Ready { partition: partition.clone(), positions, was_held })
     }
 
     /// One push to see whether a sink is back: the one with the least `burden`, so that a poison push cannot
@@ -99,7 +129,8 @@ impl Gather {
         burden: impl Fn(Position) -> u32,
     ) -> Option<Ready> {
         let now = Instant::now();
-        let due = |queue: &Queue| queue.due(&self.batching, true).is_some_and(|due| due <= now);
+        let due =
+            |queue: &Queue| queue.due(&self.batching, true, self.held_until).is_some_and(|due| due <= now);
         let ready =
             self.queues.iter().filter(|(_, queue)| due(queue)).flat_map(|(partition, queue)| {
                 queue.ready.iter().map(move |&position| (partition, position))
@@ -109,7 +140,7 @@ impl Gather {
         self.queues.get_mut(&partition)?.take(&[position], &size, self.batching.spacing);
         self.ready -= 1;
         self.bytes = self.bytes.saturating_sub(size(position));
-        Some(Ready { partition, positions: vec![position] })
+        Some(Ready { partition, positions: vec![position], was_held: false })
     }
 
     /// A batch is over; the next one of its partition waits for the spacing if it was `delivered`.
@@ -127,13 +158,13 @@ impl Gather {
 
     /// When the next batch may go out, if nothing else happens.
     pub fn next_due(&self, hurry: bool) -> Option<Instant> {
-        self.queues.values().filter_map(|queue| queue.due(&self.batching, hurry)).min()
+        self.queues.values().filter_map(|queue| queue.due(&self.batching, hurry, self.held_until)).min()
     }
 }
 
 impl Queue {
     /// When a batch of this queue may go out; none when it is empty or must wait for another one.
-    fn due(&self, batching: &Batching, hurry: bool) -> Option<Instant> {
+    fn due(&self, batching: &Batching, hurry: bool, held_until: Option<Instant>) -> Option<Instant> {
         let since = self.since.filter(|_| !self.ready.is_empty())?;
         // Spaced batches follow each other; otherwise the first two would leave side by side.
         if batching.spacing > Duration::ZERO && self.trying > 0 {
@@ -141,7 +172,8 @@ impl Queue {
         }
         let full = self.ready.len() >= batching.pushes || self.bytes >= batching.bytes;
         let gathered = if full || hurry { since } else { since + batching.wait };
-        Some(gathered.max(self.not_before.unwrap_or(gathered)))
+        let held = held_until.filter(|_| self.is_counted);
+        Some([self.not_before, held].into_iter().flatten().fold(gathered, Instant::max))
     }
 
     /// The positions of the next batch: as many as its bounds allow, at least one.

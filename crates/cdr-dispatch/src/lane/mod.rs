@@ -13,12 +13,13 @@
 //! * `sealed`: batches that are all or nothing.
 //! * `reading`: from the spool into the ledger; `unreadable`: what it does not give. * `settling`: from a report to an outcome.
 //! * `aside`: a long backlog goes its own way. * `ledger`, `gather`, `pace`: what is open, what is ready, how fast. * `attempt`: one guarded attempt.
-//! * `summary`: what the log hears. * `thread`: what a lane runs on.
+//! * `memos`: what the sink noted, and what it is to close. * `summary`: what the log hears. * `thread`: what a lane runs on.
 
 mod aside;
 mod attempt;
 mod gather;
 mod ledger;
+mod memos;
 mod pace;
 mod reading;
 mod sealed;
@@ -47,8 +48,9 @@ use tracing::{error, info};
 use self::{
     aside::Return,
     attempt::{Attempted, attempt, weight},
-    gather::Gather,
+    gather::{Gather, Ready},
     ledger::Ledger,
+    memos::{Closed, Memos},
     pace::Pace,
     sealed::Sealed,
     summary::Summary,
@@ -128,6 +130,9 @@ pub struct Lane {
     /// Final outcomes of this turn of the loop; the spool gets them in one go.
     finals: Vec<(Position, Recorded)>,
     recordings: FuturesUnordered<Recording>,
+    /// What the sink noted about its partitions.
+    memos: Memos,
+    closings: FuturesUnordered<Pin<Box<dyn Future<Output = Closed> + Send>>>,
     /// What could not be read.
     unreadable: Unreadable,
     /// Nothing is read from the spool before this.
@@ -235,6 +240,8 @@ impl Lane {
             trying: 0,
             finals: Vec::new(),
             recordings: FuturesUnordered::new(),
+            memos: Memos::default(),
+            closings: FuturesUnordered::new(),
             unreadable: Unreadable::default(),
             read_again_at: None,
             look_at: None,
@@ -261,6 +268,7 @@ impl Lane {
             let due = Instant::now() + left.min(self.plan.retry.max);
             self.ledger.recovered(Position(position.0), open.attempts, open.spent, due);
         }
+        self.recover_memos(&state);
         self.recover_sealed(&state);
     }
 
@@ -275,6 +283,7 @@ impl Lane {
             self.share_pace();
             self.start_attempts();
             self.share_pace();
+            self.close_quiet();
             if self.next != before.0 && self.attempts.len() == before.1 {
                 self.look_at = Some(Instant::now() + NO_HURRY);
             }
@@ -301,6 +310,7 @@ impl Lane {
                     self.ledger.close(&closed);
                     self.forget_durable();
                 }
+                Some(closed) = self.closings.next() => self.closed(closed),
                 _ = self.routed.changed(), if self.is_curious() => {}
                 () = tokio::time::sleep_until(wake) => {}
                 order = orders.recv() => match order {
@@ -324,6 +334,8 @@ impl Lane {
 
     fn start_attempts(&mut self) {
         while self.may_start() {
+            let held = self.memos.held_until();
+            self.gather.hold(held);
             let hurry = self.is_crowded();
             let push = |position| self.ledger.get(position).and_then(|open| open.push.as_ref());
             let size = |position| push(position).map_or(0, |push| push.body().len());
@@ -340,8 +352,20 @@ impl Lane {
                 self.gather.finished(&ready.partition, false);
                 continue;
             };
+            let batch = self.remembering(&ready, batch);
             self.start(Some(ready.partition), batch);
         }
+    }
+
+    /// What the sink noted about the partition goes with the batch, but for errands.
+    fn remembering(&mut self, ready: &Ready, batch: Batch) -> Batch {
+        if self.errand.is_some() {
+            return batch;
+        }
+        if self.is_counted(&ready.partition) {
+            self.memos.leaves();
+        }
+        batch.remembering(self.memos.get(&ready.partition)).held_back(ready.was_held)
     }
 
     fn may_start(&self) -> bool {
@@ -411,6 +435,7 @@ impl Lane {
         self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
         self.back = Return::default();
         self.plan = plan;
+        self.count_anew();
     }
 
     fn reopen(&mut self, positions: &[Position]) {
@@ -462,7 +487,7 @@ impl Lane {
         let held = self.pace.held_until();
         let batch = batch.map(|due| held.map_or(due, |until| due.max(until)));
         let idle = Instant::now() + Duration::from_secs(3600);
-        [self.ledger.next_due(), self.summary.due(), self.look_at, read_again, batch]
+        [self.ledger.next_due(), self.next_close(), self.summary.due(), self.look_at, read_again, batch]
             .into_iter()
             .flatten()
             .fold(idle, Instant::min)

@@ -186,9 +186,10 @@ impl Lane {
     }
 
     fn ready(&mut self, position: Position) {
-        if let Some(push) = self.ledger.get(position).and_then(|open| open.push.as_ref()) {
-            self.gather.add(self.plan.sink.partition(push), position, push.body().len());
-        }
+        let Some(push) = self.ledger.get(position).and_then(|open| open.push.as_ref()) else { return };
+        let (partition, bytes) = (self.plan.sink.partition(push), push.body().len());
+        let is_counted = self.is_counted(&partition);
+        self.gather.add(partition, position, bytes, is_counted);
     }
 
     /// The age of the oldest delivery is the first thing an operator looks at; after a restart it waits for its

@@ -30,9 +30,11 @@ impl Lane {
             Ok(report) => report,
             Err(error) => {
                 self.finished(partition.as_ref(), false);
+                self.note(partition.as_ref(), false, None);
                 return self.not_sealed(&positions, &error);
             }
         };
+        let memo = report.memo().cloned();
         let (mut outcomes, mut away) = report.into_parts();
         let missing =
             || Outcome::Retry(Failure::new("the sink reported fewer outcomes than it was given pushes"));
@@ -47,6 +49,7 @@ impl Lane {
             None => {}
         }
         self.finished(partition.as_ref(), delivered);
+        self.note(partition.as_ref(), delivered, memo);
         if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes)) {
             refuse_alone(&mut outcomes, &why);
         }
@@ -190,14 +193,15 @@ impl Lane {
 
     /// Hands this turn's final outcomes to the spool; the deliveries are forgotten when they are durable.
     pub(super) fn hand_over(&mut self) {
-        if self.finals.is_empty() {
+        let memos = self.memos.take_changed();
+        if self.finals.is_empty() && memos.is_empty() {
             return;
         }
         let outcomes = std::mem::take(&mut self.finals);
         let positions: Vec<Position> = outcomes.iter().map(|(position, _)| *position).collect();
         // Nobody reads them again, however long the disk takes.
         self.ledger.let_go(&positions);
-        let durable = self.store.record(&self.lane, outcomes);
+        let durable = self.store.record_with_memos(&self.lane, outcomes, memos);
         self.recordings.push(Box::pin(async move {
             durable.await;
             positions

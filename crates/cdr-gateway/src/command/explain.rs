@@ -1,16 +1,18 @@
 //! `cdr-gateway explain`: what would become of a push?
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use cdr_core::{Action, Facts, Incoming, Origin, Position, Push, Sinks, SpoolId};
+use cdr_core::{Action, Batch, Delivery, Facts, Incoming, Origin, Position, Preview, Push, Sinks, SpoolId};
+use cdr_dispatch::route::Destination;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Common, Ended};
+use crate::config::Plan;
 
 /// What would become of a push: how it is read, which routes take it, and what each sink would do.
 #[derive(Args)]
@@ -40,7 +42,7 @@ impl Explain {
         };
         let read =
             Incoming::read(facts, body).context("this would be answered with 400 and kept in quarantine")?;
-        let push = Push::stored(SpoolId([0; 8]), Position(0), read);
+        let push = Arc::new(Push::stored(SpoolId([0; 8]), Position(0), read));
         let decision = plan.routes.consider(&push);
         let to = |name: &str| decision.destinations().iter().find(|to| to.sink.as_str() == name);
         if common.wants_json() {
@@ -52,9 +54,16 @@ impl Explain {
                 .iter()
                 .map(|f| json!({ "route": f.route, "why": f.error.to_string() }))
                 .collect();
+            let previews: serde_json::Map<_, _> = (decision.destinations().iter())
+                .filter_map(|to| {
+                    let parts = preview(&plan, &push, to)?.0;
+                    let parts = parts.into_iter().map(|part| (part.name.to_owned(), json!(part.text)));
+                    Some((to.sink.to_string(), parts.collect::<serde_json::Map<_, _>>().into()))
+                })
+                .collect();
             say!(
                 "{}",
-                json!({ "action": push.action().as_str(), "session_id": push.session_id(), "sinks": routed, "failed": failed })
+                json!({ "action": push.action().as_str(), "session_id": push.session_id(), "sinks": routed, "previews": previews, "failed": failed })
             );
             return Ok(());
         }
@@ -62,7 +71,10 @@ impl Explain {
         for sink in &plan.sinks {
             let name = sink.lane.name.as_str();
             match to(name) {
-                Some(to) => say!("{name}: by {}; it {}", quoted(&to.routes), sink.lane.sink.describe()),
+                Some(to) => {
+                    say!("{name}: by {}; it {}", quoted(&to.routes), sink.lane.sink.describe());
+                    preview(&plan, &push, to).into_iter().for_each(|preview| show(&preview));
+                }
                 None => say!("{name}: no"),
             }
         }
@@ -73,6 +85,23 @@ impl Explain {
             say!("no route takes it: it would be kept, and counted as unrouted");
         }
         Ok(())
+    }
+}
+
+/// What would leave for the sink; none if it shows nothing of it.
+fn preview(plan: &Plan, push: &Arc<Push>, to: &Destination) -> Option<Preview> {
+    let sink = &plan.sinks.iter().find(|sink| sink.lane.name == to.sink)?.lane.sink;
+    let delivery =
+        Delivery { push: Arc::clone(push), routes: Arc::clone(&to.routes), attempt: 1, replay: false };
+    let preview = sink.preview(&Batch::new(vec![delivery])?);
+    (!preview.0.is_empty()).then_some(preview)
+}
+
+/// The parts that people read, each below its name.
+fn show(preview: &Preview) {
+    for part in preview.0.iter().filter(|part| part.is_plain) {
+        say!("  {}:", part.name);
+        part.text.trim_end().lines().for_each(|line| say!("    {line}"));
     }
 }
 

@@ -125,7 +125,11 @@ impl Rows {
                 }
                 self.changes.push(Change::Checkpoint(checkpoint));
             }
-            Entry::Push { .. } | Entry::Configuration { .. } | Entry::Dropped { .. } | Entry::Unknown(_) => {}
+            Entry::Push { .. }
+            | Entry::Memo { .. }
+            | Entry::Configuration { .. }
+            | Entry::Dropped { .. }
+            | Entry::Unknown(_) => {}
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::log::codec::{Put, Take};
 use crate::log::frame::FrameBuilder;
 use crate::log::outcomes::{self, Dead, Item, Items, Run};
-use crate::{Errand, Key, Open, Position, Seal, StoredPush, StoredQuarantine};
+use crate::{Errand, Key, Memo, Open, Position, Seal, StoredPush, StoredQuarantine};
 
 const PUSH: u8 = 1;
 const QUARANTINE: u8 = 2;
@@ -25,6 +25,7 @@ const DROPPED: u8 = 10;
 const QUARANTINE_DISCARDED: u8 = 11;
 const ERRAND: u8 = 12;
 const SET_ASIDE: u8 = 13;
+const MEMO: u8 = 14;
 
 /// An entry, borrowing its bodies from the frame.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,10 @@ pub(crate) enum Entry<'a> {
         lane: u32,
         name: &'a str,
         seal: Seal,
+    },
+    Memo {
+        lane: u32,
+        memo: Memo,
     },
     Lane(LaneChange),
     Configuration {
@@ -151,6 +156,7 @@ pub(crate) struct KnownLane {
     pub(crate) seals: Vec<Seal>,
     pub(crate) began: Position,
     pub(crate) errand: Option<Errand>,
+    pub(crate) memos: Vec<(String, Bytes)>,
 }
 
 impl PushEntry<'_> {
@@ -245,6 +251,14 @@ impl FrameBuilder {
         });
     }
 
+    pub(crate) fn memo(&mut self, lane: u32, key: &str, bytes: &[u8]) {
+        self.entry(MEMO, 0, |out| {
+            out.put_varint(lane.into());
+            out.put_bytes(key.as_bytes());
+            out.put_bytes(bytes);
+        });
+    }
+
     pub(crate) fn configuration(&mut self, generation: u64, hash: &[u8; 32]) {
         self.entry(CONFIGURATION, 0, |out| {
             out.put_varint(generation);
@@ -334,6 +348,12 @@ impl FrameBuilder {
                 out.put_varint(lane.began.0);
                 put_list(out, lane.errand.as_slice(), put_errand);
             }
+            for lane in &checkpoint.lanes {
+                put_list(out, &lane.memos, |out, (key, bytes)| {
+                    out.put_bytes(key.as_bytes());
+                    out.put_bytes(bytes);
+                });
+            }
         });
     }
 }
@@ -350,6 +370,10 @@ fn take_seal(take: &mut Take) -> Option<Seal> {
         key: take.text()?.to_owned(),
         facts: Bytes::copy_from_slice(take.bytes()?),
     })
+}
+
+fn take_memo(take: &mut Take) -> Option<Memo> {
+    Some(Memo { key: take.text()?.to_owned(), bytes: Bytes::copy_from_slice(take.bytes()?) })
 }
 
 fn put_errand(out: &mut Vec<u8>, errand: &Errand) {
@@ -413,6 +437,7 @@ impl<'a> Entry<'a> {
             }
             CHECKPOINT => Entry::Checkpoint(decode_checkpoint(take)?),
             SEAL => Entry::Seal { lane: take.varint32()?, name: take.text()?, seal: take_seal(take)? },
+            MEMO => Entry::Memo { lane: take.varint32()?, memo: take_memo(take)? },
             LANE => Entry::Lane(decode_lane(take)?),
             ERRAND => Entry::Lane(LaneChange::Errand {
                 lane: take.varint32()?,
@@ -512,7 +537,17 @@ fn decode_checkpoint(take: &mut Take) -> Option<Checkpoint> {
             let open = take_list(take, |take| Some((position(take)?, outcomes::decode_open(take)?)))?;
             let dead = take_positions(take)?;
             // Who does not know where it began must not say that it is done with what came before `next`.
-            Some(KnownLane { lane, name, next, open, dead, seals: Vec::new(), began: next, errand: None })
+            Some(KnownLane {
+                lane,
+                name,
+                next,
+                open,
+                dead,
+                seals: Vec::new(),
+                began: next,
+                errand: None,
+                memos: Vec::new(),
+            })
         })?,
     };
     // A log of minor version 0 ends here.
@@ -526,6 +561,13 @@ fn decode_checkpoint(take: &mut Take) -> Option<Checkpoint> {
         for lane in &mut checkpoint.lanes {
             lane.began = position(take)?;
             lane.errand = take_list(take, take_errand)?.pop();
+        }
+    }
+    // And those of minor versions 2 and 3 here.
+    if !take.is_empty() {
+        for lane in &mut checkpoint.lanes {
+            let memos = take_list(take, take_memo)?;
+            lane.memos = memos.into_iter().map(|memo| (memo.key, memo.bytes)).collect();
         }
     }
     Some(checkpoint)
@@ -595,6 +637,7 @@ mod tests {
                 seals: vec![seal.clone()],
                 began: Position(2),
                 errand: Some(errand.clone()),
+                memos: vec![("noSeatOnline".into(), Bytes::from_static(b"37"))],
             }],
         };
         let change = LaneChange::Registered { lane: 1, name: "crm".into(), next: Position(1) };
@@ -610,6 +653,7 @@ mod tests {
         frame.lane(&temporary);
         frame.lane(&aside);
         frame.lane_seal(1, "crm", &seal);
+        frame.memo(1, "noSeatOnline", b"");
         frame.dropped(9);
         frame.configuration(3, &[1; 32]);
         frame.entry(200, 0, |out| out.push(1));
@@ -625,6 +669,7 @@ mod tests {
                 Entry::Lane(temporary),
                 Entry::Lane(aside),
                 Entry::Seal { lane: 1, name: "crm", seal },
+                Entry::Memo { lane: 1, memo: Memo { key: "noSeatOnline".into(), bytes: Bytes::new() } },
                 Entry::Dropped { segment: 9 },
                 Entry::Configuration { generation: 3, hash: [1; 32] },
                 Entry::Unknown(200),
@@ -633,7 +678,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_from_before_there_were_seals_or_errands_is_read() {
+    fn a_checkpoint_from_before_there_were_seals_errands_or_memos_is_read() {
         let lane = KnownLane {
             lane: 1,
             name: "crm".into(),
@@ -643,13 +688,14 @@ mod tests {
             seals: Vec::new(),
             began: Position(6),
             errand: None,
+            memos: Vec::new(),
         };
         let checkpoint = Checkpoint { lanes: vec![lane], ..Checkpoint::default() };
         let mut frame = FrameBuilder::new();
         frame.checkpoint(&checkpoint);
         let (_, _, payload) = crate::log::frame::entries(finished(&mut frame)).next().unwrap();
-        // One lane without seals is one byte, and one that began at 6 without an errand two.
-        for newer in [2, 3] {
+        // One lane without memos is one byte, one that began at 6 without an errand two, and one without seals one.
+        for newer in [1, 3, 4] {
             let old = &payload[..payload.len() - newer];
             assert_eq!(Entry::decode(CHECKPOINT, old), Some(Entry::Checkpoint(checkpoint.clone())));
         }

@@ -18,7 +18,7 @@ const MAGIC: &[u8; 8] = b"CDRSPOOL";
 pub(crate) const MAJOR: u16 = 1;
 /// 1 added seals: an entry, and their list at the end of a checkpoint. 2 added errands: the same, with where lanes began.
 /// 3 added what is set aside: an entry.
-const MINOR: u16 = 3;
+const MINOR: u16 = 4;
 /// Bytes before the first frame.
 pub(crate) const HEADER: usize = 128;
 const CRC_AT: usize = HEADER - 4;

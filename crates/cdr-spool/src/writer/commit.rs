@@ -41,7 +41,7 @@ impl<T> Writer<T> {
 
     /// Outcomes that changed nothing wait for nothing.
     fn sync_if_nobody_else_will(&mut self) {
-        if self.unsynced.is_empty() {
+        if self.unsynced.is_empty() && self.unsynced_memos.is_empty() {
             self.waiting.drain(..).for_each(|done| {
                 done.send(()).ok();
             });
@@ -225,8 +225,9 @@ impl<T> Writer<T> {
     fn answer_outcomes(&mut self) {
         self.sync_due = None;
         self.unsynced.clear();
+        self.unsynced_memos.clear();
         // Those whose outcomes are in the frame at hand wait on.
-        if self.unwritten.is_empty() {
+        if self.unwritten.is_empty() && self.unwritten_memos.is_empty() {
             self.waiting.drain(..).for_each(|done| {
                 done.send(()).ok();
             });
@@ -275,6 +276,7 @@ impl<T> Writer<T> {
             intake::merge(&mut self.unsynced, lane, items);
         }
         self.unwritten = std::mem::take(&mut self.unsynced);
+        self.unwritten_memos.append(&mut self.unsynced_memos);
         self.sync_due = None;
         self.frame.clear();
         self.retry_due = self.running() + self.backoff;

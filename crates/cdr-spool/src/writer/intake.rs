@@ -11,7 +11,9 @@ use crate::log::entry::{Entry, PushEntry, QuarantineEntry};
 use crate::log::index::SegmentIndex;
 use crate::log::outcomes::{Item, Items};
 use crate::recovery::Recovered;
-use crate::{AppendError, Appended, Health, Key, NewPush, NewQuarantine, Outcome, Position, Quarantined};
+use crate::{
+    AppendError, Appended, Health, Key, Memo, NewPush, NewQuarantine, Outcome, Position, Quarantined,
+};
 
 /// Bytes of a push on disk besides its body, facts and names: entry, position, time, digest, lengths.
 const PUSH_OVERHEAD: u64 = 80;
@@ -259,6 +261,20 @@ impl<T> Writer<T> {
         self.waiting.push(done);
     }
 
+    /// Takes memos into the state, and into the next frame those that changed something: that of the outcomes which they
+    /// come with.
+    pub(super) fn take_memos(&mut self, lane: &str, memos: Vec<Memo>) {
+        let mut state = self.shared.store.state_mut();
+        for memo in memos {
+            let key = memo.key.clone();
+            if !state.note(lane, memo) {
+                tracing::debug!(lane, "a memo changes nothing: the lane is gone, or has as many as it may");
+                continue;
+            }
+            self.unwritten_memos.insert((lane.to_owned(), key));
+        }
+    }
+
     /// The same for one outcome that the spool itself decides.
     pub(super) fn fold(&mut self, lane: &str, position: Position, item: Item) {
         if self.shared.store.state_mut().fold(lane, position, &item) {
@@ -273,6 +289,11 @@ impl<T> Writer<T> {
             let Some(lane) = state.lanes.get(&name).filter(|_| !items.is_empty()) else { continue };
             self.frame.outcomes(lane.number, &name, &items);
             merge(&mut self.unsynced, name, items);
+        }
+        for (name, key) in std::mem::take(&mut self.unwritten_memos) {
+            let Some(lane) = state.lanes.get(&name) else { continue };
+            self.frame.memo(lane.number, &key, lane.state.memos.get(&key).map_or(&[], |bytes| bytes));
+            self.unsynced_memos.insert((name, key));
         }
     }
 

@@ -14,7 +14,7 @@ mod reserve;
 pub(crate) mod space;
 mod tail;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +70,10 @@ pub(crate) struct Writer<T> {
     unwritten: BTreeMap<String, Items>,
     /// Outcomes in frames that are not yet synced; if the sync fails they are written again.
     unsynced: BTreeMap<String, Items>,
+    /// The lane and key of each memo that changed and is not yet in a frame; the state has what it says.
+    unwritten_memos: BTreeSet<(String, String)>,
+    /// Those in frames that are not yet synced.
+    unsynced_memos: BTreeSet<(String, String)>,
     /// Who waits for outcomes.
     waiting: Vec<oneshot::Sender<()>>,
     /// When unsynced outcomes are synced (clock: running).
@@ -116,6 +120,8 @@ impl<T> Writer<T> {
             batch: Batch::starting_at(next),
             unwritten: BTreeMap::new(),
             unsynced: BTreeMap::new(),
+            unwritten_memos: BTreeSet::new(),
+            unsynced_memos: BTreeSet::new(),
             waiting: Vec::new(),
             sync_due: None,
             retry_due: Duration::ZERO,
@@ -158,7 +164,10 @@ impl<T> Writer<T> {
         match request {
             Request::Append(push, reply) => self.take_push(push, reply),
             Request::Quarantine(found, reply) => self.take_quarantine(found, reply),
-            Request::Record { lane, outcomes, done } => self.take_outcomes(&lane, outcomes, done),
+            Request::Record { lane, outcomes, memos, done } => {
+                self.take_memos(&lane, memos);
+                self.take_outcomes(&lane, outcomes, done);
+            }
             Request::Control(change, reply) => self.control(change, reply),
         }
         if self.is_large(&self.frame) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cdr_spool::{ControlError, LaneState, NewLane, Open, Outcome, Position, Spool, Start};
+use cdr_spool::{ControlError, LaneState, Memo, NewLane, Open, Outcome, Position, Spool, Start};
 
 use crate::harness::*;
 
@@ -212,4 +212,49 @@ fn dead_letters_cost_a_read_for_each_frame_and_not_for_each_letter() {
         world.disk.reads() - before
     };
     assert_eq!(reads(60), reads(1));
+}
+
+#[test]
+fn a_memo_is_there_with_its_outcomes_or_not_at_all() {
+    let memo = |key: &str, bytes: &'static [u8]| Memo { key: key.into(), bytes: Bytes::from_static(bytes) };
+    for seed in 0..30 {
+        let world = World::new();
+        let (spool, _) = world.open(&["crm"]);
+        append(&spool, 0..3);
+        world.disk.cut_power_after(seed % 6);
+        let told = vec![memo("busy", b"1"), memo("error", b"7")];
+        drop(spool.record_with_memos("crm", vec![(Position(1), DELIVERED)], told));
+        wait(spool.configured([9; 32])).ok();
+        world.disk.crash(&mut crate::disk::Chance::new(seed.into()));
+        drop(spool);
+        let (spool, _) = world.open(&["crm"]);
+        let LaneState { next, memos, .. } = lane(&spool, "crm");
+        let expected = if next == Position(2) { 2 } else { 0 };
+        assert_eq!(memos.len(), expected, "{next}: {memos:?}");
+    }
+}
+
+#[test]
+fn a_memo_is_replaced_forgotten_and_outlives_its_segment_and_a_rename() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..3);
+    let note = |spool: &Spool<u64>, lane: &str, key: &str, bytes: Bytes| {
+        let noted = spool.record_with_memos(lane, Vec::new(), vec![Memo { key: key.into(), bytes }]);
+        wait(spool.configured([9; 32])).ok();
+        wait(noted);
+    };
+    note(&spool, "crm", "busy", Bytes::from_static(b"1"));
+    note(&spool, "crm", "busy", Bytes::from_static(b"2"));
+    note(&spool, "crm", "error", Bytes::from_static(b"3"));
+    note(&spool, "crm", "error", Bytes::new());
+    note(&spool, "crm", "long", Bytes::from(vec![0; Memo::BYTES + 1]));
+    note(&spool, "nobody", "busy", Bytes::from_static(b"1"));
+    (0..Memo::MOST + 1).for_each(|n| note(&spool, "crm", &format!("more {n}"), Bytes::from_static(b"x")));
+    assert_eq!(lane(&spool, "crm").memos.len(), Memo::MOST);
+    wait(spool.hand_over_lane("crm", "sales", Position(0), Bytes::new())).unwrap();
+    wait(spool.close());
+    let (spool, _) = world.open(&["sales"]);
+    let memos = lane(&spool, "sales").memos;
+    assert_eq!((memos.len(), memos.get("busy")), (Memo::MOST, Some(&Bytes::from_static(b"2"))));
 }
