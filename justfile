@@ -19,6 +19,15 @@ bench *ARGS:
 crash ROUNDS="ROUNDS=50":
     CDR_CRASH_{{ROUNDS}} cargo test --release -p cdr-tests -- --nocapture nothing_acknowledged_is_lost
 
+# Starts a real CRM in FOLDER (5 minutes the first time: tests/crm/start says what it needs), and brings it calls.
+crm FOLDER="target/crm":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    trap 'tests/crm/stop "{{FOLDER}}"' EXIT
+    environment=$(tests/crm/start "{{FOLDER}}")
+    export $environment
+    cargo test -p cdr-tests --test gateway -- --ignored --nocapture gateway::real_crm
+
 # What a change must pass.
 ci:
     .ci/run

@@ -14,6 +14,7 @@ mod main_job;
 mod operating;
 mod other_pushes;
 mod quarantine;
+mod real_crm;
 mod refusals;
 mod reload;
 mod rename;

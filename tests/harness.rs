@@ -5,7 +5,7 @@ mod faulty_disk;
 mod process;
 
 pub use faulty_disk::{Call, FaultyDisk};
-pub use process::{Answer, Cli, Following, Process, cli, until};
+pub use process::{Answer, Cli, Following, Process, cli, exchange, until};
 
 use std::{
     path::PathBuf,
