@@ -28,6 +28,10 @@ crm FOLDER="target/crm":
     export $environment
     cargo test -p cdr-tests --test gateway -- --ignored --nocapture gateway::real_crm
 
+# The s3 sink against a server of your own: just s3 http://127.0.0.1:9000 BUCKET ID SECRET
+s3 *SERVER:
+    CDR_S3="{{SERVER}}" cargo test -p cdr-tests -- --nocapture a_server_of_ones_own
+
 # What a change must pass.
 ci:
     .ci/run

@@ -119,8 +119,7 @@ impl Way {
                         }
                         Some(1) => {
                             self.unconfirmed.fetch_add(1, Ordering::SeqCst);
-                            gateway.read(&mut asked).await?;
-                            return Ok(());
+                            return gateway.read(&mut asked).await.map(drop);
                         }
                         _ if answer.is_empty() => return Ok(()),
                         _ => gateway.write_all(answer).await?,
