@@ -28,6 +28,15 @@ crm FOLDER="target/crm":
     export $environment
     cargo test -p cdr-tests --test gateway -- --ignored --nocapture gateway::real_crm
 
+# Each fuzz target for so long, on stable: just fuzz SECONDS=600 (cargo install --locked cargo-fuzz). What fails lies in fuzz/artifacts.
+fuzz SECONDS="SECONDS=60":
+    fuzz/run {{SECONDS}}
+
+# Lines that the tests of the door reach (cargo install --locked cargo-tarpaulin --no-default-features). `just coverage -- fuzzing`: those that the fuzz targets reach.
+coverage *ARGS:
+    cargo tarpaulin --engine llvm --target-dir target/coverage --skip-clean --out Stdout \
+        --include-files 'crates/cdr-core/src/*' 'crates/cdr-ingress/src/*' -p cdr-core -p cdr-ingress {{ARGS}}
+
 # The s3 sink against a server of your own: just s3 http://127.0.0.1:9000 BUCKET ID SECRET
 s3 *SERVER:
     CDR_S3="{{SERVER}}" cargo test -p cdr-tests -- --nocapture a_server_of_ones_own

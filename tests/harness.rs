@@ -3,6 +3,7 @@
 
 mod faulty_disk;
 mod process;
+mod secrecy;
 
 pub use faulty_disk::{Call, FaultyDisk};
 pub use process::{Answer, Cli, Following, Process, cli, exchange, until};

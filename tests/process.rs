@@ -13,7 +13,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::FaultyDisk;
+use crate::{
+    FaultyDisk,
+    secrecy::{Secrets, no_number_is_in},
+};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -101,13 +104,19 @@ pub fn cli(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> C
     let mut command = Command::new(binary());
     command.args(arguments).current_dir(folder).envs(environment.iter().copied()).stdin(Stdio::null());
     let Output { status, stdout, stderr } = command.output().expect("the binary starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let secrets = Secrets::of(folder, environment);
+    let text = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        secrets.are_not_in(&format!("{arguments:?}"), &text);
+        text
+    };
     Cli { code: status.code(), stdout: text(&stdout), stderr: text(&stderr), bytes: stdout }
 }
 
 /// A command that goes on until it is stopped, such as `tail`; killed when it is dropped.
 pub struct Following {
     child: Child,
+    secrets: Secrets,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
@@ -125,7 +134,7 @@ impl Following {
                 said.lock().expect("nobody panics here").push(line);
             }
         });
-        Self { child, lines }
+        Self { child, secrets: Secrets::of(folder, &[]), lines }
     }
 
     /// What it said to stdout so far.
@@ -144,8 +153,10 @@ impl Drop for Following {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if thread::panicking() {
-            eprintln!("what the command said:\n{}", self.lines().join("\n"));
+        let said = self.lines().join("\n");
+        match thread::panicking() {
+            true => eprintln!("what the command said:\n{said}"),
+            false => self.secrets.are_not_in("a command", &said),
         }
     }
 }
@@ -154,7 +165,11 @@ impl Drop for Following {
 pub struct Process {
     child: Child,
     folder: PathBuf,
+    /// As of the start.
+    secrets: Secrets,
     log: Arc<Mutex<Vec<Value>>>,
+    /// Ends with the process.
+    reader: Option<thread::JoinHandle<()>>,
     /// Where pushes go.
     pub door: SocketAddr,
     /// Where the admin listener is.
@@ -217,13 +232,15 @@ impl Process {
         let stderr = child.stderr.take().expect("stderr is piped");
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 lines.lock().expect("nobody panics here").push(line);
             }
         });
-        let mut process = Self { child, folder: folder.to_owned(), log, door: unknown(), admin: unknown() };
+        let (secrets, reader) = (Secrets::of(folder, &[]), Some(reader));
+        let folder = folder.to_owned();
+        let mut process = Self { child, folder, secrets, log, reader, door: unknown(), admin: unknown() };
         let ready = until("the gateway is ready", || {
             if let Ok(Some(status)) = process.child.try_wait() {
                 panic!("the gateway ended with {status}: {:#?}", process.log());
@@ -289,13 +306,22 @@ impl Process {
     pub fn push(&self, action: &str, body: &[u8], uuid: Option<&str>) -> Answer {
         let uuid = uuid.map(|uuid| format!("X-TCCC-PUSH-UUID: {uuid}\r\n")).unwrap_or_default();
         let target = format!("/?action={action}&version=1");
-        let headers = format!("Content-Type: application/json;charset=utf8\r\n{uuid}");
-        exchange(self.door, "POST", &target, &headers, body)
+        let headers = format!("Host: {}\r\nContent-Type: application/json;charset=utf8\r\n{uuid}", self.door);
+        let answer = exchange(self.door, "POST", &target, &headers, body);
+        self.secrets.are_not_in("an answer", &format!("{}{}", answer.head, answer.body));
+        answer
     }
 
     /// Asks the admin listener.
     pub fn ask(&self, method: &str, path: &str) -> Answer {
-        exchange(self.admin, method, path, "", b"")
+        self.ask_with(method, path, &format!("Host: {}\r\n", self.admin))
+    }
+
+    /// The same with headers of one's own, each with its line end.
+    pub fn ask_with(&self, method: &str, path: &str, headers: &str) -> Answer {
+        let answer = exchange(self.admin, method, path, headers, b"");
+        self.secrets.are_not_in(path, &format!("{}{}", answer.head, answer.body));
+        answer
     }
 
     /// Waits until no lane owes anything, for as long as they owe less and less.
@@ -315,6 +341,19 @@ impl Process {
         });
     }
 
+    /// A last look, if it still answers: some tests stop or hang it.
+    fn look_at_metrics(&self) {
+        let Ok(mut stream) = TcpStream::connect_timeout(&self.admin, Duration::from_secs(1)) else { return };
+        let mut told = String::new();
+        let asked = stream
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .and_then(|()| stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n"))
+            .and_then(|()| stream.read_to_string(&mut told));
+        if asked.is_ok() {
+            self.secrets.are_not_in("/metrics", &told);
+        }
+    }
+
     fn owed(&self) -> u64 {
         let lanes = self.ask("GET", "/api/v1/lanes").json();
         let owed = |lane: &Value| lane["open"].as_u64().unwrap_or(1) + lane["unread"].as_u64().unwrap_or(1);
@@ -331,12 +370,24 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if !thread::panicking() {
+            self.look_at_metrics();
+        }
         // Fails when it has ended already, which is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if thread::panicking() {
-            let log: Vec<String> = self.log().iter().map(ToString::to_string).collect();
-            eprintln!("what the gateway logged:\n{}", log.join("\n"));
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        let log = self.log();
+        let lines: Vec<String> = log.iter().map(ToString::to_string).collect();
+        match thread::panicking() {
+            true => eprintln!("what the gateway logged:\n{}", lines.join("\n")),
+            false => {
+                let secrets = [&self.secrets, &Secrets::of(&self.folder, &[])];
+                secrets.iter().for_each(|of| lines.iter().for_each(|line| of.are_not_in("the log", line)));
+                log.iter().for_each(no_number_is_in);
+            }
         }
     }
 }
@@ -385,7 +436,7 @@ pub fn exchange(address: SocketAddr, method: &str, target: &str, headers: &str, 
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
     let length = body.len();
     let head = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        "{method} {target} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
     );
     stream.write_all(&[head.as_bytes(), body].concat()).expect("it reads");
     let mut answer = Vec::new();

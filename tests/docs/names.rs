@@ -152,3 +152,35 @@ fn every_path_of_ours_that_a_page_names_is_there() {
         }
     }
 }
+
+#[test]
+fn every_test_that_the_threat_model_names_is_there() {
+    let sources: String = ["crates", "tests"].iter().map(|folder| rust_files(&root().join(folder))).collect();
+    let page = page("docs/security.md");
+    let is_claim = |code: &&str| {
+        code.matches('_').count() >= 3
+            && code.chars().all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c))
+    };
+    let tests: BTreeSet<&str> = page.code().into_iter().filter(is_claim).collect();
+    assert!(tests.len() >= 15, "{tests:?}");
+    for test in tests.into_iter().filter(|test| *test != "requests_per_second_per_client") {
+        assert!(sources.contains(&format!("fn {test}(")), "docs/security.md: there is no test {test}");
+    }
+    for attack in page.code().into_iter().filter(|code| code.ends_with(".http")) {
+        let file = root().join("crates/cdr-ingress/tests/attacks").join(attack);
+        assert!(file.exists(), "docs/security.md: there is no attack {attack}");
+    }
+}
+
+/// The text of all Rust files below a folder.
+fn rust_files(folder: &std::path::Path) -> String {
+    let mut text = String::new();
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            text += &rust_files(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(path).unwrap();
+        }
+    }
+    text
+}

@@ -29,14 +29,14 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::configuration;
 
 /// A self-signed certificate and its key, as PEM.
-fn pair(name: &str) -> (String, String) {
+pub(super) fn pair(name: &str) -> (String, String) {
     let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
     let key = KeyPair::generate().unwrap();
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-fn write(folder: &Path, (certificate, key): &(String, String)) {
+pub(super) fn write(folder: &Path, (certificate, key): &(String, String)) {
     fs::write(folder.join("cert.pem"), certificate).unwrap();
     fs::write(folder.join("key.pem"), key).unwrap();
 }

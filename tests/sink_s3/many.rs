@@ -177,7 +177,7 @@ async fn an_upload_in_parts_that_fails_leaves_nothing_and_is_done_again() {
     for (served, mishap, is_expected) in mishaps {
         let server = server().await;
         let sink = sink(lines(&server));
-        let impatient = self::sink(with(lines(&server), json!({ "timeout": "2s" })));
+        let impatient = self::sink(with(lines(&server), json!({ "timeout": "6s" })));
         let batch = sealed(&sink, (1..=4).map(large));
         server.after(served, mishap);
         let attempting = if mishap == Mishap::Hang { &impatient } else { &sink };

@@ -18,7 +18,7 @@
 //! | `POST /api/v1/quarantine/retry` | body `{"positions":[…]}`; which of them are pushes now, and why the others are none |
 //! | `POST /api/v1/quarantine/discard` | body `{"positions":[…]}`; the answer too |
 //!
-//! On a listener that is not loopback, `/metrics` and `/api` ask for `Authorization: Bearer` with `admin.token`.
+//! Without a token no web page is answered there. On a listener that is not loopback, `/metrics` and `/api` ask for `Authorization: Bearer` with `admin.token`.
 
 mod dead;
 mod quarantine;
@@ -26,7 +26,7 @@ mod replays;
 mod senders;
 mod trace;
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cdr_core::{Position, SinkName};
@@ -94,6 +94,12 @@ async fn answer(request: Request<Incoming>, engine: &Arc<Engine>, settings: &Adm
     if !open && !is_allowed(&request, settings) {
         return told(StatusCode::UNAUTHORIZED, "this needs Authorization: Bearer with admin.token");
     }
+    if !open && settings.token.is_none() && is_of_a_page(&request) {
+        return told(
+            StatusCode::FORBIDDEN,
+            "no web page may ask without admin.token; ask for 127.0.0.1 or localhost",
+        );
+    }
     match (request.method(), &parts[..]) {
         (&Method::GET, ["healthz"]) => told(StatusCode::OK, "alive"),
         (&Method::GET, ["readyz"]) => ready(engine),
@@ -126,6 +132,18 @@ fn is_allowed(request: &Request<Incoming>, settings: &Admin) -> bool {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     given.as_bytes().ct_eq(token.expose().as_bytes()).into()
+}
+
+/// Whether a page in a browser on this machine asks: it says where it is from, or has let a name of its own point to loopback.
+/// Such a page could discard dead letters, or read numbers.
+fn is_of_a_page(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    let is_ours = |host: &str| {
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        host.parse::<IpAddr>().or_else(|_| name.trim_matches(['[', ']']).parse()).is_ok()
+            || name == "localhost"
+    };
+    request.headers().contains_key(header::ORIGIN) || host.is_some_and(|host| !is_ours(host))
 }
 
 /// Can a push be stored now? Nothing else counts.

@@ -86,9 +86,11 @@ impl Traced {
         let status =
             self.push.cdr().and_then(|cdr| cdr.end_status.as_ref()).map_or("", |status| status.as_str());
         let mut text = format!(
-            "push {}: {} {status}, arrived {} from {}, {} bytes, uuid {}",
+            "push {}: {} {}, arrived {} from {}, {} bytes, uuid {}",
             self.push.position(),
             facts.action,
+            // A line of its own would pass for one of ours.
+            status.escape_debug(),
             local(facts.received_at, timezone),
             facts.sender.map_or_else(|| "unknown".to_owned(), |sender| sender.to_string()),
             self.push.body().len(),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cdr_core::NotStored;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use crate::{answer::Rejection, proof::Admitted, settings::Limits};
 
@@ -57,7 +57,7 @@ pub(crate) struct Held {
 
 /// Reads the body of a sender who has proven who he is, or whose proof lies in it.
 pub(crate) async fn read(
-    request: Admitted<Incoming>,
+    request: Admitted<impl Body<Data = Bytes> + Unpin>,
     limits: &Limits,
     in_flight: &Arc<InFlight>,
 ) -> Result<Held, Rejection> {
@@ -87,7 +87,11 @@ const TRUSTED_ANNOUNCEMENT: u64 = 64 * 1024;
 /// Bytes are charged as they arrive, not as they are announced: room must not be had for nothing.
 ///
 /// They are copied out of hyper's buffer, which is larger than most pushes and would live as long as they do.
-async fn collect(mut body: Incoming, limits: &Limits, mut charge: Charge) -> Result<Held, Rejection> {
+async fn collect(
+    mut body: impl Body<Data = Bytes> + Unpin,
+    limits: &Limits,
+    mut charge: Charge,
+) -> Result<Held, Rejection> {
     let announced = body.size_hint().lower().min(TRUSTED_ANNOUNCEMENT);
     let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
     while let Some(frame) = body.frame().await {

@@ -9,7 +9,7 @@
 
 mod begun;
 mod http1;
-mod http2;
+pub(crate) mod http2;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What HTTP is spoken over.
-trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 
@@ -65,7 +65,7 @@ impl Drop for Open {
 }
 
 /// Answers all requests of a connection, until its end.
-pub(crate) async fn serve<I: Intake>(socket: TcpStream, visit: Visit<I>, stop: Stop) {
+pub(crate) async fn serve<I: Intake>(socket: impl Socket, visit: Visit<I>, stop: Stop) {
     let policy = visit.keeper.policy.load_full();
     let begun = Begun::new(socket);
     if policy.tls.is_none() && !policy.settings.trusts(visit.peer) {
@@ -76,7 +76,12 @@ pub(crate) async fn serve<I: Intake>(socket: TcpStream, visit: Visit<I>, stop: S
 }
 
 /// What comes before HTTP, all together within `header_timeout`.
-async fn enter<I: Intake>(mut begun: Begun, mut visit: Visit<I>, policy: Arc<Policy>, stop: &Stop) {
+async fn enter<I: Intake>(
+    mut begun: Begun<impl Socket>,
+    mut visit: Visit<I>,
+    policy: Arc<Policy>,
+    stop: &Stop,
+) {
     let limit = policy.settings.limits.header_timeout;
     let deadline = Instant::now() + limit;
     let looked = tokio::select! {
@@ -113,7 +118,11 @@ enum NoEntry {
 }
 
 /// Looks who comes and what he speaks.
-async fn look<I>(begun: &mut Begun, visit: &mut Visit<I>, policy: &Policy) -> Result<(), NoEntry> {
+async fn look<I>(
+    begun: &mut Begun<impl Socket>,
+    visit: &mut Visit<I>,
+    policy: &Policy,
+) -> Result<(), NoEntry> {
     if policy.settings.trusts(visit.peer) {
         match proxy_protocol::take_header(begun).await.map_err(NoEntry::Broke)? {
             Ok(sender) => visit.peer = sender.unwrap_or(visit.peer),
@@ -136,7 +145,7 @@ async fn look<I>(begun: &mut Begun, visit: &mut Visit<I>, policy: &Policy) -> Re
 }
 
 async fn enter_by_tls<I: Intake>(
-    begun: Begun,
+    begun: Begun<impl Socket>,
     mut visit: Visit<I>,
     tls: &Tls,
     deadline: Instant,

@@ -24,6 +24,7 @@
 //! * [`DoorCounters`], `notes`, `refusals`, `summary`: what operators see; [`Newcomer`]s, whom the allowlist lacks, and
 //!   [`Stranger`]s, who were refused and may be whom one waits for.
 //! * `handed`: what happens to a push that was handed over when its sender hangs up.
+//! * `fuzzing`, for tests alone: everything that reads bytes, as functions that take any bytes.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -36,6 +37,8 @@ mod counters;
 mod crowd;
 mod door;
 mod encoding;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod handed;
 mod keeper;
 mod network;

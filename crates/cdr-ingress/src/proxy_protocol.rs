@@ -10,11 +10,16 @@
 use std::net::IpAddr;
 
 use proxy_header::{Error, ParseConfig, ProxyHeader};
+use tokio::io::AsyncRead;
 
 use crate::connection::{BEGINNING, Begun};
 
 /// How a version 1 header begins, up to the first byte that varies.
 const V1: &[u8] = b"PROXY ";
+
+/// No version 1 header is longer, its line end included (§2.1). The crate holds to that only while a header is
+/// unfinished, so that a longer one would pass or not as the network cuts it.
+const LONGEST_V1: usize = 107;
 
 /// How a version 2 header begins. HTTP cannot begin like this.
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -48,7 +53,9 @@ pub(crate) fn begins(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// The connection broke. The inner error: the header is none that can be.
-pub(crate) async fn take_header(begun: &mut Begun) -> std::io::Result<Result<Option<IpAddr>, Malformed>> {
+pub(crate) async fn take_header(
+    begun: &mut Begun<impl AsyncRead + Unpin>,
+) -> std::io::Result<Result<Option<IpAddr>, Malformed>> {
     loop {
         match beginning(begun.first()) {
             Beginning::Other => return Ok(Ok(None)),
@@ -74,6 +81,7 @@ fn beginning(bytes: &[u8]) -> Beginning {
     }
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     match ProxyHeader::parse(bytes, config) {
+        Ok((_, length)) if bytes.starts_with(V1) && length > LONGEST_V1 => Beginning::Malformed,
         Ok((header, bytes)) => {
             let sender = header.proxied_address().map(|address| address.source.ip().to_canonical());
             Beginning::Header { bytes, sender }
@@ -126,9 +134,11 @@ mod tests {
 
     #[test]
     fn a_proxy_that_speaks_for_itself_names_nobody() {
+        let of_107 = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 91], b"\r\n"].concat();
         for bytes in [
             b"PROXY UNKNOWN\r\n".as_slice(),
             b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n",
+            &of_107,
             b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
             // LOCAL with addresses, which must be ignored (§2.2).
             b"\r\n\r\n\0\r\nQUIT\n\x20\x11\0\x0c\xcb\0\x71\x07\xc0\0\x02\x01\0\x01\0\x02",
@@ -168,6 +178,7 @@ mod tests {
     #[test]
     fn a_header_that_cannot_be_is_no_request_either() {
         let endless = [b"PROXY ".as_slice(), &[b'x'; 200]].concat();
+        let of_108 = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 92], b"\r\n"].concat();
         let too_long = [V2, b"\x21\x11\xff\xff", &[0; BEGINNING]].concat();
         for bytes in [
             b"PROXY TCP4 203.0.113.300 192.0.2.1 1 2\r\n".as_slice(),
@@ -175,6 +186,7 @@ mod tests {
             b"PROXY UDP4 203.0.113.7 192.0.2.1 1 2\r\n",
             b"\r\n\r\n\0\r\nQUIT\n\x11\x11\0\x0c000000000000",
             &endless,
+            &of_108,
             &too_long,
         ] {
             assert_eq!(beginning(bytes), Beginning::Malformed, "{:?}", String::from_utf8_lossy(bytes));

@@ -22,7 +22,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 pub(crate) use self::material::{Authorities, HTTP2};
 use self::material::{Files, Material};
-use crate::{client_certificate::ClientCertificate, connection::Begun};
+use crate::{
+    client_certificate::ClientCertificate,
+    connection::{Begun, Socket},
+};
 
 /// How often the files are looked at.
 pub(crate) const LOOK: Duration = Duration::from_secs(2);
@@ -162,7 +165,7 @@ impl Tls {
     ///
     /// # Errors
     /// The sender went away, speaks otherwise, does not accept our certificate, or shows one that we do not accept.
-    pub async fn accept(&self, begun: Begun) -> Result<Entered, NoHandshake> {
+    pub async fn accept<S: Socket>(&self, begun: Begun<S>) -> Result<Entered<S>, NoHandshake> {
         let material = self.material();
         let accepted = TlsAcceptor::from(Arc::clone(&material.config)).accept(begun).await;
         let stream = accepted.map_err(NoHandshake::of)?;
@@ -176,8 +179,8 @@ impl Tls {
 }
 
 /// A sender with whom TLS is spoken from here on.
-pub(crate) struct Entered {
-    pub stream: TlsStream<Begun>,
+pub(crate) struct Entered<S> {
+    pub stream: TlsStream<Begun<S>>,
     pub is_http2: bool,
     /// Verified; none when none was shown.
     pub certificate: Option<ClientCertificate>,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cdr_core::{Facts, Incoming as Push, Intake, NotStored, Origin, Suspect, cdr, json::Fault};
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::Body;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
@@ -45,7 +45,10 @@ pub(crate) struct Visit<I> {
 
 impl<I: Intake> Visit<I> {
     /// Answers a request, whatever it is.
-    pub async fn answer(&self, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn answer<B>(&self, mut request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let policy = self.keeper.policy.load_full();
         if let Some(certificate) =
             self.certificate.as_ref().filter(|certificate| policy.vouches_for(certificate))
@@ -66,7 +69,7 @@ impl<I: Intake> Visit<I> {
         &self,
         policy: &Policy,
         client: IpAddr,
-        request: Request<Incoming>,
+        request: Request<impl Body<Data = Bytes> + Unpin>,
     ) -> Result<Response<Full<Bytes>>, Rejection> {
         self.keeper.admit(policy, client, &request)?;
         policy.rates.admit_client(client)?;
@@ -80,7 +83,7 @@ impl<I: Intake> Visit<I> {
         &self,
         policy: &Policy,
         client: IpAddr,
-        request: Request<Incoming>,
+        request: Request<impl Body<Data = Bytes> + Unpin>,
     ) -> Result<(), Rejection> {
         let (request, claim) = policy.proofs.admit(request, Timestamp::now())?;
         let Asked { action, version } = Asked::of(request.uri())?;
@@ -107,7 +110,7 @@ impl<I: Intake> Visit<I> {
     async fn give_token(
         &self,
         policy: &Policy,
-        request: Request<Incoming>,
+        request: Request<impl Body<Data = Bytes> + Unpin>,
     ) -> Result<Response<Full<Bytes>>, Rejection> {
         let token =
             token_endpoint::give(&policy.proofs, request, &policy.settings.limits, &self.keeper.in_flight)

@@ -136,5 +136,6 @@ fn line(kept: &Kept, letter: &Letter) -> String {
         None => "its bytes are gone",
     };
     let died = kept.local(letter.died_at);
+    let session = session.escape_debug();
     format!("{sink:<12} {number:>8}  {died}  {session}  {attempts} attempts: {reason}")
 }

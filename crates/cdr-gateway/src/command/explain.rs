@@ -92,18 +92,19 @@ fn describe(push: &Push) {
         return say!(
             "{} {}: EndpointUser {}, RecordURL {}",
             push.action(),
-            push.session_id().unwrap_or("without a session"),
-            cdr.endpoint_user.as_deref().unwrap_or("null"),
-            cdr.record_url.as_deref().unwrap_or("null")
+            push.session_id().unwrap_or("without a session").escape_debug(),
+            cdr.endpoint_user.as_deref().unwrap_or("null").escape_debug(),
+            cdr.record_url.as_deref().unwrap_or("null").escape_debug()
         );
     }
     let status = cdr.end_status.as_ref().map_or("none", |status| status.as_str());
     let seconds =
         |seconds: Option<i64>| seconds.map_or_else(|| "null".to_owned(), |seconds| seconds.to_string());
     say!(
-        "{} {}: EndStatusString {status}, result {}",
+        "{} {}: EndStatusString {}, result {}",
         push.action(),
-        push.session_id().unwrap_or("without a session"),
+        push.session_id().unwrap_or("without a session").escape_debug(),
+        status.escape_debug(),
         cdr.result()
     );
     say!(

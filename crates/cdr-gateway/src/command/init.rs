@@ -3,6 +3,7 @@
 use std::{
     fs::OpenOptions,
     io::{ErrorKind, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
 };
 
@@ -28,7 +29,8 @@ impl Init {
     pub fn run(&self) -> Ended {
         let path = self.path.display();
         let mut options = OpenOptions::new();
-        options.write(true).create_new(!self.force).create(true).truncate(true);
+        // It may come to hold a secret.
+        options.write(true).create_new(!self.force).create(true).truncate(true).mode(0o600);
         let mut file = match options.open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {

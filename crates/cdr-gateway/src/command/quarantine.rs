@@ -192,30 +192,25 @@ fn show(kept: &Kept, number: Position, raw: bool, wants_json: bool) -> Ended {
     let entry = held(kept, is_asked_for)?.remove(&number).flatten().with_context(|| {
         format!("nothing lies in quarantine under {number}; cdr-gateway quarantine list tells what does")
     })?;
-    let mut stdout = std::io::stdout().lock();
     if raw {
-        stdout.write_all(&entry.body)?;
+        std::io::stdout().lock().write_all(&entry.body)?;
         return Ok(());
     }
     if wants_json {
-        writeln!(stdout, "{}", as_json(number, &Held::new(&entry)))?;
+        say!("{}", as_json(number, &Held::new(&entry)));
         return Ok(());
     }
     let Some(facts) = suspect_facts(&entry) else {
         bail!("what is known about number {number} cannot be read; its bytes can, with --raw");
     };
-    writeln!(stdout, "number    {number}")?;
-    writeln!(stdout, "arrived   {}", kept.local(facts.received_at))?;
-    writeln!(
-        stdout,
-        "sender    {}",
-        facts.sender.map_or_else(|| "unknown".to_owned(), |sender| sender.to_string())
-    )?;
-    writeln!(stdout, "action    {}", facts.action)?;
-    writeln!(stdout, "uuid      {}", facts.uuid.as_deref().unwrap_or("none"))?;
-    writeln!(stdout, "sha256    {}", hex(&entry.sha256))?;
-    writeln!(stdout, "why       {}\n", entry.reason)?;
-    writeln!(stdout, "{}", String::from_utf8_lossy(&entry.body))?;
+    say!("number    {number}");
+    say!("arrived   {}", kept.local(facts.received_at));
+    say!("sender    {}", facts.sender.map_or_else(|| "unknown".to_owned(), |sender| sender.to_string()));
+    say!("action    {}", facts.action);
+    say!("uuid      {}", facts.uuid.as_deref().unwrap_or("none"));
+    say!("sha256    {}", hex(&entry.sha256));
+    say!("why       {}\n", entry.reason);
+    say!("{}", String::from_utf8_lossy(&entry.body));
     Ok(())
 }
 

@@ -167,11 +167,12 @@ impl Begin {
             let status =
                 push.cdr().and_then(|cdr| cdr.end_status.as_ref()).map_or("", |status| status.as_str());
             say!(
-                "  push {}: {} {status}, arrived {}, session {}",
+                "  push {}: {} {}, arrived {}, session {}",
                 push.position(),
                 facts.action,
+                status.escape_debug(),
                 kept.local(facts.received_at),
-                push.session_id().unwrap_or("none")
+                push.session_id().unwrap_or("none").escape_debug()
             );
         }
         if seen.len() > shown.len() {

@@ -170,7 +170,7 @@ impl fmt::Display for Line<'_> {
         if let Some(known) = self.known {
             write!(f, " {}", known.action)?;
             known.result.map_or(Ok(()), |result| write!(f, " {result}"))?;
-            known.session_id.as_ref().map_or(Ok(()), |id| write!(f, " session {id}"))?;
+            known.session_id.as_ref().map_or(Ok(()), |id| write!(f, " session {}", id.escape_debug()))?;
         }
         match event {
             Event::Became(sink, outcome) => {

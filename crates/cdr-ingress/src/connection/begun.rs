@@ -7,23 +7,20 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// So much of a beginning can be looked at: the longest header of the PROXY protocol that anybody sends, with the client's
 /// certificate in it, is far shorter.
 pub(crate) const BEGINNING: usize = 4096;
 
 /// A connection whose first bytes may have been read already. Where nobody looked, it costs a comparison for each read.
-pub(crate) struct Begun {
+pub(crate) struct Begun<S> {
     first: BytesMut,
-    socket: TcpStream,
+    socket: S,
 }
 
-impl Begun {
-    pub fn new(socket: TcpStream) -> Self {
+impl<S: AsyncRead + Unpin> Begun<S> {
+    pub fn new(socket: S) -> Self {
         Self { first: BytesMut::new(), socket }
     }
 
@@ -47,7 +44,7 @@ impl Begun {
     }
 }
 
-impl AsyncRead for Begun {
+impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -67,7 +64,7 @@ impl AsyncRead for Begun {
     }
 }
 
-impl AsyncWrite for Begun {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -13,7 +13,12 @@ use std::{
 
 use cdr_core::Intake;
 use http::header;
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use http_body_util::BodyExt;
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http2,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -43,13 +48,17 @@ const PING: Duration = Duration::from_secs(20);
 /// Answers all requests of a connection, until its end.
 ///
 /// `header_timeout` is how long it may have no request under way, as with HTTP/1; then it is told to go, and closed.
-pub(super) async fn serve<I: Intake>(socket: impl Socket, visit: Visit<I>, stop: &Stop) {
+pub(crate) async fn serve<I: Intake>(socket: impl Socket, visit: Visit<I>, stop: &Stop) {
     let (keeper, tasks, peer) = (Arc::clone(&visit.keeper), visit.stores.clone(), visit.peer);
     let (visit, work) = (Arc::new(visit), Arc::new(Work::new()));
     let service = service_fn(|request: http::Request<Incoming>| {
         let (visit, under_way) = (Arc::clone(&visit), UnderWay::new(&work));
         async move {
-            let mut answer = visit.answer(request).await;
+            let (head, mut body) = request.into_parts();
+            let mut answer = visit.answer(http::Request::from_parts(head, &mut body)).await;
+            if !body.is_end_stream() {
+                tokio::spawn(tokio::time::timeout(LINGER, hear_out(body)));
+            }
             // HTTP/2 has none (RFC 9113 §8.2.2).
             answer.headers_mut().remove(header::CONNECTION);
             drop(under_way);
@@ -80,6 +89,12 @@ pub(super) async fn serve<I: Intake>(socket: impl Socket, visit: Visit<I>, stop:
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended");
     }
+}
+
+/// Reads what still comes of a request that has its answer, as [`linger`](super::linger) does for a connection. A body that is
+/// dropped resets its request, and there are senders that forget the answer over that (curl 7.88).
+async fn hear_out(mut body: Incoming) {
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 fn http2(tasks: TaskTracker) -> http2::Builder<Tracked> {

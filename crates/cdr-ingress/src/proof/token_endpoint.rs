@@ -5,8 +5,9 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, Request};
-use hyper::body::Incoming;
+use hyper::body::Body;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -58,7 +59,7 @@ struct Asked<'a> {
 /// Gives a token to who brings the right name and secret; whoever brings wrong ones in the head is not read further.
 pub(crate) async fn give(
     proofs: &Proofs,
-    request: Request<Incoming>,
+    request: Request<impl Body<Data = Bytes> + Unpin>,
     limits: &Limits,
     in_flight: &Arc<InFlight>,
 ) -> Result<Token, Rejection> {
@@ -75,7 +76,7 @@ pub(crate) async fn give(
 
 impl Proofs {
     /// `client_secret_basic`: the token for who says in the head who it is; none for who does not.
-    fn client_in_head(&self, headers: &HeaderMap, now: Timestamp) -> Result<Option<Token>, TokenFault> {
+    pub fn client_in_head(&self, headers: &HeaderMap, now: Timestamp) -> Result<Option<Token>, TokenFault> {
         let presented = match authorization::basic(headers) {
             Ok(presented) => presented,
             Err(Failure::Absent) => return Ok(None),
@@ -86,7 +87,7 @@ impl Proofs {
         token.map(Some).ok_or(TokenFault::WrongClient)
     }
 
-    fn token(&self, in_head: Option<Token>, body: &[u8], now: Timestamp) -> Result<Token, TokenFault> {
+    pub fn token(&self, in_head: Option<Token>, body: &[u8], now: Timestamp) -> Result<Token, TokenFault> {
         let asked = Asked::read(body)?;
         let token = match (in_head, &asked.client_secret) {
             (Some(_), Some(_)) => {

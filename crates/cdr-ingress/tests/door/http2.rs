@@ -170,3 +170,39 @@ async fn a_sender_that_breaks_off_request_after_request_is_sent_away() {
     let requests: u64 = house.door.counters().snapshot().verdicts.iter().map(|(_, count)| count).sum();
     assert!(requests < 2_000, "{requests} of 10000 requests were looked at");
 }
+
+/// The types of frames that come, up to one of this type, that end included.
+async fn frames_until(stream: &mut (impl tokio::io::AsyncRead + Unpin), last: u8) -> Vec<u8> {
+    let mut types = Vec::new();
+    while types.last() != Some(&last) {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.expect("a frame");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        stream.read_exact(&mut vec![0; length as usize]).await.expect("what is in the frame");
+        types.push(head[3]);
+    }
+    types
+}
+
+/// curl 7.88 forgets the answer when its request is reset while it still sends.
+#[tokio::test]
+async fn a_request_that_is_refused_before_its_body_is_there_is_heard_out_and_not_reset() {
+    const DATA: u8 = 0;
+    const RESET: u8 = 3;
+    const PING: u8 = 6;
+    let ping = [b"\0\0\x08\x06\0\0\0\0\0".as_slice(), b"are you?"].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let mut stream = Speaks::knowing(&authority).offering(&["h2"]).to(house.door.address()).await.unwrap();
+    // POST, https, / without an action, whose body is still to come (RFC 7541, static table).
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    stream.write_all(b"\0\0\x03\x01\x04\0\0\0\x01\x83\x87\x84").await.unwrap();
+    let mut frames = frames_until(&mut stream, DATA).await;
+    stream.write_all(&ping).await.unwrap();
+    frames.extend(frames_until(&mut stream, PING).await);
+    stream.write_all(b"\0\0\x01\0\x01\0\0\0\x01x").await.unwrap();
+    stream.write_all(&ping).await.unwrap();
+    frames.extend(frames_until(&mut stream, PING).await);
+    assert!(!frames.contains(&RESET), "{frames:?}");
+    assert_eq!(house.count(Verdict::Action), 1);
+}

@@ -106,7 +106,7 @@ fn in_words(kept: &Kept, position: Position, sink: &str, story: &Story, push: Op
     if let Some(push) = push {
         let facts = push.facts();
         row("action", facts.action.to_string());
-        row("session", push.session_id().unwrap_or("none").to_owned());
+        row("session", push.session_id().unwrap_or("none").escape_debug().to_string());
         row("arrived", kept.local(facts.received_at));
         row("sender", facts.sender.map_or_else(|| "unknown".to_owned(), |sender| sender.to_string()));
         row("uuid", facts.uuid.clone().unwrap_or_else(|| "none".to_owned()));
