@@ -19,6 +19,15 @@ bench *ARGS:
 crash ROUNDS="ROUNDS=50":
     CDR_CRASH_{{ROUNDS}} cargo test --release -p cdr-tests -- --nocapture nothing_acknowledged_is_lost
 
+# Starts a real CRM in FOLDER (5 minutes the first time: tests/crm/start says what it needs), and brings it calls.
+crm FOLDER="target/crm":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    trap 'tests/crm/stop "{{FOLDER}}"' EXIT
+    environment=$(tests/crm/start "{{FOLDER}}")
+    export $environment
+    cargo test -p cdr-tests --test gateway -- --ignored --nocapture gateway::real_crm
+
 # Each fuzz target for so long, on stable: just fuzz SECONDS=600 (cargo install --locked cargo-fuzz). What fails lies in fuzz/artifacts.
 fuzz SECONDS="SECONDS=60":
     fuzz/run {{SECONDS}}

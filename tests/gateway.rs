@@ -18,6 +18,7 @@ mod operating;
 mod other_pushes;
 mod proxies;
 mod quarantine;
+mod real_crm;
 mod refusals;
 mod reload;
 mod rename;

@@ -431,7 +431,7 @@ impl Answer {
 }
 
 /// One request over a connection of its own, by hand: no client library smooths anything over.
-fn exchange(address: SocketAddr, method: &str, target: &str, headers: &str, body: &[u8]) -> Answer {
+pub fn exchange(address: SocketAddr, method: &str, target: &str, headers: &str, body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
     let length = body.len();

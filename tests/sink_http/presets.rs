@@ -1,4 +1,5 @@
-//! The ready steps for CRMs, against answers that their vendors document. **Not run against the live services.**
+//! The ready steps for CRMs, against answers that their vendors document. **Not run against the live services**, but BottleCRM:
+//! its answers were taken from it, and `just crm` asks a real one.
 
 use super::*;
 use cdr_core::{Batch, Delivery};
@@ -235,9 +236,89 @@ async fn odoo_notes_the_call_on_the_partner() {
 }
 
 #[tokio::test]
+async fn bottlecrm_finds_the_contact_in_any_spelling_and_the_call_in_its_text() {
+    const LOOK: &str = "POST /api/contacts/duplicates/";
+    const CONTACT: &str = "POST /api/contacts/";
+    const CALL: &str = "POST /api/interactions/";
+    const CALLS: &str = "GET /api/interactions/";
+    let of_another = r#"{"duplicates":[{"id":"b7","name":"Shen Zhen","phone":"(+1) 380-013-8000","matched_on":["phone"]}]}"#;
+    let found = r#"{"duplicates":[{"id":"b7","name":"Shen Zhen","phone":"+1 380-013-8000","matched_on":["phone"]},
+        {"id":"87","name":"Li Na","phone":"138-0013-8000","matched_on":["phone"]}]}"#;
+    let crm = answering(&[
+        (LOOK, 200, of_another),
+        (CONTACT, 200, r#"{"error":false,"message":"Contact created Successfuly","id":"a7"}"#),
+        (CALL, 201, r#"{"id":"d9","kind":"call","contact":"a7"}"#),
+        (
+            CALLS,
+            200,
+            r#"{"interactions":[{"id":"d9","body":"ended normally.\nSession d69d8132-aec3-2"}],"count":1}"#,
+        ),
+    ])
+    .await;
+    let sink = preset("bottlecrm", &crm);
+    assert_eq!(receipt(&send(&sink, &call()).await), "call: HTTP 201");
+    assert_eq!(asked(&crm), [LOOK, CONTACT, CALL]);
+    let text = "ended normally. Agent: li.na@example.com. Remark: call back \"soon\"\nSession d69d8132-aec3";
+    assert_eq!(
+        bodies(&crm)[1..],
+        [
+            json!({ "first_name": "Caller", "last_name": "+8613800138000", "phone": "+8613800138000" }),
+            json!({
+                "kind": "call", "contact": "a7", "direction": "inbound", "occurred_at": "2026-03-01T08:30:00Z",
+                "duration_seconds": 65, "outcome": "connected", "subject": "Call from +8613800138000", "body": text,
+            }),
+        ]
+    );
+    // The session of another call begins like this one's.
+    assert_eq!(receipt(&again(&sink).await), "call: HTTP 201");
+    let told = json!({ "interactions": [{ "body": "by hand" }, { "body": text }], "count": 2 }).to_string();
+    crm.behave(Behaviour::status(200).body(told).only_at(CALLS));
+    assert_eq!(receipt(&again(&sink).await), "call: stored by an earlier attempt");
+    crm.behave(Behaviour::status(200).body(found.to_owned()).only_at(LOOK));
+    receipt(&send(&sink, &call()).await);
+    assert_eq!(bodies(&crm).last().unwrap()["contact"], "87");
+    let errors = [
+        (
+            400,
+            r#"{"error":true,"errors":{"occurred_at":["This is more than five minutes in the future."]}}"#,
+            "reject",
+        ),
+        (403, r#"{"detail":"Organization context is required. Please login again."}"#, "away"),
+        (404, r#"{"detail":"No such record."}"#, "retry"),
+        (500, "<h1>Server Error (500)</h1>", "retry"),
+    ];
+    for (status, body, expected) in errors {
+        assert_eq!(outcome("bottlecrm", &crm, CALL, status, body).await, expected, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn bottlecrm_knows_a_short_number_by_its_name() {
+    let crm = answering(&[
+        ("POST /api/contacts/duplicates/", 200, r#"{"duplicates":[]}"#),
+        ("POST /api/contacts/", 200, r#"{"error":false,"id":"a7"}"#),
+        ("POST /api/interactions/", 201, r#"{"id":"d9"}"#),
+    ])
+    .await;
+    let short = push("cdr", r#"{"SessionId":"s","Direction":0,"Caller":"95588","EndStatusString":"busy"}"#);
+    let sink = preset("bottlecrm", &crm);
+    receipt(&send(&sink, &short).await);
+    assert_eq!(bodies(&crm)[1], json!({ "first_name": "Caller", "last_name": "95588", "phone": null }));
+    let logged = bodies(&crm).pop().unwrap();
+    assert_eq!(
+        (&logged["outcome"], &logged["occurred_at"]),
+        (&json!("busy"), &json!("2026-03-31T23:30:00.000Z"))
+    );
+    let known = r#"{"duplicates":[{"id":"95","name":"Caller 95588","phone":"","matched_on":["name"]}]}"#;
+    crm.behave(Behaviour::status(200).body(known.to_owned()).only_at("POST /api/contacts/duplicates/"));
+    receipt(&send(&sink, &short).await);
+    assert_eq!(bodies(&crm).last().unwrap()["contact"], "95");
+}
+
+#[tokio::test]
 async fn what_has_no_customer_is_not_sent_to_a_book_of_contacts() {
     let crm = crm().await;
-    for name in ["hubspot", "salesforce", "zoho", "odoo"] {
+    for name in ["hubspot", "salesforce", "zoho", "odoo", "bottlecrm"] {
         let report = send(&preset(name, &crm), &push("record", r#"{"SessionId":"s"}"#)).await;
         assert_eq!(receipt(&report), "call: not sent, its when does not hold", "{name}");
     }

@@ -19,6 +19,8 @@ pub enum Preset {
     Zoho,
     /// Odoo 19 and later.
     Odoo,
+    /// BottleCRM.
+    Bottlecrm,
 }
 
 /// What a preset sets.
@@ -39,6 +41,7 @@ impl Preset {
             Self::Salesforce => include_str!("../../presets/salesforce.yaml"),
             Self::Zoho => include_str!("../../presets/zoho.yaml"),
             Self::Odoo => include_str!("../../presets/odoo.yaml"),
+            Self::Bottlecrm => include_str!("../../presets/bottlecrm.yaml"),
         }
     }
 
@@ -57,7 +60,15 @@ mod tests {
 
     #[test]
     fn every_file_can_be_read() {
-        for preset in [Preset::Generic, Preset::Hubspot, Preset::Salesforce, Preset::Zoho, Preset::Odoo] {
+        let presets = [
+            Preset::Generic,
+            Preset::Hubspot,
+            Preset::Salesforce,
+            Preset::Zoho,
+            Preset::Odoo,
+            Preset::Bottlecrm,
+        ];
+        for preset in presets {
             let read = preset.read().unwrap_or_else(|error| panic!("{preset:?}: {error}"));
             assert!(!read.steps.is_empty());
         }
