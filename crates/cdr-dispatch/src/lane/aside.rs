@@ -81,7 +81,7 @@ impl Lane {
 
     fn may_share(&self) -> bool {
         self.plan.concurrency > 1
-            && self.plan.sink.batching().spacing == Duration::ZERO
+            && self.gather.spacing() == Duration::ZERO
             && self.sealed.is_empty()
     }
 

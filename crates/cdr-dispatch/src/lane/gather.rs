@@ -56,6 +56,11 @@ impl Gather {
         self.batching.pushes
     }
 
+    /// Least time between two batches of a partition.
+    pub fn spacing(&self) -> Duration {
+        self.batching.spacing
+    }
+
     /// How many deliveries are ready.
     pub fn len(&self) -> usize {
         self.ready

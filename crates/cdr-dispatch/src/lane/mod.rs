@@ -46,7 +46,7 @@ use tracing::{error, info};
 
 use self::{
     aside::Return,
-    attempt::{Attempted, attempt, weight},
+    attempt::{Attempted, attempt, batching, weight},
     gather::Gather,
     ledger::Ledger,
     pace::Pace,
@@ -227,7 +227,7 @@ impl Lane {
             status,
             next: Position(state.next.0),
             ledger: Ledger::default(),
-            gather: Gather::new(plan.sink.batching()),
+            gather: Gather::new(batching(&plan.name, plan.sink.as_ref())),
             pace: Pace::new(plan.retry, plan.concurrency, plan.rate_limit),
             sealed: Sealed::default(),
             summary: Summary::default(),
@@ -407,7 +407,7 @@ impl Lane {
     // === orders ===
 
     fn reconfigure(&mut self, plan: LanePlan) {
-        self.gather.reconfigure(plan.sink.batching());
+        self.gather.reconfigure(batching(&plan.name, plan.sink.as_ref()));
         self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
         self.back = Return::default();
         self.plan = plan;

@@ -2,6 +2,7 @@
 
 mod aside;
 mod errands;
+mod masked;
 mod quarantine;
 mod rate_limit;
 mod sealed;

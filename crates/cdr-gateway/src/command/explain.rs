@@ -1,6 +1,6 @@
 //! `cdr-gateway explain`: what would become of a push?
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Common, Ended};
+use crate::config::PlannedSink;
 
 /// What would become of a push: how it is read, which routes take it, and what each sink would do.
 #[derive(Args)]
@@ -42,6 +43,7 @@ impl Explain {
             Incoming::read(facts, body).context("this would be answered with 400 and kept in quarantine")?;
         let push = Push::stored(SpoolId([0; 8]), Position(0), read);
         let decision = plan.routes.consider(&push);
+        let masked = |sink: &PlannedSink| sink.mask.as_ref().and_then(|mask| mask.apply(&push));
         let to = |name: &str| decision.destinations().iter().find(|to| to.sink.as_str() == name);
         if common.wants_json() {
             let routed: serde_json::Map<_, _> = (decision.destinations().iter())
@@ -52,9 +54,16 @@ impl Explain {
                 .iter()
                 .map(|f| json!({ "route": f.route, "why": f.error.to_string() }))
                 .collect();
+            let seen: serde_json::Map<_, _> = (plan.sinks.iter())
+                .filter(|sink| to(sink.lane.name.as_str()).is_some())
+                .filter_map(|sink| Some((sink.lane.name.to_string(), json!(text_of(&masked(sink)?)))))
+                .collect();
             say!(
                 "{}",
-                json!({ "action": push.action().as_str(), "session_id": push.session_id(), "sinks": routed, "failed": failed })
+                json!({
+                    "action": push.action().as_str(), "session_id": push.session_id(), "sinks": routed,
+                    "failed": failed, "masked": seen,
+                })
             );
             return Ok(());
         }
@@ -62,7 +71,12 @@ impl Explain {
         for sink in &plan.sinks {
             let name = sink.lane.name.as_str();
             match to(name) {
-                Some(to) => say!("{name}: by {}; it {}", quoted(&to.routes), sink.lane.sink.describe()),
+                Some(to) => {
+                    say!("{name}: by {}; it {}", quoted(&to.routes), sink.lane.sink.describe());
+                    if let Some(masked) = masked(sink) {
+                        say!("{name} gets to see, with its mask: {}", text_of(&masked));
+                    }
+                }
                 None => say!("{name}: no"),
             }
         }
@@ -113,6 +127,10 @@ fn describe(push: &Push) {
         seconds(cdr.talk()),
         cdr.transfers()
     );
+}
+
+fn text_of(push: &Push) -> Cow<'_, str> {
+    String::from_utf8_lossy(push.body())
 }
 
 fn quoted(routes: &[String]) -> String {
