@@ -2,7 +2,10 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use cdr_core::{Batch, Batching, Failure, Outcome, Partition, Position, Report, Seal, SinkName, Unavailable, registry::AnySink};
+use cdr_core::{
+    Batch, Batching, Failure, Outcome, Partition, Position, Report, Seal, SinkName, Unavailable,
+    registry::AnySink,
+};
 use cdr_spool::ControlError;
 use futures_util::FutureExt;
 use tracing::error;

@@ -160,12 +160,16 @@ impl Mask {
         let Ok(json) = std::str::from_utf8(body) else { return Some(b"{}".to_vec()) };
         let mut edited = String::with_capacity(json.len());
         let mut copied = 0;
-        scan::values(json, |name| fields::kind(name).filter(|&kind| self.rules.govern(kind)), |kind, place| {
-            let Some(masked) = self.masked(kind, &json[place.clone()]) else { return };
-            edited.push_str(&json[copied..place.start]);
-            edited.push_str(&masked);
-            copied = place.end;
-        });
+        scan::values(
+            json,
+            |name| fields::kind(name).filter(|&kind| self.rules.govern(kind)),
+            |kind, place| {
+                let Some(masked) = self.masked(kind, &json[place.clone()]) else { return };
+                edited.push_str(&json[copied..place.start]);
+                edited.push_str(&masked);
+                copied = place.end;
+            },
+        );
         if copied == 0 {
             return None;
         }

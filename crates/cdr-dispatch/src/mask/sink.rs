@@ -5,9 +5,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use cdr_core::{
-    Batch, Batching, Delivery, Partition, Push, Report, Seal, Unavailable, registry::AnySink,
-};
+use cdr_core::{Batch, Batching, Delivery, Partition, Push, Report, Seal, Unavailable, registry::AnySink};
 use serde::{Deserialize, Serialize};
 
 use super::{Mask, Rules};

@@ -67,8 +67,7 @@ fn nothing_stays_nothing() {
 #[test]
 fn an_agents_address_is_a_name_and_a_customers_number_a_number() {
     let names = json!({ "numbers": "keep", "names": "remove" });
-    let both =
-        r#"{"EndpointUser":"agent1@example.com","UserId":"13800138000","SeatUser":{"Name":"王","UserId":"a@b"}}"#;
+    let both = r#"{"EndpointUser":"agent1@example.com","UserId":"13800138000","SeatUser":{"Name":"王","UserId":"a@b"}}"#;
     assert_eq!(
         masked(names, both),
         r#"{"EndpointUser":null,"UserId":"13800138000","SeatUser":{"Name":null,"UserId":null}}"#
@@ -105,9 +104,8 @@ fn the_same_number_gives_the_same_token_however_it_is_written() {
 
 #[test]
 fn a_mask_that_would_not_hold_is_refused() {
-    let fault = |settings: Value| {
-        Mask::build(&serde_json::from_value(settings).unwrap()).unwrap_err()[0].to_string()
-    };
+    let fault =
+        |settings: Value| Mask::build(&serde_json::from_value(settings).unwrap()).unwrap_err()[0].to_string();
     assert!(fault(json!({ "numbers": "hash" })).starts_with("key: hash needs a key"));
     assert!(fault(json!({ "names": "hash", "key": "short" })).starts_with("key: must have at least 16"));
     assert!(fault(json!({ "key": "0123456789abcdef" })).starts_with("key: is for hash alone"));
