@@ -19,6 +19,10 @@ bench *ARGS:
 crash ROUNDS="ROUNDS=50":
     CDR_CRASH_{{ROUNDS}} cargo test --release -p cdr-tests -- --nocapture nothing_acknowledged_is_lost
 
+# The s3 sink against a server of your own: just s3 http://127.0.0.1:9000 BUCKET ID SECRET
+s3 *SERVER:
+    CDR_S3="{{SERVER}}" cargo test -p cdr-tests -- --nocapture a_server_of_ones_own
+
 # What a change must pass.
 ci:
     .ci/run

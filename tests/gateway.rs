@@ -1,6 +1,7 @@
 //! The gateway as its users have it: the built binary, its configuration file, real receivers.
 
 mod alerts;
+mod archive;
 mod certificate;
 mod configuration;
 mod crash;

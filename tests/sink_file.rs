@@ -1,6 +1,6 @@
 //! The `file` sink: what lies on the disk, and what happens when the disk says no.
 
-mod batch_layout;
+mod ndjson_layout;
 
 use std::{
     fs,
@@ -219,12 +219,12 @@ fn every_fault_of_the_settings_is_told() {
     };
     assert_eq!(faults(json!({ "path": "" })), ["path: the path is empty"]);
     assert_eq!(
-        faults(json!({ "path": "archive", "layout": "parquet" })),
-        [r#"layout: unknown value "parquet"; there are: batch, raw"#]
+        faults(json!({ "path": "archive", "layout": "batch" })),
+        [r#"layout: unknown value "batch"; there are: ndjson, parquet, raw"#]
     );
     assert_eq!(
         faults(
-            json!({ "path": "archive", "layout": "batch", "batch": { "pushes": 0, "size": "9MiB", "age": "2h" } })
+            json!({ "path": "archive", "layout": "ndjson", "batch": { "pushes": 0, "size": "9MiB", "age": "2h" } })
         ),
         [
             "batch.pushes: must be 1 to 4000",
@@ -233,9 +233,15 @@ fn every_fault_of_the_settings_is_told() {
         ]
     );
     assert_eq!(
-        faults(json!({ "path": "archive", "layout": "raw", "batch": { "pushes": 9 } })),
+        faults(json!({
+            "path": "archive", "layout": "raw", "batch": { "pushes": 9 }, "compression": "gzip",
+            "timezone": "Asia/Peking", "key": "{action}/{first}.{ext}",
+        })),
         [
-            "batch: belongs to `layout: batch`, the default; with `layout: raw` each push has a file of its own"
+            "timezone: no time zone has this name; they look like Asia/Shanghai",
+            "compression: belongs to objects of many pushes; `layout: raw` keeps the very bytes",
+            "batch: belongs to `layout: ndjson` and parquet; with raw each push is by itself",
+            "key: a key needs {spool}: a fresh spool counts from 1 again, and would meet the objects of the old one",
         ]
     );
 }

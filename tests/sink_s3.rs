@@ -1,5 +1,8 @@
 //! The S3 sink against a server that checks signatures and misbehaves on request.
 
+mod many;
+mod own_server;
+
 use std::{collections::BTreeMap, io, process::Command, sync::Arc};
 
 use cdr_core::{
@@ -25,7 +28,7 @@ async fn server() -> S3Receiver {
 fn settings(server: &S3Receiver) -> Value {
     json!({
         "bucket": BUCKET, "endpoint": server.endpoint(), "path_style": true, "prefix": "calls/",
-        "access_key_id": ID, "secret_access_key": SECRET,
+        "access_key_id": ID, "secret_access_key": SECRET, "layout": "raw",
     })
 }
 
@@ -281,7 +284,7 @@ async fn a_web_server_is_no_archive() {
             stream.write_all(answer.as_bytes()).await.unwrap();
         });
         let settings = json!({
-            "bucket": BUCKET, "endpoint": endpoint, "access_key_id": ID, "secret_access_key": SECRET,
+            "bucket": BUCKET, "endpoint": endpoint, "layout": "raw", "access_key_id": ID, "secret_access_key": SECRET,
         });
         let report = deliver(&sink(settings), &push("cdr", "{}")).await;
         assert!(away(&report).reason.contains(words), "{report:?}");
@@ -458,7 +461,12 @@ fn what_people_get_wrong_is_told_with_the_remedy() {
         "https://cos.ap-shanghai.myqcloud.com",
     );
     has(json!({ "bukcet": "x" }), "did you mean \"bucket\"?");
-    has(json!({ "layout": "parquet" }), "unknown value \"parquet\"; there are: raw");
+    has(json!({ "layout": "zip" }), "unknown value \"zip\"; there are: ndjson, parquet, raw");
+    has(json!({ "key": "{action}/{first}-{sha}.{ext}" }), "needs {spool}");
+    has(json!({ "part_size": "1MiB" }), "5MiB to 64MiB");
+    has(json!({ "storage_class": "standard" }), "upper-case");
+    has(json!({ "sse": "AES256", "sse_kms_key": "k" }), "belongs to `sse: aws:kms`");
+    has(json!({ "object_lock": { "mode": "governance", "retain": "1h" } }), "at least 1d");
     has(json!({ "checksums": "require" }), "did you mean \"required\"?");
     has(json!({ "endpoint": "cos.ap-shanghai.myqcloud.com" }), "endpoint: ");
     has(json!({ "session_token": "t" }), "needs its access_key_id");

@@ -8,16 +8,17 @@ use std::{
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// What each crate of ours may use of ours.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("cdr-core", &[]),
     ("cdr-ingress", &["cdr-core"]),
     ("cdr-spool", &[]),
     ("cdr-expression", &["cdr-core"]),
+    ("cdr-archive", &["cdr-core"]),
     ("cdr-dispatch", &["cdr-core", "cdr-expression", "cdr-spool"]),
-    ("cdr-sink-s3", &["cdr-core"]),
+    ("cdr-sink-s3", &["cdr-core", "cdr-archive"]),
     ("cdr-sink-email", &["cdr-core"]),
     ("cdr-sink-http", &["cdr-core", "cdr-expression"]),
-    ("cdr-sink-file", &["cdr-core"]),
+    ("cdr-sink-file", &["cdr-core", "cdr-archive"]),
     ("cdr-simulator", &["cdr-core"]),
     ("cdr-example-sink", &["cdr-core"]),
 ];

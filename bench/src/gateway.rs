@@ -58,7 +58,7 @@ impl Sink {
     pub fn archive() -> Self {
         Self {
             name: "archive".to_owned(),
-            settings: json!({ "file": { "path": "archive", "layout": "batch", "batch": { "age": "1s" } } }),
+            settings: json!({ "file": { "path": "archive", "layout": "ndjson", "batch": { "age": "1s" } } }),
         }
     }
 }

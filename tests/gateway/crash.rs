@@ -81,7 +81,7 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     let mut configuration = configuration(&crm.url());
     configuration["spool"]["max_size"] = "8GiB".into();
     configuration["sinks"]["archive"] = serde_json::json!({
-        "file": { "path": "data/archive", "layout": "batch", "batch": { "pushes": 10 * connections, "age": "30ms" } },
+        "file": { "path": "data/archive", "layout": "ndjson", "batch": { "pushes": 10 * connections, "age": "30ms" } },
     });
     configuration["routes"] = serde_json::json!([{ "name": "all", "to": ["archive", "crm"] }]);
     std::fs::write(folder.path().join("gateway.yaml"), configuration.to_string()).unwrap();
@@ -124,7 +124,7 @@ fn archived(folder: &Path) -> (HashSet<[u8; 32]>, usize, usize) {
 
 /// Rounds of load over so many connections, each ended by `kill -9` at a moment that differs from run to run; before every
 /// third it is killed while it starts, too. Gives the digests of what was acknowledged.
-fn killed_under_load(folder: &Path, rounds: usize, connections: usize) -> HashSet<[u8; 32]> {
+pub(super) fn killed_under_load(folder: &Path, rounds: usize, connections: usize) -> HashSet<[u8; 32]> {
     let centre = CallCentre::new(9);
     let calls = Arc::new(AtomicU64::new(0));
     let mut acknowledged = HashSet::new();

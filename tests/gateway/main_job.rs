@@ -124,7 +124,7 @@ async fn two_spools_archive_side_by_side_in_one_bucket() {
     let mut settings = configuration("http://127.0.0.1:1/");
     settings["sinks"]["archive"] = json!({ "s3": {
         "bucket": "cdr", "region": "us-east-1", "endpoint": s3.endpoint(), "path_style": true,
-        "access_key_id": "KEY", "secret_access_key": "secret-of-tests",
+        "access_key_id": "KEY", "secret_access_key": "secret-of-tests", "layout": "raw",
     } });
     let push_ten = |name: &str| {
         let gateway = Process::start(folder.path(), &settings.to_string());

@@ -154,7 +154,7 @@ async fn an_archive_of_many_in_a_file_takes_no_replay_and_one_of_single_files_st
     let folder = tempfile::tempdir().unwrap();
     let mut settings = configuration("http://127.0.0.1:9/");
     settings["sinks"]["many"] = json!({
-        "file": { "path": "data/many", "layout": "batch", "batch": { "age": "10ms" } },
+        "file": { "path": "data/many", "layout": "ndjson", "batch": { "age": "10ms" } },
     });
     settings["routes"] = json!([{ "name": "all", "to": ["archive", "many"] }]);
     let gateway = Process::start(folder.path(), &settings.to_string());

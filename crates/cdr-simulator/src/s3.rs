@@ -44,8 +44,8 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-pub use store::Object;
 use store::Store;
+pub use store::{Kept, Object};
 
 /// The one pair of keys that the receiver knows.
 #[derive(Clone)]
@@ -106,7 +106,8 @@ pub struct S3Receiver {
 #[derive(Default)]
 struct State {
     store: Store,
-    mishaps: Mutex<VecDeque<Mishap>>,
+    /// None is a request that is served.
+    mishaps: Mutex<VecDeque<Option<Mishap>>>,
     ignores_conditions: AtomicBool,
     requests: AtomicU64,
 }
@@ -147,6 +148,11 @@ impl S3Receiver {
         self.state.store.objects(bucket)
     }
 
+    /// How many uploads in parts were begun and neither finished nor aborted.
+    pub fn unfinished(&self) -> usize {
+        self.state.store.unfinished()
+    }
+
     /// How many requests came, misfortunate ones included.
     pub fn requests(&self) -> u64 {
         self.state.requests.load(Ordering::Relaxed)
@@ -169,7 +175,12 @@ impl S3Receiver {
 
     /// The next `count` requests, after those already spoken for, meet this.
     pub fn next(&self, count: usize, mishap: Mishap) {
-        lock(&self.state.mishaps).extend(std::iter::repeat_n(mishap, count));
+        lock(&self.state.mishaps).extend(std::iter::repeat_n(Some(mishap), count));
+    }
+
+    /// As [`next`](Self::next), behind `served` requests that are served as is due.
+    pub fn after(&self, served: usize, mishap: Mishap) {
+        lock(&self.state.mishaps).extend(std::iter::repeat_n(None, served).chain([Some(mishap)]));
     }
 
     /// Forgets the mishaps that are still to come.
@@ -235,7 +246,7 @@ async fn answer(
     service: &S3Service,
 ) -> Result<HttpResponse, io::Error> {
     state.requests.fetch_add(1, Ordering::Relaxed);
-    let mishap = lock(&state.mishaps).pop_front();
+    let mishap = lock(&state.mishaps).pop_front().flatten();
     match mishap {
         None => serve(service, request).await,
         Some(Mishap::Hang) => std::future::pending().await,

@@ -3,15 +3,13 @@
 //! ```yaml
 //! archive: { file: { path: /var/lib/cdr/archive } }
 //! ```
-//! ```text
-//! {path}/{action}/dt={day of arrival, UTC}/{spool}-{first position}-{last position}-{digest}.ndjson    layout: batch
-//! {path}/{action}/dt={day of arrival, UTC}/{spool}-{position, 20 digits}.json                          layout: raw
-//! ```
-//! * **batch**: many pushes in a file, a JSON line each: `position`, `uuid`, `action`, `received_at`, `sha256`, and the
-//!   body as a JSON text in which every byte comes back. A batch is sealed before it is written: which pushes it holds
-//!   and its name are in the spool, so that a repeat after a crash makes the same bytes under the same name. What was
-//!   sealed is finished so, even if the settings change meanwhile.
-//! * **raw**: a file each, holding the very bytes. Its name follows from the push alone.
+//!
+//! How pushes become files, what these hold and how they are called is `cdr_archive`'s; here is how a file comes to lie on a
+//! disk for good.
+//!
+//! A batch is sealed before it is written: which pushes it holds, its name and its form are in the spool, so that a repeat
+//! after a crash makes the same bytes under the same name. What was sealed is finished so, even if the settings change
+//! meanwhile. With `layout: raw` the name follows from the push alone.
 //!
 //! No two files share a name: the spool's identity keeps a fresh spool, which counts from 1 again, from meeting the
 //! files of the old one. So a repeat finds its file there, and the archive holds each push **exactly once**. A file is
@@ -23,22 +21,23 @@
 //!
 //! The folder `path` is made; the one above it is not: when that is missing, so is most likely a mount, and
 //! pushes wait until it is back instead of filling the wrong disk.
-//!
-//! Days are UTC days: a sink is not told the configured `timezone` yet.
 #![forbid(unsafe_code)]
 
-mod archive;
-mod layout;
+mod folder;
+mod holding;
 mod sink;
 
 use std::time::Duration;
 
-use bytesize::ByteSize;
-use cdr_core::{Batching, BuildError, SettingPath, SinkConfig, SinkName, setting};
+use cdr_archive::{BatchSettings, Compression, Layout, Settings};
+use cdr_core::{BuildError, SettingPath, SinkConfig, SinkName, setting};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use sink::FileSink;
+
+/// How long a push waits for company: a sync of the disk costs little.
+const USUAL_AGE: Duration = Duration::from_secs(2);
 
 /// Where files are put, and how they look.
 #[derive(Deserialize, Debug, JsonSchema)]
@@ -49,63 +48,15 @@ pub struct FileSettings {
     /// How pushes become files.
     #[serde(default)]
     pub layout: Layout,
-    /// When a file of many is full; of `layout: batch` only.
+    /// How files of many are compressed. Without it parquet by zstd, lines not at all.
+    pub compression: Option<Compression>,
+    /// What files are called, by parts such as {action} and {date}; it needs {spool}, {first} and, but for raw, {sha}, and ends
+    /// with .{ext}.
+    pub key: Option<String>,
+    /// In which days and hours of keys begin: Asia/Shanghai. Without it the configuration's.
+    pub timezone: Option<String>,
+    /// When a file of many is full.
     pub batch: Option<BatchSettings>,
-}
-
-/// How pushes become files.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// Many in a file, a JSON line each. Cheap: the disk is synced once for all of them.
-    #[default]
-    Batch,
-    /// A file each, holding the very bytes: for small sites and for looking.
-    Raw,
-}
-
-/// When a file is written: at whichever bound is reached first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BatchSettings {
-    /// Most pushes in a file, 1 to 4000; 1000.
-    pub pushes: usize,
-    /// Most bytes of bodies in a file, up to 8 MiB; a larger push comes alone.
-    #[schemars(with = "String")]
-    pub size: ByteSize,
-    /// How long the first push of a file waits for others, up to an hour; 2 s.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub age: Duration,
-}
-
-impl Default for BatchSettings {
-    fn default() -> Self {
-        Self { pushes: 1000, size: ByteSize::mib(8), age: Duration::from_secs(2) }
-    }
-}
-
-impl BatchSettings {
-    /// A lane keeps no more open, and no more in memory.
-    const MOST: usize = 4000;
-    const LARGEST: ByteSize = ByteSize::mib(8);
-    const OLDEST: Duration = Duration::from_secs(3600);
-
-    fn check(&self) -> Result<Batching, BuildError> {
-        let mut faults = BuildError::default();
-        if !(1..=Self::MOST).contains(&self.pushes) {
-            faults.push("batch.pushes", format!("must be 1 to {}", Self::MOST));
-        }
-        if self.size.0 == 0 || self.size > Self::LARGEST {
-            faults.push("batch.size", format!("must be 1B to {}", Self::LARGEST.display()));
-        }
-        if self.age > Self::OLDEST {
-            faults.push("batch.age", "must be at most 1h");
-        }
-        // Checked to be at most 8 MiB.
-        let bytes = usize::try_from(self.size.0).unwrap_or(usize::MAX);
-        faults.or_ok(Batching { pushes: self.pushes, bytes, wait: self.age, spacing: Duration::ZERO })
-    }
 }
 
 impl SinkConfig for FileSettings {
@@ -113,17 +64,9 @@ impl SinkConfig for FileSettings {
     type Sink = FileSink;
 
     fn build(self, name: &SinkName) -> Result<FileSink, BuildError> {
-        let batching = match (self.layout, self.batch) {
-            (Layout::Batch, batch) => Some(batch.unwrap_or_default().check()?),
-            (Layout::Raw, None) => None,
-            (Layout::Raw, Some(_)) => {
-                return Err(BuildError::at(
-                    "batch",
-                    "belongs to `layout: batch`, the default; with `layout: raw` each push has a file of its own",
-                ));
-            }
-        };
-        Ok(FileSink::new(self.path.0, name, batching))
+        let Self { path, layout, compression, key, timezone, batch } = self;
+        let filing = Settings { layout, compression, key, timezone, batch }.check(USUAL_AGE)?;
+        Ok(FileSink::new(path.0, name, filing))
     }
 
     fn schema() -> Option<serde_json::Value> {

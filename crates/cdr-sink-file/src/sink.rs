@@ -2,29 +2,26 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use cdr_archive::{Filing, Object};
 use cdr_core::{
     Batch, Batching, Failure, Outcome, Partition, Push, Receipt, Report, Seal, Sink, SinkName, Unavailable,
 };
 use tokio::{sync::Mutex, task::spawn_blocking};
 
-use crate::{
-    archive::{Archive, Content, Kept, Trouble},
-    layout,
-};
+use crate::folder::{Folder, Kept, Trouble};
 
 /// Puts pushes into files: many into one that is sealed, or each into its own.
 pub struct FileSink {
     // Held by whoever writes. An attempt that its lane has cancelled goes on until the disk answers; the next
     // one must neither meet it at the same temporary file nor take another thread to a disk that hangs.
-    archive: Arc<Mutex<Archive>>,
-    path: PathBuf,
-    /// How many share a file; none in the raw layout.
-    batching: Option<Batching>,
+    pub(crate) folder: Arc<Mutex<Folder>>,
+    pub(crate) path: PathBuf,
+    pub(crate) filing: Filing,
 }
 
 impl FileSink {
-    pub(crate) fn new(path: PathBuf, name: &SinkName, batching: Option<Batching>) -> Self {
-        Self { archive: Arc::new(Mutex::new(Archive::new(path.clone(), name.as_str()))), path, batching }
+    pub(crate) fn new(path: PathBuf, name: &SinkName, filing: Filing) -> Self {
+        Self { folder: Arc::new(Mutex::new(Folder::new(path.clone(), name.as_str()))), path, filing }
     }
 }
 
@@ -33,31 +30,23 @@ impl Sink for FileSink {
     /// company.
     fn batching(&self) -> Batching {
         let raw = Batching { pushes: 64, bytes: 8 << 20, wait: Duration::ZERO, spacing: Duration::ZERO };
-        self.batching.unwrap_or(raw)
+        self.filing.batching().unwrap_or(raw)
     }
 
     fn partition(&self, push: &Push) -> Partition {
-        match self.batching {
-            Some(_) => layout::partition(push),
-            None => Partition::ONE,
-        }
+        self.filing.partition(push)
     }
 
     fn seal(&self, batch: &Batch) -> Option<Seal> {
-        self.batching.and_then(|_| layout::seal(batch))
+        self.filing.seal("", batch)
     }
 
     /// What is sealed goes into its file, whatever the layout of today.
     async fn deliver(&self, batch: &Batch) -> Report {
-        let archive = Arc::clone(&self.archive).lock_owned().await;
-        let pushes = batch.pushes().cloned().collect::<Vec<_>>();
-        let sealed = batch.seal().and_then(layout::sealed_name).map(str::to_owned);
-        let kept = spawn_blocking(move || match sealed {
-            Some(name) => keep_together(&archive, name, &pushes),
-            None => keep_each(&archive, &pushes),
-        });
-        match kept.await {
-            Ok(Ok(kept)) => report(batch, &kept),
+        let folder = Arc::clone(&self.folder).lock_owned().await;
+        let objects = self.filing.objects("", batch);
+        match spawn_blocking(move || folder.keep(&objects).map(|kept| (objects, kept))).await {
+            Ok(Ok((objects, kept))) => report(batch, &objects, &kept),
             Ok(Err(trouble)) => Report::unavailable(batch, Unavailable::new(trouble.to_string())),
             Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
             // The runtime is stopping.
@@ -67,10 +56,11 @@ impl Sink for FileSink {
 
     fn describe(&self) -> String {
         let path = self.path.display();
-        match self.batching {
+        match self.filing.batching() {
             Some(Batching { pushes, wait, .. }) => {
+                let layout = self.filing.ext();
                 format!(
-                    "writes files of up to {pushes} pushes, a line each, below {path}, {wait:?} after the first of them at the latest"
+                    "writes .{layout} files of up to {pushes} pushes below {path}, {wait:?} after the first of them at the latest"
                 )
             }
             None => format!("writes each push to a file of its own below {path}"),
@@ -78,38 +68,20 @@ impl Sink for FileSink {
     }
 
     async fn probe(&self) -> Result<(), String> {
-        let archive = Arc::clone(&self.archive).lock_owned().await;
-        let probed = spawn_blocking(move || archive.probe()).await;
+        let folder = Arc::clone(&self.folder).lock_owned().await;
+        let probed = spawn_blocking(move || folder.probe()).await;
         probed.unwrap_or(Ok(())).map_err(|trouble: Trouble| trouble.to_string())
     }
 }
 
-fn keep_each(archive: &Archive, pushes: &[Arc<Push>]) -> Result<Vec<Kept>, Trouble> {
-    let content = |push: &Arc<Push>| -> Content<'_> {
-        let body = push.body().clone();
-        Box::new(move |file| file.write_all(&body))
-    };
-    let files: Vec<_> = pushes.iter().map(|push| (layout::raw_name(push), content(push))).collect();
-    archive.keep(&files)
-}
-
-/// One file, which is what became of each.
-fn keep_together(archive: &Archive, name: String, pushes: &[Arc<Push>]) -> Result<Vec<Kept>, Trouble> {
-    if !pushes.iter().all(|push| layout::is_text(push)) {
-        return keep_each(archive, pushes);
-    }
-    archive.keep(&[(name, Box::new(|file| layout::write_lines(pushes, file)))])
-}
-
-/// What became of each push, or of all of them together.
-fn report(batch: &Batch, kept: &[Kept]) -> Report {
-    if let [kept] = kept {
-        return Report::all(batch, &outcome(kept));
-    }
+/// What became of each push: the same for all of an object.
+fn report(batch: &Batch, objects: &[Object], kept: &[Kept]) -> Report {
     let mut report = Report::untried(batch);
-    for (index, kept) in kept.iter().enumerate() {
-        report.set(index, outcome(kept));
-    }
+    let outcomes = objects.iter().zip(kept).flat_map(|(object, kept)| {
+        let outcome = outcome(kept);
+        object.pushes().iter().map(move |_| outcome.clone())
+    });
+    outcomes.enumerate().for_each(|(index, outcome)| report.set(index, outcome));
     report
 }
 

@@ -1,13 +1,25 @@
 //! What stands under `s3:` in the configuration, and what is wrong with it.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
+use bytesize::ByteSize;
+use cdr_archive::{BatchSettings, Compression, Filing, Layout, Settings};
 use cdr_core::{BuildError, Secret, SinkConfig, SinkName, setting};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use url::{Host, Url};
 
-use crate::{S3Sink, access::Access};
+use crate::{
+    S3Sink,
+    access::Access,
+    keeping::{Encryption, Keeping, ObjectLock},
+};
+
+/// How long a push waits for company: a request costs money, and meanwhile it lies in the spool, as safe as ever.
+const USUAL_AGE: Duration = Duration::from_secs(60);
+
+/// In bytes; S3 takes no smaller ones but the last (API reference, "UploadPart").
+const PART_SIZES: RangeInclusive<u64> = 5 << 20..=64 << 20;
 
 /// The settings of the `s3` sink.
 ///
@@ -40,6 +52,27 @@ pub struct S3Settings {
     /// How pushes become objects.
     #[serde(default)]
     pub layout: Layout,
+    /// How objects of many are compressed. Without it parquet by zstd, lines not at all.
+    pub compression: Option<Compression>,
+    /// What objects are called behind the prefix, by parts such as {action} and {date}; it needs {spool}, {first} and, but for raw,
+    /// {sha}, and ends with .{ext}.
+    pub key: Option<String>,
+    /// In which days and hours of keys begin: Asia/Shanghai. Without it the configuration's.
+    pub timezone: Option<String>,
+    /// When an object of many is full.
+    pub batch: Option<BatchSettings>,
+    /// Objects that are larger go in parts of this size, 5MiB to 64MiB.
+    #[serde(default = "default_part")]
+    #[schemars(with = "String")]
+    pub part_size: ByteSize,
+    /// Where the server puts them, such as STANDARD_IA. Without it where the bucket says.
+    pub storage_class: Option<String>,
+    /// How the server encrypts them. Without it as the bucket says.
+    pub sse: Option<Encryption>,
+    /// The key by which, for aws:kms. Without it the account's own.
+    pub sse_kms_key: Option<String>,
+    /// Until when nobody may remove them.
+    pub object_lock: Option<ObjectLock>,
     /// Whether an object is written only where there is none (`If-None-Match: *`). For servers that refuse the
     /// condition; those that ignore it do no harm.
     #[serde(default = "yes")]
@@ -51,15 +84,6 @@ pub struct S3Settings {
     #[serde(default = "default_timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub timeout: Duration,
-}
-
-/// How pushes become objects.
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Layout {
-    /// An object per push: its exact bytes.
-    #[default]
-    Raw,
 }
 
 /// When uploads bear a checksum header.
@@ -74,6 +98,10 @@ pub enum Checksums {
 
 fn yes() -> bool {
     true
+}
+
+fn default_part() -> ByteSize {
+    ByteSize::mib(8)
 }
 
 fn default_timeout() -> Duration {
@@ -91,14 +119,25 @@ impl SinkConfig for S3Settings {
         self.check_endpoint(&mut faults);
         self.check_credentials(&mut faults);
         self.check_prefix(&mut faults);
+        let filing = self.filing().map_err(|more| faults.0.extend(more.0)).ok();
+        let keeping = self.keeping();
+        keeping.check(&mut faults);
+        if !PART_SIZES.contains(&self.part_size.0) {
+            faults.push("part_size", "a part is 5MiB to 64MiB");
+        }
         if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.timeout) {
             faults.push("timeout", "a timeout is 1s to 10m");
         }
+        let Some(filing) = filing else { return Err(faults) };
         faults.or_ok(())?;
         Ok(S3Sink {
             bucket: self.bucket.clone(),
             prefix: self.prefix.clone(),
+            filing,
             conditional: self.conditional,
+            // Checked to be at most 64 MiB.
+            part: usize::try_from(self.part_size.0).unwrap_or(usize::MAX),
+            keeping,
             timeout: self.timeout,
             access: Access::new(self),
         })
@@ -110,6 +149,27 @@ impl SinkConfig for S3Settings {
 }
 
 impl S3Settings {
+    fn filing(&self) -> Result<Filing, BuildError> {
+        let Self { layout, compression, key, timezone, batch, .. } = self;
+        let settings = Settings {
+            layout: *layout,
+            compression: *compression,
+            key: key.clone(),
+            timezone: timezone.clone(),
+            batch: *batch,
+        };
+        settings.check(USUAL_AGE)
+    }
+
+    fn keeping(&self) -> Keeping {
+        Keeping {
+            storage_class: self.storage_class.clone(),
+            sse: self.sse,
+            sse_kms_key: self.sse_kms_key.clone(),
+            object_lock: self.object_lock,
+        }
+    }
+
     /// S3's rules for names of buckets (Amazon S3 user guide, "General purpose bucket naming rules"); those of
     /// COS are narrower.
     fn check_bucket(&self, faults: &mut BuildError) {

@@ -1,10 +1,10 @@
-//! One attempt: every push of the batch is put under its key, side by side.
+//! One attempt: every object that a batch becomes is put under its key, side by side.
 //!
 //! ```text
 //!  PUT key, If-None-Match: *  ──▶ 200: delivered
-//!                             ──▶ 412: something is there ──HEAD──▶ our sha256: delivered, by an earlier attempt
-//!                             │                                 └─▶ no sha256 ──GET──▶ the same bytes: delivered
-//!                             │                                                    └─▶ other bytes: rejected
+//!   (or parts, and the same   ──▶ 412: something is there ──HEAD──▶ our sha256: delivered, by an earlier attempt
+//!    condition to join them)  │                                 └─▶ another ──GET──▶ the same records: delivered
+//!                             │                                                  └─▶ others: rejected
 //!                             └─▶ anything else: see `trouble`
 //! ```
 
@@ -19,34 +19,65 @@ use aws_sdk_s3::{
     },
     primitives::ByteStream,
 };
-use cdr_core::{Batch, Batching, Failure, Outcome, Push, Receipt, Report, Sink, Unavailable};
+use bytes::Bytes;
+use cdr_archive::{Filing, Object};
+use cdr_core::{
+    Batch, Batching, Failure, Outcome, Partition, Push, Receipt, Report, Seal, Sink, Unavailable,
+};
 use futures_util::future::join_all;
+use sha2::{Digest, Sha256};
+use tokio::task::spawn_blocking;
 
 use crate::{
     access::Access,
-    key::{self, metadata},
+    keeping::Keeping,
+    metadata,
     trouble::{Step, Trouble},
 };
 
-/// Most uploads side by side. An upload is a round trip of tens of milliseconds, so this is what carries the
+/// Most raw objects side by side. An upload is a round trip of tens of milliseconds, so this is what carries the
 /// rate; more would only make throttling likelier.
 const SIDE_BY_SIDE: usize = 16;
 
 /// Most bytes of bodies that are on their way at once.
 const BYTES_AT_ONCE: usize = 16 * 1024 * 1024;
 
+/// An object that is larger is none of ours, and not fetched to be compared.
+const LARGEST: i64 = 512 * 1024 * 1024;
+
 /// A bucket that pushes go to.
 pub struct S3Sink {
     pub(crate) bucket: String,
     pub(crate) prefix: String,
+    pub(crate) filing: Filing,
     pub(crate) conditional: bool,
+    /// Objects that are larger go in parts of so many bytes.
+    pub(crate) part: usize,
+    pub(crate) keeping: Keeping,
     pub(crate) timeout: Duration,
     pub(crate) access: Access,
 }
 
+/// An object, ready to go.
+pub(crate) struct Parcel<'a> {
+    pub(crate) object: &'a Object,
+    pub(crate) bytes: Bytes,
+    /// Lower-case hex.
+    pub(crate) sha256: String,
+}
+
 impl Sink for S3Sink {
     fn batching(&self) -> Batching {
-        Batching { pushes: SIDE_BY_SIDE, bytes: BYTES_AT_ONCE, ..Batching::single() }
+        let raw = Batching { pushes: SIDE_BY_SIDE, bytes: BYTES_AT_ONCE, ..Batching::single() };
+        self.filing.batching().unwrap_or(raw)
+    }
+
+    fn partition(&self, push: &Push) -> Partition {
+        self.filing.partition(push)
+    }
+
+    fn seal(&self, batch: &Batch) -> Option<Seal> {
+        self.filing.seal(&self.prefix, batch)
     }
 
     async fn deliver(&self, batch: &Batch) -> Report {
@@ -54,16 +85,22 @@ impl Sink for S3Sink {
             Ok(client) => client,
             Err(missing) => return Report::unavailable(batch, missing),
         };
-        let attempts = join_all(batch.pushes().map(|push| self.in_time(client, push))).await;
+        let objects = self.filing.objects(&self.prefix, batch);
+        let attempts = join_all(objects.iter().map(|object| self.archive(client, object))).await;
         let mut report = Report::untried(batch);
-        for (index, attempt) in attempts.into_iter().enumerate() {
-            match attempt {
-                Ok(receipt) => report.set(index, Outcome::Delivered(receipt)),
-                Err(Trouble::Retry(failure)) => report.set(index, Outcome::Retry(failure)),
-                Err(Trouble::Reject(failure)) => report.set(index, Outcome::Reject(failure)),
-                // Its push stays untried: what it met says nothing about it.
-                Err(Trouble::Unavailable(why)) => report = report.and_unavailable(why),
-            }
+        let mut index = 0..;
+        for (object, attempt) in objects.iter().zip(attempts) {
+            let outcome = match attempt {
+                Ok(receipt) => Outcome::Delivered(receipt),
+                Err(Trouble::Retry(failure)) => Outcome::Retry(failure),
+                Err(Trouble::Reject(failure)) => Outcome::Reject(failure),
+                // Its pushes stay untried: what it met says nothing about them.
+                Err(Trouble::Unavailable(why)) => {
+                    report = report.and_unavailable(why);
+                    Outcome::Untried
+                }
+            };
+            index.by_ref().take(object.pushes().len()).for_each(|index| report.set(index, outcome.clone()));
         }
         report
     }
@@ -73,7 +110,14 @@ impl Sink for S3Sink {
             true => "",
             false => ", credentials from the environment",
         };
-        format!("an object per push in s3://{}/{} at {}{keys}", self.bucket, self.prefix, self.access.place())
+        let place = format!("s3://{}/{} at {}{keys}", self.bucket, self.prefix, self.access.place());
+        match self.filing.batching() {
+            None => format!("an object per push in {place}"),
+            Some(Batching { pushes, wait, .. }) => format!(
+                ".{} objects of up to {pushes} pushes in {place}, {wait:?} after the first of them at the latest",
+                self.filing.ext()
+            ),
+        }
     }
 
     async fn probe(&self) -> Result<(), String> {
@@ -88,73 +132,113 @@ impl Sink for S3Sink {
 }
 
 impl S3Sink {
-    async fn in_time(&self, client: &Client, push: &Push) -> Result<Receipt, Trouble> {
-        match tokio::time::timeout(self.timeout, self.archive(client, push)).await {
+    /// Brings one object to its place, or finds it there.
+    async fn archive(&self, client: &Client, object: &Object) -> Result<Receipt, Trouble> {
+        let parcel = Parcel::load(object).await?;
+        match parcel.bytes.len() > self.part {
+            true => self.put_in_parts(client, &parcel).await?,
+            false => self.in_time(self.put_whole(client, &parcel)).await?,
+        }
+        Ok(self.receipt(object))
+    }
+
+    /// A receipt that equals the key of the seal costs nothing to keep.
+    fn receipt(&self, object: &Object) -> Receipt {
+        match object.raw() {
+            Some(_) => Receipt::new(format!("s3://{}/{}", self.bucket, object.key())),
+            None => Receipt::new(object.key()),
+        }
+    }
+
+    pub(crate) async fn in_time<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
+        match tokio::time::timeout(self.timeout, attempt).await {
             Ok(attempt) => attempt,
             Err(_) => Err(Trouble::Retry(Failure::new(self.no_answer()))),
         }
     }
 
-    /// Brings one push to its place, or finds it there.
-    async fn archive(&self, client: &Client, push: &Push) -> Result<Receipt, Trouble> {
-        let key = key::of(&self.prefix, push);
-        match self.put(client, &key, push).await {
-            Ok(stored) if stored.e_tag().is_some() => {}
-            // Every S3 server answers with an ETag. Who says 200 without one is a portal or a web server, and to
-            // believe it would lose the record.
-            Ok(_) => return Err(Trouble::Unavailable(self.no_s3())),
-            Err(error) if is_there_already(&error) => self.compare(client, &key, push).await?,
-            Err(error) => return Err(self.trouble(Step::Put, error)),
+    async fn put_whole(&self, client: &Client, parcel: &Parcel<'_>) -> Result<(), Trouble> {
+        match self.put(client, parcel).await {
+            Ok(stored) => self.believe(stored.e_tag()),
+            Err(error) if is_there_already(&error) => self.compare(client, parcel).await,
+            Err(error) => Err(self.trouble(Step::Put, error)),
         }
-        Ok(Receipt::new(format!("s3://{}/{key}", self.bucket)))
     }
 
     async fn put(
         &self,
         client: &Client,
-        key: &str,
-        push: &Push,
+        parcel: &Parcel<'_>,
     ) -> Result<PutObjectOutput, SdkError<PutObjectError>> {
         let mut put = client
             .put_object()
             .bucket(&self.bucket)
-            .key(key)
-            .content_type("application/json")
-            .body(ByteStream::from(push.body().clone()))
-            .set_if_none_match(self.conditional.then(|| "*".to_owned()));
-        for (name, value) in key::metadata_of(push) {
+            .key(parcel.object.key())
+            .content_type(parcel.object.content_type())
+            .body(ByteStream::from(parcel.bytes.clone()))
+            .set_storage_class(self.keeping.storage_class())
+            .set_server_side_encryption(self.keeping.encryption())
+            .set_ssekms_key_id(self.keeping.kms_key())
+            .set_object_lock_mode(self.keeping.lock_mode())
+            .set_object_lock_retain_until_date(self.keeping.lock_until(parcel.object))
+            .set_checksum_algorithm(self.keeping.checksum())
+            .set_if_none_match(self.only_new());
+        for (name, value) in parcel.metadata() {
             put = put.metadata(name, value);
         }
         put.send().await
     }
 
-    /// Looks at the object that is there already: delivered only when it holds what this push would have put.
-    async fn compare(&self, client: &Client, key: &str, push: &Push) -> Result<(), Trouble> {
-        let head = client.head_object().bucket(&self.bucket).key(key).send().await;
+    /// The condition that nothing is overwritten.
+    pub(crate) fn only_new(&self) -> Option<String> {
+        self.conditional.then(|| "*".to_owned())
+    }
+
+    /// Every S3 server answers with an ETag. Who says 200 without one is a portal or a web server, and to
+    /// believe it would lose the record.
+    pub(crate) fn believe(&self, etag: Option<&str>) -> Result<(), Trouble> {
+        match etag {
+            Some(_) => Ok(()),
+            None => Err(Trouble::Unavailable(self.no_s3())),
+        }
+    }
+
+    /// Looks at the object that is there already: delivered only when it holds what this one would have put.
+    pub(crate) async fn compare(&self, client: &Client, parcel: &Parcel<'_>) -> Result<(), Trouble> {
+        let head = client.head_object().bucket(&self.bucket).key(parcel.object.key()).send().await;
         let head = head.map_err(|error| self.trouble(Step::Look, error))?;
-        let same = match stored_sha256(&head) {
-            Some(sha256) => sha256 == push.sha256_hex(),
-            None if head.content_length() != Some(push.body().len() as i64) => false,
-            None => self.holds(client, key, push.body()).await?,
-        };
-        match same {
+        match stored_sha256(&head) == Some(&parcel.sha256) || self.holds(client, parcel, &head).await? {
             true => Ok(()),
             false => Err(Trouble::Reject(Failure::new(format!(
-                "another object stands at s3://{}/{key}, and is not overwritten: move it away, then retry",
-                self.bucket
+                "another object stands at s3://{}/{}, and is not overwritten: move it away, then retry",
+                self.bucket,
+                parcel.object.key()
             )))),
         }
     }
 
-    async fn holds(&self, client: &Client, key: &str, expected: &[u8]) -> Result<bool, Trouble> {
-        let get = client.get_object().bucket(&self.bucket).key(key).send().await;
-        let object = get.map_err(|error| self.trouble(Step::Look, error))?;
-        match object.body.collect().await {
-            Ok(bytes) => Ok(bytes.into_bytes() == expected),
-            Err(_) => Err(Trouble::Retry(Failure::new(
-                "the object that is there already could not be read to its end",
-            ))),
+    /// Somebody else may have put the same there, or another version of the gateway, which compressed it otherwise.
+    async fn holds(
+        &self,
+        client: &Client,
+        parcel: &Parcel<'_>,
+        head: &HeadObjectOutput,
+    ) -> Result<bool, Trouble> {
+        let length = head.content_length().unwrap_or_default();
+        let must_be_equal = parcel.object.raw().is_some();
+        if length > LARGEST || (must_be_equal && length != parcel.bytes.len() as i64) {
+            return Ok(false);
         }
+        let get = client.get_object().bucket(&self.bucket).key(parcel.object.key()).send().await;
+        let object = get.map_err(|error| self.trouble(Step::Look, error))?;
+        let found = object.body.collect().await.map_err(|_| {
+            Trouble::Retry(Failure::new("the object that is there already could not be read to its end"))
+        })?;
+        let found = found.into_bytes();
+        Ok(found == parcel.bytes || parcel.object.has_same_records(&found))
     }
 
     fn no_s3(&self) -> Unavailable {
@@ -169,11 +253,41 @@ impl S3Sink {
     }
 }
 
-fn stored_sha256(head: &HeadObjectOutput) -> Option<&str> {
-    head.metadata()?.get(metadata::SHA256).map(String::as_str)
+impl<'a> Parcel<'a> {
+    /// Makes the bytes; off this thread, for compressing takes a while.
+    async fn load(object: &'a Object) -> Result<Self, Trouble> {
+        if let Some(push) = object.raw() {
+            return Ok(Self { object, bytes: push.body().clone(), sha256: push.sha256_hex() });
+        }
+        let many = object.clone();
+        let written = spawn_blocking(move || {
+            let mut bytes = Vec::new();
+            many.write(&mut bytes).map(|()| {
+                let sha256 = hex::encode(Sha256::digest(&bytes));
+                (Bytes::from(bytes), sha256)
+            })
+        });
+        match written.await {
+            Ok(Ok((bytes, sha256))) => Ok(Self { object, bytes, sha256 }),
+            Ok(Err(error)) => {
+                Err(Trouble::Retry(Failure::new(format!("the object cannot be made: {error}"))))
+            }
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            // The runtime is stopping.
+            Err(_) => Err(Trouble::Unavailable(Unavailable::new("the gateway stops"))),
+        }
+    }
+
+    pub(crate) fn metadata(&self) -> Vec<(&'static str, String)> {
+        metadata::of(self.object, &self.sha256)
+    }
+}
+
+fn stored_sha256(head: &HeadObjectOutput) -> Option<&String> {
+    head.metadata()?.get(metadata::SHA256)
 }
 
 /// 412 is S3's answer to a put whose `If-None-Match` does not hold.
-fn is_there_already(error: &SdkError<PutObjectError>) -> bool {
+pub(crate) fn is_there_already<E>(error: &SdkError<E>) -> bool {
     error.raw_response().is_some_and(|response| response.status().as_u16() == 412)
 }

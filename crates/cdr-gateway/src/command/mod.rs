@@ -8,6 +8,7 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::command::told::line(format_args!($($text)*)) };
 }
 
+mod archive;
 mod check;
 mod condition;
 mod dead;
@@ -126,6 +127,11 @@ enum Command {
     /// Example: cdr-gateway quarantine show 17
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
+    /// What an archive holds: check it, note what it holds of each day, send it to a sink again.
+    ///
+    /// Example: cdr-gateway archive verify
+    #[command(subcommand)]
+    Archive(archive::ArchiveCommand),
     /// Writes the JSON Schema of gateway.yaml, by which editors check and complete it.
     ///
     /// Example: cdr-gateway schema > gateway.schema.json, and in the first line of gateway.yaml:
@@ -203,6 +209,7 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Tail(tail) => tail.run(&common).await,
         Command::Dead(dead) => dead.run(&common).await,
         Command::Quarantine(quarantine) => quarantine.run(&common).await,
+        Command::Archive(archive) => archive.run(&common, &sinks).await,
         Command::Explain(explain) => explain.run(&common, &sinks),
         Command::Schema => schema::run(&sinks),
         Command::Sink(sink) => sink.run(&common).await,

@@ -42,7 +42,7 @@ use cdr_core::{
 use self::layers::Layers;
 pub use self::{
     finding::{Finding, Standing},
-    look::{Whereabouts, admin, door, whereabouts},
+    look::{Archive, Whereabouts, admin, archives, door, whereabouts},
     places::Place,
     plan::Plan,
     schema::schema,

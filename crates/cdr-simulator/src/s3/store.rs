@@ -24,6 +24,8 @@ pub struct Object {
     pub bytes: Bytes,
     /// Its content type, as sent.
     pub content_type: Option<String>,
+    /// How it was asked to be kept.
+    pub kept: Kept,
     /// Its metadata, without the `x-amz-meta-` of the wire.
     pub metadata: BTreeMap<String, String>,
     /// How often it was written; puts that a condition refused do not count.
@@ -33,11 +35,29 @@ pub struct Object {
     written_at: SystemTime,
 }
 
+/// How an object was asked to be kept; the receiver notes it and does nothing of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    /// Its storage class.
+    pub storage_class: Option<String>,
+    /// `AES256` or `aws:kms`.
+    pub encryption: Option<String>,
+    /// By which key.
+    pub kms_key: Option<String>,
+    /// `GOVERNANCE` or `COMPLIANCE`, and until when, RFC 3339.
+    pub locked: Option<(String, String)>,
+    /// Whether its bytes came in parts.
+    pub in_parts: bool,
+}
+
 impl Object {
     fn etag(&self) -> ETag {
         ETag::Strong(hex::encode(&Sha256::digest(&self.bytes)[..16]))
     }
 }
+
+/// No part but the last is smaller (API reference, "UploadPart").
+const SMALLEST_PART: usize = 5 << 20;
 
 /// Buckets and unfinished multipart uploads.
 #[derive(Default)]
@@ -50,6 +70,7 @@ struct Upload {
     bucket: String,
     key: String,
     content_type: Option<String>,
+    kept: Kept,
     metadata: BTreeMap<String, String>,
     parts: BTreeMap<i32, Bytes>,
 }
@@ -57,6 +78,10 @@ struct Upload {
 impl Store {
     pub(super) fn objects(&self, bucket: &str) -> Vec<Object> {
         lock(&self.buckets).get(bucket).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn unfinished(&self) -> usize {
+        lock(&self.uploads).len()
     }
 
     pub(super) fn create_bucket(&self, bucket: &str) {
@@ -69,7 +94,7 @@ impl Store {
 
     pub(super) fn plant(&self, bucket: &str, key: &str, bytes: &[u8]) {
         self.create_bucket(bucket);
-        let object = new_object(key, Bytes::copy_from_slice(bytes), None, BTreeMap::new());
+        let object = new_object(key, Bytes::copy_from_slice(bytes), None, Kept::default(), BTreeMap::new());
         lock(&self.buckets).entry(bucket.to_owned()).or_default().insert(key.to_owned(), object);
     }
 
@@ -103,12 +128,14 @@ fn new_object(
     key: &str,
     bytes: Bytes,
     content_type: Option<String>,
+    kept: Kept,
     metadata: BTreeMap<String, String>,
 ) -> Object {
     Object {
         key: key.to_owned(),
         bytes,
         content_type,
+        kept,
         metadata,
         puts: 1,
         overwritten: false,
@@ -129,6 +156,27 @@ fn blob(bytes: Bytes) -> Option<StreamingBlob> {
 
 fn metadata(sent: Option<Metadata>) -> BTreeMap<String, String> {
     sent.unwrap_or_default().into_iter().collect()
+}
+
+fn kept(
+    storage_class: Option<StorageClass>,
+    encryption: Option<ServerSideEncryption>,
+    kms_key: Option<String>,
+    lock: Option<ObjectLockMode>,
+    until: Option<Timestamp>,
+) -> Kept {
+    let until = until.and_then(|until| {
+        let mut text = Vec::new();
+        until.format(TimestampFormat::DateTime, &mut text).ok()?;
+        String::from_utf8(text).ok()
+    });
+    Kept {
+        storage_class: storage_class.map(|class| class.as_str().to_owned()),
+        encryption: encryption.map(|encryption| encryption.as_str().to_owned()),
+        kms_key,
+        locked: lock.map(|mode| mode.as_str().to_owned()).zip(until),
+        in_parts: false,
+    }
 }
 
 /// The protocol's side of the store.
@@ -167,7 +215,14 @@ impl S3 for Face {
         self.store().check_bucket(&input.bucket)?;
         let only_new = self.only_new(input.if_none_match.as_ref());
         let bytes = read(input.body).await?;
-        let object = new_object(&input.key, bytes, input.content_type, metadata(input.metadata));
+        let kept = kept(
+            input.storage_class,
+            input.server_side_encryption,
+            input.ssekms_key_id,
+            input.object_lock_mode,
+            input.object_lock_retain_until_date,
+        );
+        let object = new_object(&input.key, bytes, input.content_type, kept, metadata(input.metadata));
         let etag = self.store().put(&input.bucket, object, only_new)?;
         ok(PutObjectOutput { e_tag: Some(etag), ..Default::default() })
     }
@@ -234,10 +289,18 @@ impl S3 for Face {
         let input = request.input;
         self.store().check_bucket(&input.bucket)?;
         let id = uuid::Uuid::new_v4().to_string();
+        let kept = kept(
+            input.storage_class,
+            input.server_side_encryption,
+            input.ssekms_key_id,
+            input.object_lock_mode,
+            input.object_lock_retain_until_date,
+        );
         let upload = Upload {
             bucket: input.bucket.clone(),
             key: input.key.clone(),
             content_type: input.content_type,
+            kept: Kept { in_parts: true, ..kept },
             metadata: metadata(input.metadata),
             parts: BTreeMap::new(),
         };
@@ -270,10 +333,15 @@ impl S3 for Face {
         let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
         let named = input.multipart_upload.and_then(|named| named.parts).unwrap_or_default();
         let mut bytes = Vec::new();
-        for number in named.iter().map(|part| part.part_number.unwrap_or_default()) {
-            bytes.extend_from_slice(upload.parts.get(&number).ok_or_else(|| s3_error!(InvalidPart))?);
+        for (index, part) in named.iter().enumerate() {
+            let number = part.part_number.unwrap_or_default();
+            let part = upload.parts.get(&number).ok_or_else(|| s3_error!(InvalidPart))?;
+            if part.len() < SMALLEST_PART && index + 1 < named.len() {
+                return Err(s3_error!(EntityTooSmall));
+            }
+            bytes.extend_from_slice(part);
         }
-        let object = new_object(&upload.key, bytes.into(), upload.content_type, upload.metadata);
+        let object = new_object(&upload.key, bytes.into(), upload.content_type, upload.kept, upload.metadata);
         let etag = self.store().put(&upload.bucket, object, only_new)?;
         ok(CompleteMultipartUploadOutput {
             bucket: Some(upload.bucket),

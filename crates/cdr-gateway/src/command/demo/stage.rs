@@ -87,7 +87,7 @@ fn configuration(s3: &S3Receiver, mailbox: &SmtpReceiver, crm: &Crm) -> anyhow::
     settings["ingress"]["listen"] = json!("127.0.0.1:0");
     settings["admin"]["listen"] = json!("127.0.0.1:0");
     settings["sinks"]["archive"] = json!({ "s3": {
-        "bucket": BUCKET, "region": "us-east-1", "endpoint": s3.endpoint(), "path_style": true,
+        "bucket": BUCKET, "region": "us-east-1", "endpoint": s3.endpoint(), "path_style": true, "layout": "raw",
         "access_key_id": "CDRDEMOKEY", "secret_access_key": "cdr-demo-secret-of-no-worth",
     }});
     settings["sinks"]["on-call"] = json!({ "email": {

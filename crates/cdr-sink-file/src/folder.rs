@@ -1,4 +1,4 @@
-//! The archive on disk: names, and the order of writes that makes a file whole or absent.
+//! The folder on disk: names, and the order of writes that makes a file whole or absent.
 
 use std::{
     collections::BTreeSet,
@@ -9,18 +9,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cdr_archive::Object;
+
 /// What is written to a file at a time.
 const BLOCK: usize = 64 * 1024;
 
 /// A folder of files that are written once. Every call blocks until the disk has answered.
-pub(crate) struct Archive {
+pub(crate) struct Folder {
     path: PathBuf,
     /// The sink's name: two sinks on one folder write the same files, but under temporary names of their own.
     writer: String,
 }
 
-/// Writes what a file holds: nobody needs it whole in memory.
-pub(crate) type Content<'a> = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + 'a>;
+/// Files that are larger are none of ours, and not read to see whether another version wrote them.
+const LARGEST: u64 = 512 << 20;
 
 /// What became of one file.
 #[derive(Debug)]
@@ -45,19 +47,19 @@ struct Draft {
     path: PathBuf,
 }
 
-impl Archive {
+impl Folder {
     pub fn new(path: PathBuf, writer: &str) -> Self {
         Self { path, writer: writer.to_owned() }
     }
 
-    /// Keeps files of these names and of what is written into each, the same bytes whenever it is asked; or says why it
-    /// cannot: then some may lie there already, which the next attempt will find.
+    /// Keeps a file of each object, or says why it cannot: then some may lie there already, which the next attempt will
+    /// find.
     ///
     /// All are written before the first is fsynced, and all are fsynced before the first is renamed: file systems
     /// with a journal then need one commit for the lot.
-    pub fn keep(&self, files: &[(String, Content)]) -> Result<Vec<Kept>, Trouble> {
+    pub fn keep(&self, objects: &[Object]) -> Result<Vec<Kept>, Trouble> {
         let mut drafts = Vec::new();
-        let kept = self.write(files, &mut drafts).and_then(|kept| {
+        let kept = self.write(objects, &mut drafts).and_then(|kept| {
             publish(&drafts)?;
             self.sync_folders(&kept)?;
             Ok(kept)
@@ -69,6 +71,19 @@ impl Archive {
         kept
     }
 
+    /// Keeps these bytes under a name where nothing is; false when something is.
+    pub fn add(&self, name: &str, bytes: &[u8]) -> Result<bool, Trouble> {
+        let path = self.path.join(name);
+        if fs::symlink_metadata(&path).is_ok() {
+            return Ok(false);
+        }
+        let mut drafts = Vec::new();
+        self.draft(|file| file.write_all(bytes), path, &mut drafts)?;
+        publish(&drafts)?;
+        self.sync_folders(&[Kept::There(name.to_owned())])?;
+        Ok(true)
+    }
+
     /// Makes the folder, and writes and removes an empty file in it.
     pub fn probe(&self) -> Result<(), Trouble> {
         self.make_folder(&self.path)?;
@@ -76,24 +91,29 @@ impl Archive {
         create(&file).and_then(|_| fs::remove_file(&file)).map_err(at(&file))
     }
 
-    fn write(&self, files: &[(String, Content)], drafts: &mut Vec<Draft>) -> Result<Vec<Kept>, Trouble> {
-        let mut kept = Vec::with_capacity(files.len());
-        for (name, content) in files {
-            let path = self.path.join(name);
-            match holds(&path, content).map_err(at(&path))? {
+    fn write(&self, objects: &[Object], drafts: &mut Vec<Draft>) -> Result<Vec<Kept>, Trouble> {
+        let mut kept = Vec::with_capacity(objects.len());
+        for object in objects {
+            let path = self.path.join(object.key());
+            match holds(&path, object).map_err(at(&path))? {
                 Some(false) => {
                     kept.push(Kept::NameTaken(path));
                     continue;
                 }
                 Some(true) => {}
-                None => self.draft(content, path, drafts)?,
+                None => self.draft(|file| object.write(file), path, drafts)?,
             }
-            kept.push(Kept::There(name.clone()));
+            kept.push(Kept::There(object.key().to_owned()));
         }
         Ok(kept)
     }
 
-    fn draft(&self, content: &Content, path: PathBuf, drafts: &mut Vec<Draft>) -> Result<(), Trouble> {
+    fn draft(
+        &self,
+        write: impl Fn(&mut (dyn Write + Send)) -> io::Result<()>,
+        path: PathBuf,
+        drafts: &mut Vec<Draft>,
+    ) -> Result<(), Trouble> {
         let temporary = self.temporary(&path);
         let file = match create(&temporary) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -106,7 +126,7 @@ impl Archive {
         drafts.push(Draft { file, temporary, path });
         let Some(Draft { file, temporary, .. }) = drafts.last_mut() else { return Ok(()) };
         let mut blocks = BufWriter::with_capacity(BLOCK, file);
-        content(&mut blocks).and_then(|()| blocks.flush()).map_err(at(temporary))
+        write(&mut blocks).and_then(|()| blocks.flush()).map_err(at(temporary))
     }
 
     fn temporary(&self, path: &Path) -> PathBuf {
@@ -151,6 +171,8 @@ impl Archive {
     }
 }
 
+impl std::error::Error for Trouble {}
+
 fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -159,8 +181,8 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Whether a file is there, and holds this.
-fn holds(path: &Path, content: &Content) -> io::Result<Option<bool>> {
+/// Whether a file is there, and holds this object: to the byte, or as another version of the gateway wrote it.
+fn holds(path: &Path, object: &Object) -> io::Result<Option<bool>> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -169,10 +191,13 @@ fn holds(path: &Path, content: &Content) -> io::Result<Option<bool>> {
     if !found.is_file() {
         return Ok(Some(false));
     }
-    let found = BufReader::with_capacity(BLOCK, File::open(path)?);
-    let mut comparison = Comparison { found, is_same: true };
-    content(&mut comparison)?;
-    Ok(Some(comparison.is_same && comparison.found.fill_buf()?.is_empty()))
+    let file = BufReader::with_capacity(BLOCK, File::open(path)?);
+    let mut comparison = Comparison { found: file, is_same: true };
+    object.write(&mut comparison)?;
+    if comparison.is_same && comparison.found.fill_buf()?.is_empty() {
+        return Ok(Some(true));
+    }
+    Ok(Some(found.len() <= LARGEST && object.has_same_records(&fs::read(path)?)))
 }
 
 /// Takes what a file should hold, and sees whether it begins so.

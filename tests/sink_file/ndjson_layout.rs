@@ -1,4 +1,6 @@
-//! `layout: batch`: many pushes in a file, every byte of them back, and the same file again after any crash.
+//! `layout: ndjson`: many pushes in a file, every byte of them back, and the same file again after any crash.
+
+use std::io;
 
 use cdr_core::{Batch, Seal};
 use serde_json::Value;
@@ -7,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 
 fn sink(path: &Path) -> Arc<dyn AnySink> {
-    build::<FileSettings>(json!({ "path": path, "layout": "batch" }))
+    build::<FileSettings>(json!({ "path": path, "layout": "ndjson" }))
         .unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
@@ -53,7 +55,7 @@ async fn a_file_holds_a_line_for_each_push_in_order() {
     assert_eq!(
         held[0],
         json!({
-            "position": 7, "uuid": "u", "action": "cdr", "received_at": "2026-03-31T23:30:00.000Z",
+            "spool": "c0ffee0000000001", "position": 7, "action": "cdr", "version": "1", "uuid": "u", "received_at": "2026-03-31T23:30:00.000Z",
             "sha256": hex::encode(Sha256::digest(body)), "body": body,
         })
     );
@@ -142,8 +144,14 @@ async fn actions_and_days_have_files_of_their_own_and_other_pushes_other_names()
         push_at(1, facts, "{}")
     };
     let partition = |push: Arc<cdr_core::Push>| sink.partition(&push).0.into_owned();
-    assert_eq!(partition(of("cdr", "2026-03-31T23:59:59.999Z")), "cdr/dt=2026-03-31");
-    assert_eq!(partition(of("record", "2026-04-01T00:00:00Z")), "record/dt=2026-04-01");
+    assert_eq!(
+        partition(of("cdr", "2026-03-31T23:59:59.999Z")),
+        "cdr/dt=2026-03-31/c0ffee0000000001-*-*-*.*"
+    );
+    assert_eq!(
+        partition(of("record", "2026-04-01T00:00:00Z")),
+        "record/dt=2026-04-01/c0ffee0000000001-*-*-*.*"
+    );
 
     let key = |positions: [u64; 3]| sink.seal(&batch(positions.map(numbered))).unwrap().key;
     // The same first and last.
@@ -168,11 +176,39 @@ async fn what_is_sealed_is_finished_so_in_the_raw_layout_too() {
 #[tokio::test]
 async fn a_seal_of_another_kind_of_sink_cannot_leave_the_folder() {
     let (_folder, path, sink) = archive();
-    for (key, format) in [("../out.ndjson", "lines-1"), ("/out.ndjson", "lines-1"), ("a/b", "parquet-1")] {
-        let seal = Seal { key: key.into(), facts: json!({ "format": format }) };
+    for (key, format) in [("../out.ndjson", "ndjson-1"), ("/out.ndjson", "ndjson-1"), ("a/b", "arrow-1")] {
+        let facts = json!({ "format": format, "compression": "none", "level": 0 });
+        let seal = Seal { key: key.into(), facts };
         receipts(&sink.deliver(&batch([numbered(1), numbered(2)]).sealed(seal)).await);
     }
     let raw = [1, 2].map(|position| format!("cdr/dt=2026-03-31/c0ffee0000000001-{position:020}.json"));
     assert_eq!(files(&path), raw);
     assert_eq!(files(path.parent().unwrap()).len(), 2);
+}
+
+#[tokio::test]
+async fn a_file_that_another_version_compressed_otherwise_is_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("archive");
+    let sink = build::<FileSettings>(json!({ "path": path, "compression": "gzip" })).unwrap();
+    let sealed = sealed(&sink, batch([numbered(1), numbered(2)]));
+    let file = path.join(&sealed.seal().unwrap().key);
+    receipts(&sink.deliver(&sealed).await);
+    let ours = fs::read(&file).unwrap();
+
+    let mut lines = Vec::new();
+    io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*ours), &mut lines).unwrap();
+    let packed = |lines: &[u8]| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        io::Write::write_all(&mut packed, lines).unwrap();
+        packed.finish().unwrap()
+    };
+    fs::write(&file, packed(&lines)).unwrap();
+    assert_ne!(fs::read(&file).unwrap(), ours);
+    receipts(&sink.deliver(&sealed).await);
+
+    let other = String::from_utf8(lines).unwrap().replace("s-2", "s-3");
+    fs::write(&file, packed(other.as_bytes())).unwrap();
+    let report = sink.deliver(&sealed).await;
+    assert!(report.outcomes().iter().all(|outcome| matches!(outcome, Outcome::Reject(_))), "{report:?}");
 }

@@ -1,0 +1,221 @@
+//! `cdr-gateway archive`: whether an archive holds what was delivered there, what it held when a day was over, and sending
+//! what it holds to a sink.
+//!
+//! All of it reads the archive itself, and the spool's log as far as that is kept; the gateway may run or not.
+
+mod delivered;
+mod resend;
+
+use anyhow::bail;
+use cdr_archive::{Audit, Findings, Holding};
+use clap::{Args, Subcommand};
+use jiff::{Timestamp, civil::Date};
+use serde_json::json;
+
+use self::delivered::Delivered;
+use super::{Common, Ended, Said, kept::Kept};
+use crate::config::{self, Archive};
+
+/// What an archive holds.
+#[derive(Subcommand)]
+pub enum ArchiveCommand {
+    /// Reads an archive and checks it: nothing missing that was delivered, nothing twice, every body the one that arrived,
+    /// every manifest still true.
+    ///
+    /// Fails when something is wrong. Example: cdr-gateway archive verify --from 2026-11-01 --to 2026-11-07
+    Verify {
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        days: Days,
+    },
+    /// Writes the manifests of the days that are over: what the archive holds of each, linked to the day before.
+    ///
+    /// Run it once a day. It writes none for a day of which something is still open, and none twice.
+    /// Example: cdr-gateway archive manifest
+    Manifest {
+        #[command(flatten)]
+        chosen: Chosen,
+    },
+    /// Sends what an archive holds to a sink, one push after the other, as a replay; the spool need not have it any more.
+    ///
+    /// It has no memory: when it stops it says how to go on. Example:
+    /// cdr-gateway archive replay --sink crm --from 2026-03-01 --to 2026-03-31
+    Replay(resend::Resend),
+}
+
+/// Which archive.
+#[derive(Args)]
+pub struct Chosen {
+    /// The sink that archives; needed when there are several.
+    #[arg(long, value_name = "SINK")]
+    archive: Option<String>,
+}
+
+/// Which days, in the archive's time zone.
+#[derive(Args, Clone, Copy)]
+pub struct Days {
+    /// The first day. Without it from the oldest on.
+    #[arg(long, value_name = "DAY")]
+    from: Option<Date>,
+    /// The last day. Without it up to now.
+    #[arg(long, value_name = "DAY")]
+    to: Option<Date>,
+}
+
+impl ArchiveCommand {
+    /// Checks, notes or sends.
+    pub async fn run(&self, common: &Common, sinks: &cdr_core::Sinks) -> Ended {
+        match self {
+            Self::Verify { chosen, days } => verify(common, &chosen.open(common)?, *days).await,
+            Self::Manifest { chosen } => manifest(common, &chosen.open(common)?).await,
+            Self::Replay(resend) => resend.run(common, sinks).await,
+        }
+    }
+}
+
+impl Chosen {
+    fn open(&self, common: &Common) -> anyhow::Result<Archive> {
+        let mut archives = super::told(config::archives(&common.source(), config::environment()))?;
+        let names: Vec<String> = archives.iter().map(|archive| archive.sink.clone()).collect();
+        let there_are = match names.is_empty() {
+            true => "the configuration has no sink of the kinds file and s3".to_owned(),
+            false => format!("there are: {}", names.join(", ")),
+        };
+        let Some(wanted) = &self.archive else {
+            return match archives.len() {
+                1 => Ok(archives.remove(0)),
+                _ => bail!("which archive? say --archive SINK; {there_are}"),
+            };
+        };
+        match archives.into_iter().find(|archive| archive.sink == *wanted) {
+            Some(archive) => Ok(archive),
+            None => bail!("there is no archive {wanted:?}; {there_are}"),
+        }
+    }
+}
+
+impl Days {
+    fn hold(self, day: Date) -> bool {
+        self.from.is_none_or(|from| day >= from) && self.to.is_none_or(|to| day <= to)
+    }
+
+    /// Whether an object may hold pushes of these days; what tells no day may.
+    fn may_hold(self, holding: &dyn Holding, key: &str) -> bool {
+        holding.filing().day_of(key).is_none_or(|day| self.hold(day))
+    }
+}
+
+async fn verify(common: &Common, archive: &Archive, days: Days) -> Ended {
+    // Before the archive is looked at: what is delivered meanwhile is there, too.
+    let delivered = Delivered::read(&Kept::find(common)?, &archive.sink)
+        .inspect_err(|error| eprintln!("{error:#}; so the archive is checked by itself alone"))
+        .ok();
+    let holding = archive.holding.as_ref();
+    let mut audit = Audit::new(holding.filing());
+    for key in holding.keys().await.map_err(anyhow::Error::msg)? {
+        match days.may_hold(holding, &key) {
+            true => audit.take(&key, &holding.read(&key).await.map_err(anyhow::Error::msg)?),
+            false => audit.pass(&key),
+        }
+    }
+    if let Some(delivered) = &delivered {
+        expect(&mut audit, delivered, |day| days.hold(day), holding);
+    }
+    let findings = audit.end();
+    tell(common, archive, &findings);
+    if findings.is_good() { Ok(()) } else { Err(Said.into()) }
+}
+
+/// Lets the audit expect what was delivered on some days.
+fn expect(
+    audit: &mut Audit<'_>,
+    delivered: &Delivered,
+    is_asked: impl Fn(Date) -> bool,
+    holding: &dyn Holding,
+) {
+    for push in delivered.pushes() {
+        if is_asked(holding.filing().day(push.received_at)) {
+            audit.expect(delivered.spool(), push.position, push.sha256);
+        }
+    }
+}
+
+fn tell(common: &Common, archive: &Archive, findings: &Findings) {
+    let Findings { objects, pushes, manifests, expected, foreign, faults } = findings;
+    if common.wants_json() {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        say!(
+            "{}",
+            json!({ "sink": archive.sink, "objects": objects, "pushes": pushes, "manifests": manifests,
+                "expected": expected, "foreign": foreign, "faults": faults })
+        );
+        return;
+    }
+    for fault in faults {
+        say!("{fault}");
+    }
+    for key in foreign {
+        eprintln!("{key} is nothing of this archive, and was passed over");
+    }
+    let verdict = match faults.len() {
+        0 => "nothing missing, nothing twice, every body as it arrived".to_owned(),
+        1 => "1 fault".to_owned(),
+        many => format!("{many} faults"),
+    };
+    say!(
+        "{}: {pushes} pushes in {objects} objects, {expected} of them known to the spool, {manifests} manifests: {verdict}",
+        archive.sink
+    );
+}
+
+async fn manifest(common: &Common, archive: &Archive) -> Ended {
+    let delivered = Delivered::read(&Kept::find(common)?, &archive.sink)?;
+    let holding = archive.holding.as_ref();
+    let filing = holding.filing();
+    let mut audit = Audit::new(filing);
+    let keys = holding.keys().await.map_err(anyhow::Error::msg)?;
+    let (manifests, objects): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|key| cdr_archive::manifest::is_key(key));
+    for key in manifests {
+        audit.take(&key, &holding.read(&key).await.map_err(anyhow::Error::msg)?);
+    }
+    // What stands in a manifest was checked when that was written; `verify` looks again.
+    let (listed, newest) = audit.listed(delivered.spool());
+    for key in objects {
+        match listed.contains(&key) {
+            true => audit.pass(&key),
+            false => audit.take(&key, &holding.read(&key).await.map_err(anyhow::Error::msg)?),
+        }
+    }
+    let today = filing.day(Timestamp::now());
+    let begun = delivered.oldest_open().map_or(today, |open| filing.day(open).min(today));
+    let Ok(last) = begun.yesterday() else { return Ok(()) };
+    expect(&mut audit, &delivered, |day| day <= last && newest.is_none_or(|newest| day > newest), holding);
+    let due = audit.due(delivered.spool(), last);
+    let findings = audit.end();
+    if !findings.is_good() {
+        findings.faults.iter().for_each(|fault| eprintln!("{fault}"));
+        bail!("no manifest was written: what it would say is not so; cdr-gateway archive verify tells more");
+    }
+    for manifest in &due {
+        let key = manifest.key();
+        if !holding.add(&key, manifest.bytes().into()).await.map_err(anyhow::Error::msg)? {
+            bail!("{key} is there already: somebody else writes manifests at this moment; run it again");
+        }
+        match common.wants_json() {
+            true => say!(
+                "{}",
+                json!({ "manifest": key, "pushes": manifest.pushes, "objects": manifest.objects.len() })
+            ),
+            false => say!("{key}: {} pushes in {} objects", manifest.pushes, manifest.objects.len()),
+        }
+    }
+    if due.is_empty() && !common.wants_json() {
+        match begun < today {
+            true => say!("no manifest is due: something of {begun} is still open (cdr-gateway sink list)"),
+            false => say!("no manifest is due"),
+        }
+    }
+    Ok(())
+}
