@@ -48,7 +48,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[tokio::test]
 async fn the_file_sink_keeps_the_contract() {
-    for layout in ["raw", "batch"] {
+    for layout in ["raw", "ndjson", "parquet"] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("archive");
         let mount = folder.path().join("no-mount/archive");
@@ -61,7 +61,7 @@ async fn the_file_sink_keeps_the_contract() {
 
 #[tokio::test]
 async fn the_s3_sink_keeps_the_contract() {
-    for layout in ["raw", "batch"] {
+    for layout in ["raw", "ndjson", "parquet"] {
         let server = Arc::new(S3Receiver::start(0, &["calls"], Keys::new("AKTEST", SECRET)).await.unwrap());
         let settings = |bucket: &str| {
             json!({
