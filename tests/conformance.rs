@@ -53,8 +53,8 @@ async fn the_file_sink_keeps_the_contract() {
         let path = folder.path().join("archive");
         let mount = folder.path().join("no-mount/archive");
         let settings = |path: &Path| json!({ "path": path, "layout": layout });
-        let suite = Suite::of(sink::<FileSettings>(settings(&path)))
-            .refused(sink::<FileSettings>(settings(&mount)));
+        let suite =
+            Suite::of(sink::<FileSettings>(settings(&path))).refused(sink::<FileSettings>(settings(&mount)));
         suite.holding(move || files(&path)).run().await;
     }
 }
