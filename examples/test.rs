@@ -37,6 +37,17 @@ async fn the_sink_counts_a_call() {
     assert_eq!(&datagram[..length], b"cdr.calls.answered:1|c\ncdr.talk:75000|ms");
 }
 
+#[tokio::test]
+async fn the_sink_keeps_the_contract() {
+    let statsd = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let settings = serde_json::json!({ "address": statsd.local_addr().unwrap() });
+    let sink = move || {
+        let sinks = Sinks::default().with::<StatsdSettings>();
+        sinks.build("statsd", &"numbers".parse().unwrap(), settings.clone()).unwrap().unwrap()
+    };
+    cdr_conformance::Suite::of(sink).run().await;
+}
+
 #[test]
 fn every_configuration_here_is_good() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,5 +1,6 @@
 //! End to end: the sinks against real servers, the gateway through its built binary.
 
+mod conformance;
 mod docs;
 mod gateway;
 mod simulator_s3;

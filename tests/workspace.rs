@@ -8,7 +8,7 @@ use std::{
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// What each crate of ours may use of ours.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("cdr-core", &[]),
     ("cdr-ingress", &["cdr-core"]),
     ("cdr-spool", &[]),
@@ -20,6 +20,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("cdr-sink-http", &["cdr-core", "cdr-expression"]),
     ("cdr-sink-file", &["cdr-core", "cdr-archive"]),
     ("cdr-simulator", &["cdr-core"]),
+    ("cdr-conformance", &["cdr-core"]),
     ("cdr-example-sink", &["cdr-core"]),
 ];
 

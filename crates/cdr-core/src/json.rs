@@ -213,7 +213,7 @@ fn too_deep(json: &str) -> Option<usize> {
 }
 
 /// The text of a JSON string, a lone surrogate escape in it read as U+FFFD; none when `raw` is no string.
-pub(crate) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     let raw = raw.get();
     if !raw.starts_with('"') {
         return None;

@@ -242,6 +242,16 @@ impl Batch {
         (!deliveries.is_empty()).then_some(Self { deliveries, seal: None, memo: None, was_held: false })
     }
 
+    /// The same batch with each push as `see` has it, such as masked.
+    #[must_use]
+    pub fn seen_as(&self, see: impl Fn(&Arc<Push>) -> Arc<Push>) -> Self {
+        let mut seen = self.clone();
+        for delivery in &mut seen.deliveries {
+            delivery.push = see(&delivery.push);
+        }
+        seen
+    }
+
     /// The same batch under a seal that is stored.
     #[must_use]
     pub fn sealed(self, seal: Seal) -> Self {

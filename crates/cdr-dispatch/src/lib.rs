@@ -13,6 +13,7 @@
 //! * [`lane`]: what drives one sink: reads ahead, tries, settles, waits. The heart of this crate.
 //! * [`errand`]: what a temporary lane is for: a replay, or what a renamed sink left.
 //! * [`retry`]: the arithmetic of back-off. [`rate`]: `rate_limit`.
+//! * [`mask`]: what a sink does not get to see.
 //! * [`quarantine`]: a second look at what was no push.
 //! * [`routing`] and [`route`]: which push goes where; conditions are [`cdr_expression`]s.
 //! * [`window`], [`stored`], [`terms`], [`event`]: what is live, how facts lie in the spool, what a push is found by, what
@@ -23,6 +24,7 @@ pub mod dispatcher;
 pub mod errand;
 pub mod event;
 pub mod lane;
+pub mod mask;
 pub mod quarantine;
 pub mod rate;
 pub mod retry;
@@ -39,5 +41,6 @@ pub use dispatcher::{
 pub use errand::{Errand, Replay, Wish};
 pub use event::Event;
 pub use lane::{LanePlan, LaneSnapshot};
+pub use mask::{Mask, MaskSettings, Masked};
 pub use rate::Rate;
 pub use retry::{RetryPolicy, RetrySettings};

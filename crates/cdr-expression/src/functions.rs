@@ -187,7 +187,8 @@ fn without_trunk(digits: &str) -> &str {
     digits.strip_prefix('0').unwrap_or(digits)
 }
 
-fn e164(text: &str) -> String {
+/// A phone number with a `+` and its country in front where that is certain; else as it is.
+pub fn e164(text: &str) -> String {
     let international = Dialled::of(text).and_then(|number| number.international());
     international.map_or_else(|| text.to_owned(), |number| format!("+{number}"))
 }

@@ -293,15 +293,45 @@ fn each_sink_has_one_kind_and_only_what_it_knows() {
         "gateway.yaml:4:3: sinks.c: the sink has no kind; there are: file, s3, email, http",
         "gateway.yaml:5:6: sinks.d: expected a kind and its settings, such as { file: { path: data } }",
         "gateway.yaml:6:8: sinks.e.file: missing setting \"path\"",
-        "gateway.yaml:7:27: unknown setting \"paht\"; there are: retry, rate_limit, concurrency, start_at",
+        "gateway.yaml:7:27: unknown setting \"paht\"; there are: retry, rate_limit, concurrency, start_at, mask",
         "gateway.yaml:8:39: sinks.g.rate_limit: expected a number of pushes per second, minute or hour, such as 10/s, 600/m or 1000/h",
-        "gateway.yaml:8:44: sinks.g.mask: is not in this version; remove it",
+        "gateway.yaml:8:51: sinks.g.mask.0: unknown value; there are: last4, hash, remove, keep",
         "gateway.yaml:10:3: sinks.On-Call: a sink's name is 1 to 64 lower-case letters, digits, - or _, beginning with a letter or digit",
         "gateway.yaml:11:57: sinks.i.concurrency: must be at least 1",
         "gateway.yaml:11:60: sinks.i.retry.max: must be at least initial, which is 1200s",
         "gateway.yaml:11:95: sinks.i.start_at: expected now, beginning, a day such as 2026-11-22, or a time such as 2026-11-22T08:00:00+08:00",
     ];
     assert_eq!(at_once, expected);
+}
+
+#[test]
+fn a_mask_that_would_not_hold_is_a_fault_and_an_archive_is_masked_only_if_that_is_meant() {
+    let at_once = faults(
+        "sinks:
+  a: { file: { path: x }, mask: {} }
+  b: { http: { url: 'http://127.0.0.1/' }, mask: { numbers: hash } }
+  c: { http: { url: 'http://127.0.0.1/' }, mask: { numbers: last } }
+  d: { file: { path: x }, mask: { archive: true, nmes: remove } }
+",
+        &[],
+    );
+    let expected = [
+        "gateway.yaml:2:27: sinks.a.mask: an archive holds what came, byte for byte, and a masked one never will again; mask: { archive: true } if you mean it",
+        "gateway.yaml:3:44: sinks.b.mask.key: hash needs a key, or every number could be found by trying: key: { env: MASK_KEY }, as of openssl rand -hex 32",
+        "gateway.yaml:4:61: sinks.c.mask.numbers: unknown value \"last\", did you mean \"last4\"?",
+        "gateway.yaml:5:50: unknown setting \"nmes\", did you mean \"names\"?",
+    ];
+    assert_eq!(at_once, expected);
+    let warned = warnings(
+        "sinks:
+  a: { file: { path: x }, mask: { archive: true, names: hash, key: 0123456789abcdef0 } }
+routes: [{ name: all, to: [a] }]
+alerts: { to: [a] }
+",
+        &[],
+    );
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("sinks.a.mask.key: this secret stands in the file"), "{warned:?}");
 }
 
 #[test]

@@ -80,9 +80,7 @@ impl Lane {
     }
 
     fn may_share(&self) -> bool {
-        self.plan.concurrency > 1
-            && self.plan.sink.batching().spacing == Duration::ZERO
-            && self.sealed.is_empty()
+        self.plan.concurrency > 1 && self.gather.spacing() == Duration::ZERO && self.sealed.is_empty()
     }
 
     /// Whether something is set aside already and not through: a second errand would only slow down the first.

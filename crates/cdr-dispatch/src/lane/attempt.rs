@@ -2,9 +2,13 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use cdr_core::{Batch, Failure, Outcome, Partition, Position, Report, Seal, Unavailable, registry::AnySink};
+use cdr_core::{
+    Batch, Batching, Failure, Outcome, Partition, Position, Report, Seal, SinkName, Unavailable,
+    registry::AnySink,
+};
 use cdr_spool::ControlError;
 use futures_util::FutureExt;
+use tracing::error;
 
 use super::pace::Epoch;
 use crate::{store::Store, window::Routed};
@@ -66,6 +70,15 @@ pub async fn attempt(
 /// Bytes that the pushes of a batch take of memory, roughly.
 pub fn weight(batch: &Batch) -> usize {
     batch.pushes().map(|push| Routed::weight(push)).sum()
+}
+
+/// How the sink wants its batches; one push at a time if it panicked when asked, for its lane must go on.
+pub fn batching(name: &SinkName, sink: &dyn AnySink) -> Batching {
+    std::panic::catch_unwind(AssertUnwindSafe(|| sink.batching())).unwrap_or_else(|panic| {
+        let reason = message(panic.as_ref());
+        error!(sink = %name, reason, "the sink panicked when asked for its batches; it gets one push at a time");
+        Batching::single()
+    })
 }
 
 /// The seal that a batch shall get, if it has none and the sink wants one; a report if the sink panicked.

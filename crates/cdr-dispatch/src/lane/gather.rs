@@ -64,6 +64,11 @@ impl Gather {
         self.batching.pushes
     }
 
+    /// Least time between two batches of a partition.
+    pub fn spacing(&self) -> Duration {
+        self.batching.spacing
+    }
+
     /// Holds back what is counted by the hour.
     pub fn hold(&mut self, until: Option<Instant>) {
         let (batching, now) = (self.batching, Instant::now());

@@ -137,7 +137,7 @@ impl Lane {
         if self.errand.is_some() {
             return;
         }
-        let spacing = self.plan.sink.batching().spacing;
+        let spacing = self.gather.spacing();
         for (key, stored) in &state.memos {
             if key == LEFT {
                 self.memos.left =

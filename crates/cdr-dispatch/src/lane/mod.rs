@@ -47,7 +47,7 @@ use tracing::{error, info};
 
 use self::{
     aside::Return,
-    attempt::{Attempted, attempt, weight},
+    attempt::{Attempted, attempt, batching, weight},
     gather::{Gather, Ready},
     ledger::Ledger,
     memos::{Closed, Memos},
@@ -232,7 +232,7 @@ impl Lane {
             status,
             next: Position(state.next.0),
             ledger: Ledger::default(),
-            gather: Gather::new(plan.sink.batching()),
+            gather: Gather::new(batching(&plan.name, plan.sink.as_ref())),
             pace: Pace::new(plan.retry, plan.concurrency, plan.rate_limit),
             sealed: Sealed::default(),
             summary: Summary::default(),
@@ -431,7 +431,7 @@ impl Lane {
     // === orders ===
 
     fn reconfigure(&mut self, plan: LanePlan) {
-        self.gather.reconfigure(plan.sink.batching());
+        self.gather.reconfigure(batching(&plan.name, plan.sink.as_ref()));
         self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
         self.back = Return::default();
         self.plan = plan;

@@ -2,6 +2,7 @@
 
 mod aside;
 mod errands;
+mod masked;
 mod memos;
 mod quarantine;
 mod rate_limit;

@@ -1,6 +1,6 @@
 //! `cdr-gateway explain`: what would become of a push?
 
-use std::{path::PathBuf, sync::Arc};
+use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Common, Ended};
-use crate::config::Plan;
+use crate::config::{Plan, PlannedSink};
 
 /// What would become of a push: how it is read, which routes take it, and what each sink would do.
 #[derive(Args)]
@@ -44,6 +44,7 @@ impl Explain {
             Incoming::read(facts, body).context("this would be answered with 400 and kept in quarantine")?;
         let push = Arc::new(Push::stored(SpoolId([0; 8]), Position(0), read));
         let decision = plan.routes.consider(&push);
+        let masked = |sink: &PlannedSink| sink.mask.as_ref().and_then(|mask| mask.apply(&push));
         let to = |name: &str| decision.destinations().iter().find(|to| to.sink.as_str() == name);
         if common.wants_json() {
             let routed: serde_json::Map<_, _> = (decision.destinations().iter())
@@ -61,9 +62,16 @@ impl Explain {
                     Some((to.sink.to_string(), parts.collect::<serde_json::Map<_, _>>().into()))
                 })
                 .collect();
+            let seen: serde_json::Map<_, _> = (plan.sinks.iter())
+                .filter(|sink| to(sink.lane.name.as_str()).is_some())
+                .filter_map(|sink| Some((sink.lane.name.to_string(), json!(text_of(&masked(sink)?)))))
+                .collect();
             say!(
                 "{}",
-                json!({ "action": push.action().as_str(), "session_id": push.session_id(), "sinks": routed, "previews": previews, "failed": failed })
+                json!({
+                    "action": push.action().as_str(), "session_id": push.session_id(), "sinks": routed,
+                    "previews": previews, "failed": failed, "masked": seen,
+                })
             );
             return Ok(());
         }
@@ -73,6 +81,9 @@ impl Explain {
             match to(name) {
                 Some(to) => {
                     say!("{name}: by {}; it {}", quoted(&to.routes), sink.lane.sink.describe());
+                    if let Some(masked) = masked(sink) {
+                        say!("{name} gets to see, with its mask: {}", text_of(&masked));
+                    }
                     preview(&plan, &push, to).into_iter().for_each(|preview| show(&preview));
                 }
                 None => say!("{name}: no"),
@@ -143,6 +154,10 @@ fn describe(push: &Push) {
         seconds(cdr.talk()),
         cdr.transfers()
     );
+}
+
+fn text_of(push: &Push) -> Cow<'_, str> {
+    String::from_utf8_lossy(push.body())
 }
 
 fn quoted(routes: &[String]) -> String {

@@ -4,7 +4,7 @@
 //! It is narrower than reading: a list of what an editor should offer. `check` alone says what is right.
 
 use cdr_core::{Sinks, setting};
-use cdr_dispatch::{RetrySettings, route::RouteSettings};
+use cdr_dispatch::{MaskSettings, RetrySettings, route::RouteSettings};
 use cdr_ingress::IngressSettings;
 use serde_json::{Map, Value, json};
 
@@ -54,6 +54,7 @@ fn sink(kinds: &Sinks) -> Value {
         "start_at".to_owned(),
         text("Where a sink begins that the spool does not know yet: now, beginning, a day such as 2026-11-22, or a time; now."),
     );
+    settings.insert("mask".to_owned(), setting::schema::<MaskSettings>());
     json!({ "type": "object", "additionalProperties": false, "properties": settings, "oneOf": one_kind })
 }
 

@@ -21,7 +21,8 @@ pub(super) fn fetch(place: &SecretPlace) -> Result<String, String> {
 }
 
 /// Names that are a secret in their group alone: elsewhere a `key` is a pattern or a file.
-const IN_GROUPS: [(&str, &str); 3] = [("signature", "key"), ("token", "value"), ("api_key", "value")];
+const IN_GROUPS: [(&str, &str); 4] =
+    [("signature", "key"), ("mask", "key"), ("token", "value"), ("api_key", "value")];
 
 /// Whether a setting of this name holds a secret; `group` is the name of what it stands in.
 ///

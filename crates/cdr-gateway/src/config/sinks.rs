@@ -10,7 +10,7 @@ use cdr_core::{
     registry::AnySink,
     setting::{self, Step},
 };
-use cdr_dispatch::{LanePlan, Rate, RetryPolicy, RetrySettings};
+use cdr_dispatch::{LanePlan, Mask, MaskSettings, Masked, Rate, RetryPolicy, RetrySettings};
 use cdr_spool::Start;
 use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::de::DeserializeOwned;
@@ -23,23 +23,23 @@ use super::faults::{Faults, at};
 pub struct PlannedSink {
     /// Its kind.
     pub kind: String,
-    /// The sink, built but not started, and how its lane shall drive it.
+    /// What it does not get to see.
+    pub mask: Option<Mask>,
+    /// The sink behind its mask, built but not started, and how its lane shall drive it.
     pub lane: LanePlan,
 }
 
 impl fmt::Debug for PlannedSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, lane: LanePlan { name, retry, concurrency, rate_limit, start, .. } } = self;
+        let Self { kind, mask, lane: LanePlan { name, retry, concurrency, rate_limit, start, .. } } = self;
         let rate = rate_limit.map(|rate| format!(", at most {rate}")).unwrap_or_default();
-        write!(f, "{name} ({kind}, {retry:?}, {concurrency} at once{rate}, from {start:?})")
+        let mask = mask.as_ref().map(|mask| format!(", {mask:?}")).unwrap_or_default();
+        write!(f, "{name} ({kind}, {retry:?}, {concurrency} at once{rate}, from {start:?}{mask})")
     }
 }
 
 /// What every sink may have, whatever its kind.
-const COMMON: [&str; 4] = ["retry", "rate_limit", "concurrency", "start_at"];
-
-/// Names that the format reserves. Taking them silently would promise what is not done.
-const NOT_YET: [&str; 1] = ["mask"];
+const COMMON: [&str; 5] = ["retry", "rate_limit", "concurrency", "start_at", "mask"];
 
 /// Enough that a receiver in another country keeps up, few enough that a small CRM survives.
 const CONCURRENCY: usize = 8;
@@ -52,6 +52,11 @@ fn give_up_after(kind: &str) -> Option<Duration> {
         "email" => Some(24 * HOUR),
         _ => None,
     }
+}
+
+/// Whether people take what lies there for what came: masking it by mistake would lose the original for good.
+fn is_archive(kind: &str) -> bool {
+    matches!(kind, "file" | "s3")
 }
 
 /// What all sinks are planned with.
@@ -69,23 +74,25 @@ impl Ground<'_> {
             return Err(vec![SettingFault::at("", message)]);
         };
         let mut faults = Faults::default();
-        faults.0.extend(take_not_yet(&mut settings));
         let retry: RetrySettings = take_part(&mut settings, "retry", &mut faults);
         let rate_limit: Option<Rate> = take_part(&mut settings, "rate_limit", &mut faults);
         let concurrency: Option<NonZeroUsize> = take_part(&mut settings, "concurrency", &mut faults);
         let start: Option<String> = take_part(&mut settings, "start_at", &mut faults);
+        let mask: Option<MaskSettings> = take_part(&mut settings, "mask", &mut faults);
         let name: Option<SinkName> = faults.take(name.parse().map_err(|error| at("", error)));
         let start = faults.take(start_at(start.as_deref(), &self.timezone));
         let Some(kind) = self.kind(&settings, &mut faults) else { return Err(faults.0) };
         let base = RetryPolicy { give_up_after: give_up_after(&kind), ..self.retry };
         let retry =
             faults.take(retry.over(base).map_err(|(setting, why)| at(&format!("retry.{setting}"), why)));
+        let mask = faults.take(mask.map(|mask| built_mask(&kind, &mask)).transpose());
         let sink = faults.take(self.build(&kind, name.as_ref(), settings));
         let concurrency = concurrency.map_or(CONCURRENCY, NonZeroUsize::get);
-        match (name, sink, retry, start) {
-            (Some(name), Some(sink), Some(retry), Some(start)) if faults.0.is_empty() => {
+        match (name, sink, mask, retry, start) {
+            (Some(name), Some(sink), Some(mask), Some(retry), Some(start)) if faults.0.is_empty() => {
+                let sink = Arc::new(Masked::new(sink, mask.clone()));
                 let lane = LanePlan { name, sink, retry, concurrency, rate_limit, start };
-                Ok(PlannedSink { kind, lane })
+                Ok(PlannedSink { kind, mask, lane })
             }
             _ => Err(faults.0),
         }
@@ -146,9 +153,13 @@ impl Ground<'_> {
     }
 }
 
-fn take_not_yet(settings: &mut Map<String, Value>) -> Vec<SettingFault> {
-    let taken = NOT_YET.iter().filter(|name| settings.remove(**name).is_some());
-    taken.map(|name| at(name, "is not in this version; remove it")).collect()
+fn built_mask(kind: &str, settings: &MaskSettings) -> Result<Mask, Vec<SettingFault>> {
+    let built = Mask::build(settings).map_err(|faults| below(faults, "mask"));
+    if is_archive(kind) && !settings.archive {
+        let why = "an archive holds what came, byte for byte, and a masked one never will again; mask: { archive: true } if you mean it";
+        return Err([built.err().unwrap_or_default(), vec![at("mask", why)]].concat());
+    }
+    built
 }
 
 /// Takes out and reads one of the settings that every sink may have; its default when it is absent or faulty.
