@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cdr_core::{Delivery, Seal};
+use cdr_core::{Delivery, Partition, Push, Seal};
 use cdr_dispatch::{ErrandNow, ErrandState, RenameError, ReplayError, Wish};
 
 use super::*;
@@ -318,13 +318,14 @@ async fn a_dead_letter_that_is_retried_while_the_last_other_is_discarded_is_not_
     until_ended(&dispatcher).await;
 }
 
-/// A sink that panics where it tells how it wants its batches, as soon as it shall.
+/// A sink that panics where it tells what keeps the first push apart, as soon as it shall.
 struct Fragile(Arc<Told>, Arc<AtomicUsize>);
 
 impl Sink for Fragile {
-    fn batching(&self) -> Batching {
-        assert_eq!(self.1.load(Ordering::SeqCst), 0, "a fault in a plugin");
-        Batching::single()
+    fn partition(&self, push: &Push) -> Partition {
+        let is_sound = self.1.load(Ordering::SeqCst) == 0 || push.session_id() != Some("s0");
+        assert!(is_sound, "a fault in a plugin");
+        Partition::ONE
     }
 
     async fn deliver(&self, batch: &Batch) -> Report {
