@@ -27,6 +27,7 @@ mod senders;
 mod set_aside;
 mod sick_sinks;
 mod tail;
+mod told;
 
 use std::path::{Path, PathBuf};
 

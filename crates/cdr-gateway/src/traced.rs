@@ -18,11 +18,16 @@ pub struct Traced {
     sinks: BTreeMap<String, At>,
 }
 
+/// Which lanes are away, and why, as the gateway that runs has it; empty where none runs.
+pub type Away = BTreeMap<String, String>;
+
 /// What became of a push in a lane.
 struct At {
     /// What the lane is for, if it is temporary.
     errand: Option<For>,
     became: Became,
+    /// Why its lane does not try now.
+    away: Option<String>,
 }
 
 /// What a temporary lane is for.
@@ -52,7 +57,7 @@ enum Became {
 
 impl Traced {
     /// What the spool tells, with the sinks that it does not know and the values that decided where the push goes.
-    pub fn new(spool: SpoolId, life: Life, sinks: &[String], routes: Option<&Routes>) -> Self {
+    pub fn new(spool: SpoolId, life: Life, sinks: &[String], routes: Option<&Routes>, away: &Away) -> Self {
         let Life { push, lanes } = life;
         let push = stored::from_spool(stored::spool_id(spool), push);
         let became = |LaneLife { lane, errand, told }: LaneLife| {
@@ -65,11 +70,13 @@ impl Traced {
                 ) => Became::NotRouted(missed(routes, &push, to)),
                 (told, _) => Became::Told(told),
             };
-            (lane, At { errand, became })
+            let is_waiting = matches!(became, Became::Told(Told::Waiting(_) | Told::Reopened(_)));
+            let away = away.get(&lane).filter(|_| is_waiting).cloned();
+            (lane, At { errand, became, away })
         };
         let mut by_sink: BTreeMap<String, At> = told_by_sink(lanes).into_iter().map(became).collect();
         for sink in sinks {
-            let before = At { errand: None, became: Became::Told(Told::Before) };
+            let before = At { errand: None, became: Became::Told(Told::Before), away: None };
             by_sink.entry(sink.clone()).or_insert(before);
         }
         Self { push, sinks: by_sink }
@@ -96,7 +103,7 @@ impl Traced {
             self.push.body().len(),
             facts.uuid.as_deref().unwrap_or("none"),
         );
-        for (lane, At { errand, became }) in &self.sinks {
+        for (lane, At { errand, became, away }) in &self.sinks {
             let sentence = match (became, errand) {
                 (Became::Told(Told::Outcome(_, Outcome::Passed)), Some(_)) => {
                     "not sent: the replay is not for this push".to_owned()
@@ -108,6 +115,9 @@ impl Traced {
             };
             let what_for = errand.as_ref().map(|errand| format!(" ({errand})")).unwrap_or_default();
             text.push_str(&format!("\n  {lane}{what_for}: {sentence}"));
+            if let Some(reason) = away {
+                text.push_str(&format!("; {lane} is away: {reason}"));
+            }
         }
         text
     }
@@ -164,6 +174,9 @@ impl At {
         let mut told = state(&self.became);
         if let Some(errand) = &self.errand {
             told["for"] = errand.json();
+        }
+        if let Some(reason) = &self.away {
+            told["away"] = reason.as_str().into();
         }
         told
     }

@@ -272,6 +272,10 @@ impl Rejection {
     pub fn may_be_ours(&self) -> bool {
         match self {
             Self::Network { is_for_us } => *is_for_us,
+            // Whoever looks for doors can show a certificate of his own making.
+            Self::NoHandshake(NoHandshake::BadCertificate(_)) => false,
+            // Each push of a sender that does not trust our certificate is lost.
+            Self::NoHandshake(NoHandshake::OursRefused(_)) => true,
             _ => self.row().status == StatusCode::UNAUTHORIZED,
         }
     }
@@ -355,7 +359,11 @@ impl Rejection {
 
     /// Whether the whole request was read by then, so that the connection can serve another.
     fn comes_after_the_body(&self) -> bool {
-        matches!(self, Self::Quarantined { .. } | Self::QuarantineFull { .. } | Self::NotStored(_))
+        match self {
+            // Said while the body is read, too.
+            Self::NotStored(why) => !matches!(why, NotStored::Busy),
+            _ => matches!(self, Self::Quarantined { .. } | Self::QuarantineFull { .. }),
+        }
     }
 }
 

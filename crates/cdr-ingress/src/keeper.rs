@@ -113,6 +113,8 @@ pub(crate) struct Keeper {
     pub policy: ArcSwap<Policy>,
     pub counters: DoorCounters,
     pub in_flight: Arc<InFlight>,
+    /// Bodies of senders who have yet to prove who they are: apart, so that they cannot take the room of the others.
+    pub unproven: Arc<InFlight>,
     crowd: Arc<Crowd>,
     /// Room for connections from networks that are not allowed.
     standing: Arc<Semaphore>,
@@ -130,6 +132,7 @@ impl Keeper {
             policy: ArcSwap::from_pointee(policy),
             counters: DoorCounters::default(),
             in_flight: Arc::default(),
+            unproven: Arc::default(),
             crowd: Arc::default(),
             standing: Arc::new(Semaphore::new(STRANGERS)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)),

@@ -217,6 +217,12 @@ impl Allow {
 }
 
 impl Limits {
+    /// For bodies of senders who have yet to prove who they are: a quarter of the room, or what one of them needs.
+    pub(crate) fn of_unproven(&self) -> Self {
+        let quarter = ByteSize(self.in_flight.as_u64() / 4);
+        Self { in_flight: quarter.max(self.body), ..self.clone() }
+    }
+
     fn faults(&self) -> Vec<SettingFault> {
         let zeros = [
             ("body", self.body.as_u64() == 0),

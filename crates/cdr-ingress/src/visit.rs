@@ -90,7 +90,11 @@ impl<I: Intake> Visit<I> {
         let encoding = Encoding::of(request.headers())?;
         let uuid = self.push_uuid(request.headers());
         let limits = &policy.settings.limits;
-        let Held { bytes, mut charge } = body::read(request, limits, &self.keeper.in_flight).await?;
+        let (limits, in_flight) = match claim.is_proven() {
+            true => (limits, &self.keeper.in_flight),
+            false => (&limits.of_unproven(), &self.keeper.unproven),
+        };
+        let Held { bytes, mut charge } = body::read(request, limits, in_flight).await?;
         let sent = claim.prove(bytes)?;
         policy.rates.admit()?;
         let (body, fault) = sent.decode(encoding, &mut charge, limits)?;
@@ -112,9 +116,13 @@ impl<I: Intake> Visit<I> {
         policy: &Policy,
         request: Request<impl Body<Data = Bytes> + Unpin>,
     ) -> Result<Response<Full<Bytes>>, Rejection> {
-        let token =
-            token_endpoint::give(&policy.proofs, request, &policy.settings.limits, &self.keeper.in_flight)
-                .await?;
+        let token = token_endpoint::give(
+            &policy.proofs,
+            request,
+            &policy.settings.limits.of_unproven(),
+            &self.keeper.unproven,
+        )
+        .await?;
         self.keeper.counters.count(Verdict::Token);
         Ok(answer::token(&token))
     }

@@ -55,8 +55,11 @@ pub(crate) async fn deliver(sink: &HttpSink, format: Format, batch: &Batch) -> R
     }
     for one in bundle.chunks(1) {
         match timeout_at(deadline, attempt(sink, format, one)).await {
-            // Those that are left are opened again: nothing was tried on them.
-            Err(_) => break,
+            // Those behind it are opened again: nothing was tried on them. It was tried, or it would be the first again for ever.
+            Err(_) => {
+                report.set(one[0].0, late(sink));
+                break;
+            }
             Ok(Err(away)) => return report.and_unavailable(away),
             Ok(Ok(outcome)) => report.set(one[0].0, outcome),
         }

@@ -87,7 +87,9 @@ impl Find {
             Ok(answer) => answer,
         };
         answer.show(variables);
-        if self.found.holds(variables) == Ok(true) {
+        // An error page has a size, too: only a whole answer of success says what is there.
+        let tells = answer.status().is_success() && answer.is_whole();
+        if tells && self.found.holds(variables) == Ok(true) {
             return Ok(Some(delivered("stored by an earlier attempt")));
         }
         // Many receivers say so of what is not there.

@@ -93,7 +93,7 @@ pub fn wanted_seal(sink: &dyn AnySink, batch: &Batch) -> Result<Option<Seal>, Re
 
 /// Lets a sink close a partition, guarded like an attempt.
 pub async fn close(sink: &dyn AnySink, partition: &Partition, memo: &[u8]) -> Outcome {
-    let closing = AssertUnwindSafe(sink.close(partition, memo)).catch_unwind();
+    let closing = AssertUnwindSafe(async { sink.close(partition, memo).await }).catch_unwind();
     let failed = |reason: String| Outcome::Retry(Failure::new(reason));
     match tokio::time::timeout(DEADLINE, closing).await {
         Ok(Ok(outcome)) => outcome,
@@ -103,7 +103,8 @@ pub async fn close(sink: &dyn AnySink, partition: &Partition, memo: &[u8]) -> Ou
 }
 
 async fn deliver(sink: &dyn AnySink, batch: &Batch) -> Report {
-    let delivering = AssertUnwindSafe(sink.deliver(batch)).catch_unwind();
+    // Within a future of its own, since a sink may panic before it has made one.
+    let delivering = AssertUnwindSafe(async { sink.deliver(batch).await }).catch_unwind();
     match tokio::time::timeout(DEADLINE, delivering).await {
         Ok(Ok(report)) => report,
         Ok(Err(panic)) => failed(batch, format!("the sink panicked: {}", message(panic.as_ref()))),

@@ -77,9 +77,13 @@ fn page(engine: &Engine, asked: &Asked) -> Result<Value, ReadError> {
     let lives = search.find(&query, asked.limit)?;
     let next = (lives.len() == asked.limit).then(|| lives.last().map(|life| life.push.position.0)).flatten();
     let routing = engine.dispatcher.pushes().routing();
-    let sinks: Vec<String> =
-        engine.dispatcher.lanes().into_iter().map(|(sink, _)| sink.to_string()).collect();
-    let traced = |life| Traced::new(search.identity(), life, &sinks, Some(&routing.routes)).json();
+    let lanes = engine.dispatcher.lanes();
+    let sinks: Vec<String> = lanes.iter().map(|(sink, _)| sink.to_string()).collect();
+    let away = lanes
+        .into_iter()
+        .filter_map(|(sink, lane)| Some((sink.to_string(), lane.now.paused?.reason)))
+        .collect();
+    let traced = |life| Traced::new(search.identity(), life, &sinks, Some(&routing.routes), &away).json();
     let pushes: Vec<Value> = lives.into_iter().map(traced).collect();
     Ok(json!({ "pushes": pushes, "after": next }))
 }

@@ -205,7 +205,7 @@ async fn dispatch(command: Command, common: Common, sinks: Sinks) -> Ended {
         Command::Reload => reload::run(&common).await,
         Command::Demo(demo) => demo.run(&common, sinks).await,
         Command::Send(send) => send.run(&common).await,
-        Command::Trace(trace) => trace.run(&common),
+        Command::Trace(trace) => trace.run(&common).await,
         Command::Tail(tail) => tail.run(&common).await,
         Command::Dead(dead) => dead.run(&common).await,
         Command::Quarantine(quarantine) => quarantine.run(&common).await,

@@ -4,10 +4,11 @@ use anyhow::{Context as _, bail};
 use cdr_dispatch::terms;
 use cdr_spool::{Position, Query};
 use clap::Args;
+use hyper::Method;
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use super::{Common, Ended, kept::Kept};
-use crate::traced::Traced;
+use super::{Common, Ended, kept::Kept, running};
+use crate::traced::{Away, Traced};
 
 /// Pushes that are read before the first of them is told.
 const PAGE: usize = 64;
@@ -39,7 +40,7 @@ pub struct Trace {
 
 impl Trace {
     /// Tells every push and, for each sink, a sentence.
-    pub fn run(&self, common: &Common) -> Ended {
+    pub async fn run(&self, common: &Common) -> Ended {
         let term = self.term()?;
         if term.is_none() && self.since.is_none() {
             bail!("name a session, a push with --uuid, a number with --number, or a time with --since");
@@ -57,7 +58,7 @@ impl Trace {
             until_ms: until.map(Timestamp::as_millisecond),
             after: Position(self.after),
         };
-        self.tell(&kept, query, common.wants_json())
+        self.tell(&kept, query, &away(common).await, common.wants_json())
     }
 
     fn term(&self) -> anyhow::Result<Option<(&'static str, String)>> {
@@ -73,7 +74,7 @@ impl Trace {
         })
     }
 
-    fn tell(&self, kept: &Kept, mut query: Query, wants_json: bool) -> Ended {
+    fn tell(&self, kept: &Kept, mut query: Query, away: &Away, wants_json: bool) -> Ended {
         let mut search = kept.search()?;
         let mut left = self.limit.unwrap_or(usize::MAX);
         let mut found = 0;
@@ -87,7 +88,7 @@ impl Trace {
             (found, left) = (found + lives.len(), left - lives.len());
             for life in lives {
                 let (sinks, routes) = (&kept.at.sinks, kept.at.routes.as_deref());
-                let traced = Traced::new(search.identity(), life, sinks, routes);
+                let traced = Traced::new(search.identity(), life, sinks, routes, away);
                 match wants_json {
                     true => say!("{}", traced.json()),
                     false => say!("{}", traced.text(&kept.at.timezone)),
@@ -105,6 +106,19 @@ impl Trace {
         }
         Ok(())
     }
+}
+
+/// Who is away, if a gateway runs that can be asked; the spool tells all the rest.
+async fn away(common: &Common) -> Away {
+    let Ok(admin) = common.admin() else { return Away::new() };
+    let Ok(answer) = running::ask_for(&admin, Method::GET, "/api/v1/lanes", None).await else {
+        return Away::new();
+    };
+    let lanes = answer["lanes"].as_array().into_iter().flatten();
+    let away = |lane: &serde_json::Value| {
+        Some((lane["sink"].as_str()?.to_owned(), lane["paused"]["reason"].as_str()?.to_owned()))
+    };
+    lanes.filter_map(away).collect()
 }
 
 /// A moment as people write it: so long ago, a day or a time of the configuration's zone, or a time with an offset.

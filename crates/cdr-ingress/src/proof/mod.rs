@@ -282,6 +282,11 @@ enum State {
 }
 
 impl Claim {
+    /// Whether the head was proof enough.
+    pub fn is_proven(&self) -> bool {
+        matches!(self.0, State::Proven)
+    }
+
     /// Looks at the body, just as it was sent, if the head was not proof enough.
     pub fn prove(self, body: Bytes) -> Result<Proven, Rejection> {
         let State::Claimed { claims, mut failed, asking } = self.0 else { return Ok(Proven(body)) };
