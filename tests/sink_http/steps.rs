@@ -176,6 +176,21 @@ async fn a_find_that_fails_is_no_no() {
 }
 
 #[tokio::test]
+async fn an_error_page_does_not_say_that_a_call_is_stored() {
+    let crm = crm_with_book().await;
+    let mut wide = steps();
+    let last = wide.as_array_mut().unwrap().last_mut().unwrap();
+    last["find"]["found"] = "size(body) > 0".into();
+    let sink = with_steps(&crm, wide);
+    let push = call("s1", "008613800138000");
+    for page in [Behaviour::status(504).body("<html>"), Behaviour::break_off(200, "[{")] {
+        crm.behave(page.only_at("GET /calls").times(1));
+        retry(&again(&sink, &push).await);
+    }
+    assert_eq!(book(&crm).calls.len(), 0, "nothing was stored, and nothing counts as delivered");
+}
+
+#[tokio::test]
 async fn a_step_that_fails_ends_the_attempt_and_is_named() {
     let crm = crm_with_book().await;
     let sink = with_steps(&crm, steps());
