@@ -138,3 +138,16 @@ async fn a_signature_is_of_the_standard_and_of_both_keys() {
     });
     assert_eq!(signature, expected.join(" "));
 }
+
+#[tokio::test]
+async fn a_token_endpoint_that_never_answers_is_away_and_no_push_is_at_fault() {
+    let (crm, endpoint) = (crm().await, crm().await);
+    endpoint.behave(Behaviour::hang());
+    let mut settings = oauth(&endpoint, json!({}));
+    settings["timeout"] = json!("200ms");
+    let report = attempt(&sink(&crm.url(), settings)).await;
+    let expected =
+        format!("auth: no token: http://{} did not answer in time; check auth.oauth2", endpoint.addr());
+    assert_eq!(away(&report).reason, expected);
+    assert_eq!(crm.received().len(), 0);
+}

@@ -19,7 +19,7 @@
 //!
 //! # Reading order
 //! `settings` reads and checks, `sink` makes an attempt of `step`s (or a `bundle`), each a `request` on the `wire` whose `answer`
-//! is judged. Below lie `oauth`, `signature`, and the way there: `connect` with `pool`, `trust`, `way` and `address`.
+//! is judged. Below lie `oauth`, `signature`, `redirect`, and the way there: `connect` with `pool`, `trust`, `way` and `address`.
 //!
 //! # Outcomes
 //! What an answer means:
@@ -46,6 +46,7 @@ mod connect;
 mod oauth;
 mod place;
 mod pool;
+mod redirect;
 mod request;
 mod settings;
 mod signature;
@@ -58,6 +59,7 @@ mod way;
 mod wire;
 
 pub use bundle::Format;
+pub use redirect::Redirects;
 pub use settings::{
     ApiKey, As, Auth, BatchSettings, Classify, CredentialsIn, FindSettings, HttpSettings, Method, Oauth2,
     Preset, SignatureSettings, StepSettings, Success, Tls,

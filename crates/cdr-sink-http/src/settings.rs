@@ -15,6 +15,7 @@ use std::{
 use cdr_core::{BuildError, Secret, SinkConfig, SinkName, setting};
 use cdr_expression::{Expression, Kind, Names};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -30,6 +31,7 @@ use crate::{
     bundle::Format,
     connect::{Network, Receiver},
     place::Place,
+    redirect::Redirects,
     request,
     sink::HttpSink,
     template::Text,
@@ -48,6 +50,7 @@ const OURS: &[(&str, &str)] = &[
     ("te", "connections are kept by the gateway"),
     ("trailer", "the body is never chunked"),
     ("expect", "the body is sent at once"),
+    ("accept-encoding", "answers are read as they are"),
     // One value for all pushes would make the receiver take every push but the first for a repeat.
     ("idempotency-key", "each push has its own"),
     ("x-tccc-push-uuid", "each push has its own"),
@@ -98,6 +101,9 @@ pub struct HttpSettings {
     /// Whether a public name may lead to a private address, and any to where clouds hand out credentials.
     #[serde(default)]
     pub allow_private: bool,
+    /// Whether redirects are followed: `refuse` unless set.
+    #[serde(default)]
+    pub redirects: Redirects,
     /// An `http://` proxy, or `none`; that of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` unless set.
     pub proxy: Option<String>,
     /// What counts as taken beyond a status of 2xx.
@@ -212,6 +218,7 @@ impl SinkConfig for HttpSettings {
             secrets,
             oauth: self.auth.and_then(|auth| auth.oauth(&network, &place.key("auth"))),
             signature: self.signature.map(|signature| signature.read(&place.key("signature"))),
+            redirects: self.redirects,
             receiver: Receiver::new(common.uri, network),
         };
         faults.into_inner().or_ok(HttpSink {
@@ -283,6 +290,8 @@ impl HttpSettings {
             None => Ok(HeaderValue::from_static("application/json; charset=utf-8")),
         };
         let content_type = content_type.map_err(|_| place.key("content_type").fault(NOT_A_VALUE)).ok();
+        // Whoever does not say so may get any coding (RFC 9110 §12.5.3), and could not tell an `ErrCode` in it.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(auth) = &self.auth {
             headers.extend(auth.header(&place.key("auth")));
         }
@@ -333,7 +342,8 @@ impl HttpSettings {
     fn secrets(&self) -> Arc<[String]> {
         let of_headers = self.headers.values().map(|secret| secret.expose().to_owned());
         let of_auth = self.auth.iter().flat_map(Auth::secrets);
-        of_headers.chain(of_auth).filter(|secret| secret.len() >= 6 && !secret.contains("{{")).collect()
+        let secrets = of_headers.chain(of_auth);
+        secrets.filter(|secret| secret.len() >= 6 && !secret.contains("{{")).flat_map(as_quoted).collect()
     }
 
     fn network(&self, place: &Place<'_>) -> Network {
@@ -412,6 +422,17 @@ impl HttpSettings {
         };
         common.step(&only, None, String::new(), &[], place).into_iter().collect()
     }
+}
+
+/// A text in the forms in which answers repeat it: as it is, in JSON, in an address.
+fn as_quoted(text: String) -> Vec<String> {
+    let json = Value::from(text.as_str()).to_string();
+    let parameter = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    let part = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
+    let mut forms = vec![json[1..json.len() - 1].to_owned(), parameter, part, text];
+    forms.sort();
+    forms.dedup();
+    forms
 }
 
 /// The address of a server; none when it is faulty, which the place is told without repeating it.
