@@ -19,7 +19,7 @@
 //!
 //! # Reading order
 //! `settings` reads and checks, `sink` makes an attempt of `step`s (or a `bundle`), each a `request` on the `wire` whose `answer`
-//! is judged. Below lie `oauth`, `signature`, `redirect`, and the way there: `connect` with `pool`, `trust`, `way` and `address`.
+//! is judged; `preview` shows it. Below lie `oauth`, `signature`, `redirect`, and the way there: `connect` with `pool`, `trust`, `way` and `address`.
 //!
 //! # Outcomes
 //! What an answer means:
@@ -46,6 +46,7 @@ mod connect;
 mod oauth;
 mod place;
 mod pool;
+mod preview;
 mod redirect;
 mod request;
 mod settings;

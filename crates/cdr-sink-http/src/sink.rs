@@ -2,7 +2,7 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use cdr_core::{Batch, Batching, Delivery, Failure, Outcome, Report, Sink, SinkName, Unavailable};
+use cdr_core::{Batch, Batching, Delivery, Failure, Outcome, Preview, Report, Sink, SinkName, Unavailable};
 use cdr_expression::{Expression, Variables};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     bundle,
     bundle::Bundling,
+    preview,
     step::{Attempt, Step},
     template::as_text,
     turns,
@@ -110,6 +111,10 @@ impl Sink for HttpSink {
                 report
             }
         }
+    }
+
+    fn preview(&self, batch: &Batch) -> Preview {
+        preview::of(self, batch.first())
     }
 
     fn describe(&self) -> String {
