@@ -166,6 +166,10 @@ async fn no_coding_is_asked_for_and_what_comes_in_one_proves_nothing() {
     let report = attempt(&sink(&url, json!({}))).await;
     assert!(retry(&report).reason.contains("a Content-Encoding that was not asked for"), "{report:?}");
     receipt(&attempt(&sink(&url, json!({ "success": { "err_code": false } }))).await);
+    // Some name a charset there.
+    let charset = b"HTTP/1.1 200 OK\r\ncontent-encoding: UTF-8\r\ncontent-length: 13\r\n\r\n{\"ErrCode\":0}";
+    let (url, _) = saying([charset], Then::Wait).await;
+    receipt(&attempt(&sink(&url, json!({}))).await);
     let nothing = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n\r\n";
     let (url, _) = saying([nothing], Then::Wait).await;
     receipt(&attempt(&sink(&url, json!({}))).await);

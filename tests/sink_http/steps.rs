@@ -269,6 +269,26 @@ async fn a_step_whose_when_does_not_hold_is_no_failure() {
 }
 
 #[tokio::test]
+async fn a_find_that_is_answered_with_a_page_for_people_is_asked_again() {
+    let crm = crm_with_book().await;
+    let sink = with_steps(&crm, steps());
+    let push = call("s1", "008613800138000");
+    receipt(&send(&sink, &push).await);
+    crm.behave(Behaviour::status(200).body("<html>please log in</html>").only_at("GET /calls").times(1));
+    let report = again(&sink, &push).await;
+    assert_eq!(retry(&report).reason, "call: find: the receiver answered 200 OK with what is no JSON");
+    assert_eq!(receipt(&again(&sink, &push).await), "call: stored by an earlier attempt");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_an_answer() {
+    let crm = crm().await;
+    crm.behave(Behaviour::status(200).body("\u{feff}{\"ok\":true}"));
+    let sink = sink(&crm.url(), json!({ "success": { "when": "body.ok" } }));
+    receipt(&attempt(&sink).await);
+}
+
+#[tokio::test]
 async fn a_preview_shows_each_request_and_neither_address_nor_headers() {
     let settings =
         json!({ "steps": steps(), "auth": { "bearer": "s3cret-token" }, "headers": { "X-Key": "s3cret" } });

@@ -26,6 +26,9 @@ const LONGEST: usize = 64 << 10;
 /// The same when expressions look into it.
 const LONGEST_LOOKED_INTO: usize = 1 << 20;
 
+/// What hides what an answer says (IANA's registry of content codings, with the aliases).
+const CODINGS: [&str; 7] = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"];
+
 /// An answer, read.
 pub(crate) struct Answer {
     status: StatusCode,
@@ -128,8 +131,7 @@ impl Answer {
     pub fn show(&self, variables: &mut Variables<'_>) {
         let body = match self.body.is_empty() {
             true => Value::Null,
-            false => serde_json::from_slice(&self.body)
-                .unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into()),
+            false => self.json().unwrap_or_else(|| String::from_utf8_lossy(&self.body).into()),
         };
         let mut headers = Map::new();
         for (name, value) in &self.headers {
@@ -138,6 +140,16 @@ impl Answer {
         variables.set("status", self.status.as_u16().into());
         variables.set("headers", headers.into());
         variables.set("body", body);
+    }
+
+    /// Its body, where that is JSON; the byte order mark that some write in front is none of it (RFC 8259 §8.1).
+    fn json(&self) -> Option<Value> {
+        serde_json::from_slice(self.body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&self.body)).ok()
+    }
+
+    /// Whether it is a page for people, say, where a program was asked.
+    pub fn is_no_json(&self) -> bool {
+        !self.body.is_empty() && self.json().is_none()
     }
 
     /// Why nothing can be said of what it says, as far as expressions want to know; none of an answer that can be read whole.
@@ -163,11 +175,12 @@ impl Answer {
         }
     }
 
-    /// Whether it is compressed although the request wants it as it is.
+    /// Whether it is compressed although the request wants it as it is. Some name a charset here, which changes nothing.
     fn is_coded(&self) -> bool {
-        let coding = self.headers.get(header::CONTENT_ENCODING);
-        !self.body.is_empty()
-            && coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+        let codings =
+            self.headers.get_all(header::CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+        let is_one = |coding: &str| CODINGS.iter().any(|known| known.eq_ignore_ascii_case(coding.trim()));
+        !self.body.is_empty() && codings.flat_map(|codings| codings.split(',')).any(is_one)
     }
 
     /// Whether its end is missing though nothing broke: where no length is announced, the end of the connection is that of the

@@ -82,6 +82,17 @@ impl OAuth {
         refused: Option<&HeaderValue>,
         deadline: Instant,
     ) -> Result<HeaderValue, Unavailable> {
+        // Those that wait for somebody else's token, too.
+        timeout_at(deadline, self.kept_or_new(refused, deadline))
+            .await
+            .unwrap_or_else(|_| Err(self.away("did not answer in time")))
+    }
+
+    async fn kept_or_new(
+        &self,
+        refused: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Result<HeaderValue, Unavailable> {
         // Whoever comes while a token is fetched waits for that one.
         let mut state = self.state.lock().await;
         if let Some(token) = &state.token
@@ -91,9 +102,7 @@ impl OAuth {
             return Ok(token.header.clone());
         }
         state.token = None;
-        let granted = timeout_at(deadline, self.ask(&state, deadline))
-            .await
-            .unwrap_or_else(|_| Err(self.away("did not answer in time")))?;
+        let granted = self.ask(&state, deadline).await?;
         let token = granted.access_token.unwrap_or_default();
         let header = HeaderValue::try_from(format!("{} {token}", self.scheme));
         let mut header = header.map_err(|_| self.away("gave a token that no header can carry"))?;

@@ -94,8 +94,13 @@ impl Find {
         answer.show(variables);
         // An error page has a size, too: only a whole answer of success says what is there.
         let tells = answer.status().is_success() && answer.is_whole();
-        if tells && self.found.holds(variables) == Ok(true) {
-            return Ok(Some(delivered("stored by an earlier attempt")));
+        match self.found.holds(variables) {
+            Ok(true) if tells => return Ok(Some(delivered("stored by an earlier attempt"))),
+            // Such as that somebody has to log in: what is stored is not known.
+            Err(_) if tells && answer.is_no_json() => {
+                return Ok(Some(Outcome::Retry(prefixed("find", answer.failure(" with what is no JSON")))));
+            }
+            _ => {}
         }
         // Many receivers say so of what is not there.
         if answer.status() == http::StatusCode::NOT_FOUND {
