@@ -268,10 +268,10 @@ impl Rules {
     }
 
     fn taken(&self, answer: &Answer, variables: &mut Variables<'_>) -> Outcome {
-        // What is missing may have been an `ErrCode`: sending twice is better than not at all.
         if let Some(code) = self.err_code.then(|| err_code(&answer.body)).flatten() {
             return Outcome::Retry(answer.failure(&format!(" with {code}")));
         }
+        // What is missing may have been an `ErrCode`: sending twice is better than not at all.
         let looks = self.success.is_some() || !self.take.is_empty();
         let missing = match looks {
             true => answer.unread(),

@@ -33,20 +33,23 @@ pub(crate) fn target(
     origin: &str,
     asked: &Uri,
 ) -> Result<Uri, String> {
-    let base = Url::parse(&format!("{origin}{asked}"));
-    let (base, target) = match (base, location) {
-        (Ok(base), Some(location)) => (base.clone(), base.join(location)),
-        _ => return Err("; check url".to_owned()),
-    };
-    let Ok(target) = target else { return Err("; check url".to_owned()) };
+    let nowhere = || "; check url".to_owned();
+    let base = Url::parse(&format!("{origin}{asked}")).map_err(|_| nowhere())?;
+    let target = location.and_then(|location| base.join(location).ok());
+    let target = target.filter(leads_somewhere).ok_or_else(nowhere)?;
     if target.origin() != base.origin() {
         let elsewhere = target.origin().ascii_serialization();
-        return Err(format!(" to {elsewhere}; no login follows to another host: correct url"));
+        return Err(format!(" to {elsewhere}; it is not followed, as the login would go along: correct url"));
     }
     if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
         return Err(" to another path; only 307 and 308 keep method and body: correct url or path".to_owned());
     }
-    path_and_query(&target).map_err(|_| "; check url".to_owned())
+    path_and_query(&target).map_err(|_| nowhere())
+}
+
+/// Whether it has a scheme and a host that could be meant, and told (RFC 1035 §2.3.4).
+fn leads_somewhere(target: &Url) -> bool {
+    target.origin().is_tuple() && target.host_str().is_some_and(|host| host.len() <= 255)
 }
 
 /// What is said of one that may be followed, when it is not to be.

@@ -15,7 +15,6 @@ use std::{
 use cdr_core::{BuildError, Secret, SinkConfig, SinkName, setting};
 use cdr_expression::{Expression, Kind, Names};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -37,7 +36,7 @@ use crate::{
     template::Text,
     wire::Wire,
 };
-use auth::secret_value;
+use auth::{as_quoted, secret_value};
 
 /// Headers that only this sink or the connection may set, with what to do instead.
 const OURS: &[(&str, &str)] = &[
@@ -422,17 +421,6 @@ impl HttpSettings {
         };
         common.step(&only, None, String::new(), &[], place).into_iter().collect()
     }
-}
-
-/// A text in the forms in which answers repeat it: as it is, in JSON, in an address.
-fn as_quoted(text: String) -> Vec<String> {
-    let json = Value::from(text.as_str()).to_string();
-    let parameter = form_urlencoded::byte_serialize(text.as_bytes()).collect();
-    let part = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
-    let mut forms = vec![json[1..json.len() - 1].to_owned(), parameter, part, text];
-    forms.sort();
-    forms.dedup();
-    forms
 }
 
 /// The address of a server; none when it is faulty, which the place is told without repeating it.
