@@ -310,7 +310,7 @@ impl Rejection {
             headers.append(header::WWW_AUTHENTICATE, challenge);
         }
         if !self.comes_after_the_body() {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(header::CONNECTION, CLOSE);
         }
         response
     }
@@ -374,6 +374,8 @@ fn is_for_now(status: StatusCode) -> bool {
 
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
 /// Nobody hears the text for the sender: where TLS fails, only TLS is spoken.
 fn no_handshake(why: &NoHandshake) -> Row {
     let said = "no TLS";
@@ -406,6 +408,16 @@ fn not_stored(why: &NotStored) -> Verdict {
         NotStored::Slow(_) => Verdict::SlowCommit,
         NotStored::Stopping => Verdict::Stopping,
     }
+}
+
+/// Beside an answer after which its connection is of no use to the sender. Over HTTP/2 other refusals leave it be for a while.
+#[derive(Clone)]
+pub(crate) struct LastAnswer;
+
+/// Makes an answer the last one of its connection.
+pub(crate) fn take_leave<B>(answer: &mut Response<B>) {
+    answer.headers_mut().insert(header::CONNECTION, CLOSE);
+    answer.extensions_mut().insert(LastAnswer);
 }
 
 /// The push is fsynced, now or earlier: the only answer with `ErrCode` 0.

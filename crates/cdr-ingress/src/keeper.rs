@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use cdr_core::SettingFault;
 use http::{Method, Request};
 use percent_encoding::percent_decode_str;
+use rustls::pki_types::UnixTime;
 use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -66,9 +67,13 @@ impl Policy {
         self.settings.allow.as_ref().is_some_and(|allow| allow.mode == AllowMode::Log)
     }
 
-    /// Whether the authorities that verified a certificate are those in force. A connection may be older than they are.
+    /// Whether the authorities in force vouch for a certificate now. A connection may be older than they are, and outlive
+    /// its certificate.
     pub fn vouches_for(&self, certificate: &ClientCertificate) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.material().authorities == Some(certificate.verified_by))
+        let Some(tls) = &self.tls else { return false };
+        let material = tls.material();
+        let is_vouched_for = |authorities| certificate.is_vouched_for(authorities, UnixTime::now());
+        material.authorities.as_ref().is_some_and(is_vouched_for)
     }
 
     /// What a request is for, if it is for something that is served here. The path may be a secret, so it is compared

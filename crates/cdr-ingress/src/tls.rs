@@ -171,9 +171,8 @@ impl Tls {
         let stream = accepted.map_err(NoHandshake::of)?;
         let session = stream.get_ref().1;
         let is_http2 = session.alpn_protocol() == Some(HTTP2);
-        let shown = session.peer_certificates().and_then(|chain| chain.first());
-        let certificate =
-            shown.zip(material.authorities).and_then(|(shown, by)| ClientCertificate::read(shown, by));
+        let shown = session.peer_certificates().zip(material.authorities.clone());
+        let certificate = shown.and_then(|(chain, by)| ClientCertificate::read(chain, by));
         Ok(Entered { stream, is_http2, certificate })
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Visit<I> {
     /// Who connected, or whom a trusted proxy named with the PROXY protocol.
     pub peer: IpAddr,
     pub _seat: Seat,
-    /// The verified certificate that was shown with TLS.
+    /// The certificate that was shown with TLS.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
@@ -50,19 +50,26 @@ impl<I: Intake> Visit<I> {
         B: Body<Data = Bytes> + Unpin,
     {
         let policy = self.keeper.policy.load_full();
-        if let Some(certificate) =
-            self.certificate.as_ref().filter(|certificate| policy.vouches_for(certificate))
-        {
-            request.extensions_mut().insert(Shown(Arc::clone(certificate)));
+        let mut is_outdated = false;
+        if let Some(certificate) = &self.certificate {
+            match policy.vouches_for(certificate) {
+                true => drop(request.extensions_mut().insert(Shown(Arc::clone(certificate)))),
+                false => is_outdated = true,
+            }
         }
         let client = policy.settings.client_address(self.peer, request.headers());
-        match self.serve(&policy, client, request).await {
+        let mut response = match self.serve(&policy, client, request).await {
             Ok(response) => response,
             Err(rejection) => {
                 self.keeper.refused(&rejection, client);
                 rejection.response()
             }
+        };
+        // On a new connection the sender can show another certificate.
+        if is_outdated {
+            answer::take_leave(&mut response);
         }
+        response
     }
 
     async fn serve(

@@ -21,15 +21,18 @@ use crate::{
 };
 
 /// A sender that keeps one connection, and the task that runs it.
-struct Sender {
+pub struct Sender {
     sends: SendRequest<Full<Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
 }
 
 impl Sender {
     async fn connect(house: &House, authority: &Authority) -> Self {
-        let stream =
-            Speaks::knowing(authority).offering(&["h2", "http/1.1"]).to(house.door.address()).await.unwrap();
+        Self::speaking(Speaks::knowing(authority), house).await
+    }
+
+    pub async fn speaking(speaks: Speaks, house: &House) -> Self {
+        let stream = speaks.offering(&["h2", "http/1.1"]).to(house.door.address()).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
         let (sends, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         Self { sends, connection: tokio::spawn(connection) }
@@ -37,15 +40,36 @@ impl Sender {
 
     /// What becomes of this request.
     async fn send(&self, method: Method, target: &str, body: &str) -> (StatusCode, String) {
+        self.try_to_send(method, target, body).await.expect("an answer")
+    }
+
+    /// What becomes of this request, if the connection still takes it.
+    async fn try_to_send(
+        &self,
+        method: Method,
+        target: &str,
+        body: &str,
+    ) -> hyper::Result<(StatusCode, String)> {
         let request = Request::builder()
             .method(method)
             .uri(format!("https://gateway{target}"))
             .body(Full::from(body.to_owned()))
             .unwrap();
-        let answer: Response<_> = self.sends.clone().send_request(request).await.expect("an answer");
+        let answer: Response<_> = self.sends.clone().send_request(request).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await.expect("a body").to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
+        Ok((status, String::from_utf8(body.to_vec()).unwrap()))
+    }
+
+    /// The status that a push gets.
+    pub async fn push(&self) -> StatusCode {
+        self.send(Method::POST, "/?action=cdr&version=1", CDR).await.0
+    }
+
+    /// Waits until the door has told the connection to go, and it went in good order.
+    pub async fn goes(self) {
+        let gone = tokio::time::timeout(Duration::from_secs(10), self.connection).await;
+        gone.expect("it is told to go").unwrap().expect("nothing is cut off");
     }
 
     async fn pushes(&self, session: &str) {
@@ -95,6 +119,31 @@ async fn a_refusal_is_the_same_answer_and_leaves_the_connection_to_others() {
         sender.pushes("s").await;
     }
     assert_eq!(house.door.counters().snapshot().open_connections, 1);
+}
+
+/// As HTTP/1 does after one. A request now and then would keep a connection for ever.
+#[tokio::test]
+async fn a_sender_that_is_refused_again_and_again_is_sent_away_and_what_it_has_under_way_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let sender = Sender::connect(&house, &authority).await;
+    let disk = house.store.hold_disk().await;
+    let refused = async {
+        house.store.was_handed(1).await;
+        let mut refused = 0;
+        while let Ok((status, _)) = sender.try_to_send(Method::POST, "/nowhere", CDR).await {
+            assert_eq!(status, 404);
+            refused += 1;
+            assert!(refused < 100, "it is never sent away");
+        }
+        drop(disk);
+        refused
+    };
+    let ((), refused) = tokio::join!(sender.pushes("s"), refused);
+    assert!(refused >= 20, "{refused}");
+    sender.goes().await;
+    assert_eq!(house.count(Verdict::Stored), 1);
+    Sender::connect(&house, &authority).await.pushes("t").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -57,6 +57,16 @@ async fn a_push_comes_in_by_either_version_and_a_connection_serves_many() {
 }
 
 #[tokio::test]
+async fn all_that_is_spoken_can_be_asked_for_by_name_and_nothing_else() {
+    let (folder, authority) = (folder(), Authority::new());
+    let (house, _) = open(folder.path(), &authority).await;
+    for name in [&["http/1.1"], &["http/1.0"]] {
+        pushes(&Speaks::knowing(&authority).offering(name), &house).await;
+    }
+    assert!(Speaks::knowing(&authority).offering(&["spdy/3"]).to(house.door.address()).await.is_err());
+}
+
+#[tokio::test]
 async fn no_older_version_is_spoken_than_the_settings_say() {
     let (folder, authority) = (folder(), Authority::new());
     authority.door().lie_in(folder.path());
