@@ -113,6 +113,11 @@ pub(crate) enum Rejection {
     Network {
         is_for_us: bool,
     },
+    /// So many such connections are open already that this one is not heard.
+    CrowdedNetwork {
+        limit: usize,
+        per_client: usize,
+    },
     Method,
     Path,
     NoProof {
@@ -206,6 +211,8 @@ impl Rejection {
         match self {
             Self::Network { .. } => row(V::Network, 403, "pushes from this network are not accepted",
                 "its network is not in ingress.allow.networks"),
+            Self::CrowdedNetwork { limit, per_client } => row(V::Network, 403, "pushes from this network are not accepted",
+                format!("its network is not in ingress.allow.networks, and {per_client} such connections of its own or {limit} of all are open, so that it was not heard")),
             Self::Method => row(V::Method, 405, "pushes come by POST",
                 "its method is not POST"),
             Self::Path => row(V::Path, 404, "nothing is here; check the path of the push URL",

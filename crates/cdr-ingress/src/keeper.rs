@@ -33,6 +33,9 @@ const TURNED_AWAY_AT_ONCE: usize = 64;
 /// Connections from networks that are not allowed, at a time.
 const STRANGERS: usize = 64;
 
+/// Of these, those of one client: or one that says nothing could keep all others from being heard.
+const STRANGERS_PER_CLIENT: usize = 8;
+
 /// The settings in force, and what was made of them once.
 pub(crate) struct Policy {
     pub settings: IngressSettings,
@@ -60,6 +63,11 @@ impl Policy {
     /// Whether requests of this client are refused whatever they are.
     fn bars(&self, client: IpAddr) -> bool {
         !self.settings.allows(client) && !self.learns()
+    }
+
+    /// Whether all requests of a connection are refused. Those of a trusted proxy's may be other people's.
+    fn is_stranger(&self, peer: IpAddr) -> bool {
+        !self.settings.trusts(peer) && self.bars(peer)
     }
 
     /// Whether senders from elsewhere pass, so that their addresses are learned.
@@ -109,8 +117,15 @@ fn meant(path: &str) -> Cow<'_, [u8]> {
 
 /// The right to be here, for as long as a connection lasts.
 pub(crate) enum Seat {
-    Guest { _open: Open, _place: Option<Place> },
-    Stranger { _standing: OwnedSemaphorePermit },
+    Guest { _open: Open, place: Option<Place> },
+    Stranger { _standing: OwnedSemaphorePermit, _place: Place },
+}
+
+impl Seat {
+    /// Whether it is one of the few for networks that are not allowed.
+    pub fn is_of_strangers(&self) -> bool {
+        matches!(self, Self::Stranger { .. })
+    }
 }
 
 /// What all connections share.
@@ -123,8 +138,9 @@ pub(crate) struct Keeper {
     crowd: Arc<Crowd>,
     /// Room for connections from networks that are not allowed.
     standing: Arc<Semaphore>,
+    standing_crowd: Arc<Crowd>,
     /// One for each sender that hears why its connection is refused; others are dropped without a word.
-    pub turned_away: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
     pub refusals: RefusalLog,
     summary: Summary,
     newcomers: Newcomers,
@@ -140,6 +156,7 @@ impl Keeper {
             unproven: Arc::default(),
             crowd: Arc::default(),
             standing: Arc::new(Semaphore::new(STRANGERS)),
+            standing_crowd: Arc::default(),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)),
             refusals: RefusalLog::default(),
             summary: Summary::default(),
@@ -155,21 +172,48 @@ impl Keeper {
     /// never end, strangers could hold all that there are. They are heard nevertheless, since one of them may be
     /// the sender one waits for, at a new address: that is an alert, and a port scan is none.
     pub fn seat(self: &Arc<Self>, policy: &Policy, peer: IpAddr) -> Result<Seat, Rejection> {
-        let limits = &policy.settings.limits;
-        let is_direct = !policy.settings.trusts(peer);
-        if is_direct && policy.bars(peer) {
-            let standing = Arc::clone(&self.standing).try_acquire_owned();
-            let crowded = |_| Rejection::Network { is_for_us: true };
-            return standing.map(|standing| Seat::Stranger { _standing: standing }).map_err(crowded);
+        if policy.is_stranger(peer) {
+            return self.stand(peer);
         }
-        if self.counters.open_connections() >= limits.connections {
-            return Err(Rejection::Connections { limit: limits.connections });
+        let limit = policy.settings.limits.connections;
+        if self.counters.open_connections() >= limit {
+            return Err(Rejection::Connections { limit });
         }
-        let place = match limits.connections_per_client.filter(|_| is_direct) {
-            Some(limit) => Some(self.crowd.place(peer, limit).ok_or(Rejection::ClientConnections { limit })?),
-            None => None,
-        };
-        Ok(Seat::Guest { _open: Open::new(self), _place: place })
+        Ok(Seat::Guest { place: self.place(policy, peer)?, _open: Open::new(self) })
+    }
+
+    /// Changes the seat of a connection for that of the sender whom a trusted proxy names for all of it: a stranger among
+    /// those behind the proxy takes none from the others, who are guests.
+    pub fn reseat(&self, seat: &mut Seat, policy: &Policy, sender: IpAddr) -> Result<(), Rejection> {
+        match seat {
+            _ if policy.is_stranger(sender) => *seat = self.stand(sender)?,
+            Seat::Guest { place, .. } => *place = self.place(policy, sender)?,
+            // The proxy was a stranger itself until a reload; it comes again.
+            Seat::Stranger { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn stand(&self, stranger: IpAddr) -> Result<Seat, Rejection> {
+        let place = self.standing_crowd.place(stranger, STRANGERS_PER_CLIENT);
+        let standing = Arc::clone(&self.standing).try_acquire_owned().ok();
+        let seat = place.zip(standing).map(|(_place, _standing)| Seat::Stranger { _standing, _place });
+        seat.ok_or(Rejection::CrowdedNetwork { limit: STRANGERS, per_client: STRANGERS_PER_CLIENT })
+    }
+
+    /// None where `connections_per_client` does not count.
+    fn place(&self, policy: &Policy, client: IpAddr) -> Result<Option<Place>, Rejection> {
+        let is_direct = !policy.settings.trusts(client);
+        let limit = policy.settings.limits.connections_per_client.filter(|_| is_direct);
+        let place = |limit| self.crowd.place(client, limit).ok_or(Rejection::ClientConnections { limit });
+        limit.map(place).transpose()
+    }
+
+    /// The right to be told why one's connection is refused. By TLS nothing can be said without shaking hands, which is what
+    /// there is too much of.
+    pub fn turn_away(&self, policy: &Policy) -> Option<OwnedSemaphorePermit> {
+        let turned_away = || Arc::clone(&self.turned_away).try_acquire_owned().ok();
+        policy.tls.is_none().then(turned_away).flatten()
     }
 
     /// Lets a sender in whose network is allowed.

@@ -38,7 +38,7 @@ pub(crate) struct Visit<I> {
     pub stores: TaskTracker,
     /// Who connected, or whom a trusted proxy named with the PROXY protocol.
     pub peer: IpAddr,
-    pub _seat: Seat,
+    pub seat: Seat,
     /// The certificate that was shown with TLS.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
@@ -65,8 +65,8 @@ impl<I: Intake> Visit<I> {
                 rejection.response()
             }
         };
-        // On a new connection the sender can show another certificate.
-        if is_outdated {
+        // On a new connection the sender can show another certificate; and strangers' seats are few.
+        if is_outdated || self.seat.is_of_strangers() {
             answer::take_leave(&mut response);
         }
         response

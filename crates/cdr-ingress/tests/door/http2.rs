@@ -146,6 +146,18 @@ async fn a_sender_that_is_refused_again_and_again_is_sent_away_and_what_it_has_u
     Sender::connect(&house, &authority).await.pushes("t").await;
 }
 
+/// As over HTTP/1: the seats of strangers are few.
+#[tokio::test]
+async fn a_stranger_is_sent_away_with_the_first_refusal() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.door().lie_in(folder.path());
+    let allow = json!({ "networks": ["203.0.113.0/24"] });
+    let house = House::open(json!({ "tls": tls(folder.path()), "allow": allow })).await;
+    let sender = Sender::connect(&house, &authority).await;
+    assert_eq!(sender.push().await, StatusCode::FORBIDDEN);
+    sender.goes().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_requests_is_closed_and_one_with_a_slow_one_is_not() {
     let folder = tempfile::tempdir().unwrap();

@@ -79,16 +79,33 @@ async fn a_client_has_so_many_connections_and_a_trusted_proxy_all() {
 #[tokio::test]
 async fn networks_that_are_not_allowed_take_no_connection_from_others() {
     let allow = json!({ "networks": ["203.0.113.0/24"] });
-    let house = House::open(json!({ "allow": allow, "limits": { "connections": 1 } })).await;
+    let limits = json!({ "connections": 1, "header_timeout": "1h" });
+    let house = House::open(json!({ "allow": allow, "limits": limits })).await;
     let mut silent = Vec::new();
-    for _ in 0..64 {
-        silent.push(Client::connect(house.door.address()).await);
+    for number in 0..64 {
+        silent.push(Client::connect_from([127, 0, 1, number / 8], house.door.address()).await);
     }
-    let mut crowded = Client::connect(house.door.address()).await;
+    let mut crowded = Client::connect_from([127, 0, 2, 1], house.door.address()).await;
     crowded.answer().await.is(403, "this network");
     assert_eq!(house.door.counters().snapshot().open_connections, 0);
+    assert_eq!(house.door.strangers(), [], "who only connects may have wanted anything");
     drop(silent);
     eventually_heard(&house).await;
+}
+
+#[tokio::test]
+async fn a_stranger_who_says_nothing_does_not_keep_others_from_being_heard() {
+    let allow = json!({ "networks": ["203.0.113.0/24"] });
+    let limits = json!({ "header_timeout": "1h" });
+    let house = House::open(json!({ "allow": allow, "limits": limits })).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(Client::connect_from([127, 0, 1, 1], house.door.address()).await);
+    }
+    eventually("most are turned away", || house.count(Verdict::Network) == 92).await;
+    assert_eq!(house.door.strangers(), []);
+    send(house.door.address(), cdr()).await.is(403, "this network");
+    assert_eq!(house.door.strangers().len(), 1);
 }
 
 /// What a stranger asks for is read: one that pushes may be whom one waits for, at a new address.
