@@ -50,12 +50,13 @@ impl<I: Intake> Visit<I> {
         B: Body<Data = Bytes> + Unpin,
     {
         let policy = self.keeper.policy.load_full();
-        let mut is_outdated = false;
-        if let Some(certificate) = &self.certificate {
-            match policy.vouches_for(certificate) {
-                true => drop(request.extensions_mut().insert(Shown(Arc::clone(certificate)))),
-                false => is_outdated = true,
-            }
+        let shown = self.certificate.as_ref().map(|certificate| match policy.vouches_for(certificate) {
+            true => Shown::Valid(Arc::clone(certificate)),
+            false => Shown::Outdated,
+        });
+        let is_outdated = matches!(shown, Some(Shown::Outdated));
+        if let Some(shown) = shown {
+            request.extensions_mut().insert(shown);
         }
         let client = policy.settings.client_address(self.peer, request.headers());
         let mut response = match self.serve(&policy, client, request).await {

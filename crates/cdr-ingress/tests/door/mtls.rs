@@ -140,10 +140,11 @@ async fn authorities_that_are_gone_vouch_for_nobody_on_open_connections_and_end_
     place.vouch(&[&others]);
     let _ = house.door.reload(house.settings.clone()).unwrap();
     one.write(cdr()).await;
-    one.answer().await.is(401, "");
+    one.answer().await.is(401, "connect anew");
     one.is_closed().await;
     assert_eq!(two.push().await, 401);
     two.goes().await;
+    assert_eq!(house.count(Verdict::StaleProof), 2);
     place.send(&house, Some(others.sender("tccc")), &cdr()).await.is_ok();
 }
 
@@ -167,7 +168,7 @@ async fn other_authorities_that_vouch_for_what_was_shown_change_nothing_for_open
 #[tokio::test]
 async fn a_certificate_that_ends_proves_nothing_on_open_connections_and_ends_them() {
     let place = Place::new();
-    let ends = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(2);
+    let ends = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3);
     let soon_over = || {
         place.senders.signs(&[(rcgen::DnType::CommonName, "tccc")], &[], |params| {
             params.not_after = rcgen::date_time_ymd(1970, 1, 1) + ends;
