@@ -86,6 +86,8 @@ verdicts! {
     LargeHead = "large_head",
     /// A TLS handshake that failed or took too long.
     Tls = "tls",
+    /// More TLS handshakes of senders of whom nothing is known than are made.
+    Handshakes = "handshakes",
     /// More connections than `limits.connections`.
     Connections = "connections",
     /// More connections of one client than `limits.connections_per_client`.
@@ -109,8 +111,8 @@ verdicts! {
 /// Why a request was not answered with `ErrCode` 0.
 #[derive(Clone, Debug)]
 pub(crate) enum Rejection {
-    /// Whether it asks for what is served here: then it may have been a push.
     Network {
+        /// Whether it asks for what is served here: then it may have been a push.
         is_for_us: bool,
     },
     /// So many such connections are open already that this one is not heard.
@@ -154,6 +156,10 @@ pub(crate) enum Rejection {
     ProxyHeader {
         is_trusted: bool,
     },
+    Handshakes {
+        limit: u32,
+        per_client: u32,
+    },
     LargeHead,
     Connections {
         limit: usize,
@@ -168,6 +174,8 @@ pub(crate) enum Rejection {
     ClientRequests {
         limit: u32,
         wait: Duration,
+        /// As with [`Network`](Self::Network).
+        is_for_us: bool,
     },
     Quarantined {
         fault: Fault,
@@ -256,6 +264,8 @@ impl Rejection {
             Self::ProxyHeader { is_trusted: false } => row(V::NotHttp, 400, "this is not HTTP/1.1",
                 "it speaks the PROXY protocol, which counts only from ingress.trusted_proxies"),
             Self::NoHandshake(why) => no_handshake(why),
+            Self::Handshakes { limit, per_client } => row(V::Handshakes, 429, NO_TLS,
+                format!("it is not in ingress.allow.networks and has brought no push yet, and of such senders no more TLS handshakes are made than {per_client} a second of one and {limit} of all")),
             Self::LargeHead => row(V::LargeHead, 431, "the head of the request is too large",
                 "its head has more than 100 lines or 64 KiB"),
             Self::Connections { limit } => row(V::Connections, 429, "too many connections; come again later",
@@ -278,7 +288,9 @@ impl Rejection {
     /// Whether this may have been the sender whom the operator waits for: it is one alert's matter.
     pub fn may_be_ours(&self) -> bool {
         match self {
-            Self::Network { is_for_us } => *is_for_us,
+            Self::Network { is_for_us } | Self::ClientRequests { is_for_us, .. } => *is_for_us,
+            // It has proven who it is.
+            Self::Requests { .. } => true,
             // Whoever looks for doors can show a certificate of his own making.
             Self::NoHandshake(NoHandshake::BadCertificate(_)) => false,
             // Each push of a sender that does not trust our certificate is lost.
@@ -383,9 +395,11 @@ const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// Nobody hears the text for the sender: where TLS fails, only TLS is spoken.
+/// Nobody hears this: where TLS fails, only TLS is spoken.
+const NO_TLS: &str = "no TLS";
+
 fn no_handshake(why: &NoHandshake) -> Row {
-    let said = "no TLS";
+    let said = NO_TLS;
     match why {
         NoHandshake::TooSlow => {
             row(Verdict::Tls, 408, said, "its TLS handshake took longer than ingress.limits.header_timeout")

@@ -100,10 +100,10 @@ async fn enter<I: Intake>(
             say(&mut begun, &rejection).await;
             linger(&mut begun, stop).await;
         }
-        (Err(NoEntry::Unseated(rejection)), _) => {
+        (Err(NoEntry::TurnedAway(rejection)), _) => {
             visit.keeper.refused(&rejection, visit.peer);
             let turned_away = visit.keeper.turn_away(&policy);
-            // It has the seat that the proxy was given, which the next one may need.
+            // Its seat may be what the next one needs.
             drop(visit);
             if let Some(turned_away) = turned_away {
                 turn_away(begun, rejection, stop.clone(), turned_away).await;
@@ -123,8 +123,8 @@ enum NoEntry {
     Broke(io::Error),
     /// In words, since nobody speaks TLS yet.
     Refused(Rejection),
-    /// There is no seat for the sender whom the proxy names.
-    Unseated(Rejection),
+    /// There is no room for him.
+    TurnedAway(Rejection),
 }
 
 /// Looks who comes and what he speaks.
@@ -138,7 +138,7 @@ async fn look<I>(
             Ok(None) => {}
             Ok(Some(sender)) => {
                 visit.peer = sender;
-                visit.keeper.reseat(&mut visit.seat, policy, sender).map_err(NoEntry::Unseated)?;
+                visit.keeper.reseat(&mut visit.seat, policy, sender).map_err(NoEntry::TurnedAway)?;
             }
             Err(Malformed) => return Err(NoEntry::Refused(Rejection::ProxyHeader { is_trusted: true })),
         }
@@ -150,7 +150,9 @@ async fn look<I>(
         return Err(NoEntry::Silent);
     }
     match begun.first() {
-        first if tls::begins(first) => Ok(()),
+        first if tls::begins(first) => {
+            visit.keeper.admit_handshake(policy, visit.peer).map_err(NoEntry::TurnedAway)
+        }
         first if proxy_protocol::begins(first) => {
             Err(NoEntry::Refused(Rejection::ProxyHeader { is_trusted: false }))
         }

@@ -21,6 +21,7 @@ use crate::{
     proof::{Proofs, token_endpoint},
     rates::Rates,
     refusals::RefusalLog,
+    regulars::Regulars,
     settings::{AllowMode, IngressSettings},
     strangers::{Stranger, Strangers},
     summary::Summary,
@@ -145,6 +146,7 @@ pub(crate) struct Keeper {
     summary: Summary,
     newcomers: Newcomers,
     strangers: Strangers,
+    regulars: Regulars,
 }
 
 impl Keeper {
@@ -162,6 +164,7 @@ impl Keeper {
             summary: Summary::default(),
             newcomers: Newcomers::default(),
             strangers: Strangers::default(),
+            regulars: Regulars::default(),
         }
     }
 
@@ -216,10 +219,18 @@ impl Keeper {
         policy.tls.is_none().then(turned_away).flatten()
     }
 
+    /// Shakes hands by TLS, which costs processor time before anything is known of who asks for it: of strangers so many a
+    /// second. Networks that are allowed by name, trusted proxies and who has brought a push never wait for those.
+    pub fn admit_handshake(&self, policy: &Policy, peer: IpAddr) -> Result<(), Rejection> {
+        let settings = &policy.settings;
+        let is_known = settings.trusts(peer) || settings.names(peer) || self.regulars.know(peer);
+        if is_known { Ok(()) } else { policy.rates.admit_handshake(peer) }
+    }
+
     /// Lets a sender in whose network is allowed.
-    pub fn admit<B>(&self, policy: &Policy, client: IpAddr, request: &Request<B>) -> Result<(), Rejection> {
+    pub fn admit(&self, policy: &Policy, client: IpAddr, is_for_us: bool) -> Result<(), Rejection> {
         if policy.bars(client) {
-            return Err(Rejection::Network { is_for_us: policy.purpose(request).is_ok() });
+            return Err(Rejection::Network { is_for_us });
         }
         if !policy.settings.allows(client) {
             self.newcomers.passed(client);
@@ -232,6 +243,9 @@ impl Keeper {
         let policy = self.policy.load();
         if policy.learns() && !policy.settings.allows(client) {
             self.newcomers.brought(client);
+        }
+        if policy.tls.is_some() && !policy.settings.names(client) {
+            self.regulars.brought(client);
         }
         self.strangers.arrived(client);
     }
@@ -293,11 +307,29 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Allow;
 
     fn expects(path: &str, request: &str) -> bool {
         let settings = IngressSettings { path: path.to_owned(), ..IngressSettings::default() };
         let request = Request::post(request).body(()).unwrap();
         Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}")).purpose(&request).is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_who_is_known_waits_for_the_handshakes_of_strangers() {
+        let networks = ["192.0.2.0/24"].map(|network| network.parse().unwrap()).to_vec();
+        let allow = Some(Allow { networks, mode: AllowMode::Enforce });
+        let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let settings = IngressSettings { allow, trusted_proxies, ..IngressSettings::default() };
+        let policy = Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let keeper = Keeper::new(Policy::new(IngressSettings::default()).ok().unwrap());
+        let shakes = |peer: [u8; 4]| keeper.admit_handshake(&policy, peer.into()).is_ok();
+        keeper.regulars.brought([203, 0, 113, 7].into());
+        let passed = (0..900_u16).filter(|number| shakes([198, 51, 100, number.to_be_bytes()[1]])).count();
+        assert!(passed < 900 && !shakes([198, 51, 101, 1]), "{passed} of the strangers pass");
+        for known in [[192, 0, 2, 1], [10, 0, 0, 1], [203, 0, 113, 7]] {
+            assert!((0..1000).all(|_| shakes(known)), "{known:?}");
+        }
     }
 
     #[test]

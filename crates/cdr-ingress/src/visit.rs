@@ -79,9 +79,10 @@ impl<I: Intake> Visit<I> {
         client: IpAddr,
         request: Request<impl Body<Data = Bytes> + Unpin>,
     ) -> Result<Response<Full<Bytes>>, Rejection> {
-        self.keeper.admit(policy, client, &request)?;
-        policy.rates.admit_client(client)?;
-        match policy.purpose(&request)? {
+        let purpose = policy.purpose(&request);
+        self.keeper.admit(policy, client, purpose.is_ok())?;
+        policy.rates.admit_client(client, purpose.is_ok())?;
+        match purpose? {
             Purpose::Push => self.take(policy, client, request).await.map(|()| answer::stored()),
             Purpose::Token => self.give_token(policy, request).await,
         }

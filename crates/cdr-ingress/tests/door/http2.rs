@@ -50,11 +50,19 @@ impl Sender {
         target: &str,
         body: &str,
     ) -> hyper::Result<(StatusCode, String)> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("https://gateway{target}"))
-            .body(Full::from(body.to_owned()))
-            .unwrap();
+        self.try_to_send_with(&[], method, target, body).await
+    }
+
+    async fn try_to_send_with(
+        &self,
+        headers: &[(&str, &str)],
+        method: Method,
+        target: &str,
+        body: &str,
+    ) -> hyper::Result<(StatusCode, String)> {
+        let request = Request::builder().method(method).uri(format!("https://gateway{target}"));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(Full::from(body.to_owned())).unwrap();
         let answer: Response<_> = self.sends.clone().send_request(request).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await.expect("a body").to_bytes();
@@ -119,6 +127,31 @@ async fn a_refusal_is_the_same_answer_and_leaves_the_connection_to_others() {
         sender.pushes("s").await;
     }
     assert_eq!(house.door.counters().snapshot().open_connections, 1);
+}
+
+#[tokio::test]
+async fn a_head_has_16_kib_and_more_gets_a_bare_answer_that_leaves_the_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let sender = Sender::connect(&house, &authority).await;
+    let push_with = async |bytes: usize| {
+        let name = "x".repeat(bytes);
+        sender.try_to_send_with(&[("x-name", &name)], Method::POST, "/?action=cdr", CDR).await.unwrap()
+    };
+    assert_eq!(push_with(15 << 10).await.0, StatusCode::OK);
+    assert_eq!(push_with(16 << 10).await, (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, String::new()));
+    assert_eq!(push_with(0).await.0, StatusCode::OK);
+    assert_eq!(house.count(Verdict::LargeHead), 0, "the library answers it before there is a request");
+}
+
+#[tokio::test]
+async fn a_sender_that_expects_to_be_asked_for_its_body_may_send_it_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let sender = Sender::connect(&house, &authority).await;
+    let expects = [("expect", "100-continue")];
+    let said = sender.try_to_send_with(&expects, Method::POST, "/?action=cdr", CDR).await.unwrap();
+    assert_eq!(said.0, StatusCode::OK);
 }
 
 /// As HTTP/1 does after one. A request now and then would keep a connection for ever.

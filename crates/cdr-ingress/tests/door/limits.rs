@@ -55,6 +55,28 @@ async fn who_guesses_passwords_is_slowed_down_and_uses_up_nobody_elses_requests(
     assert_eq!(house.count(Verdict::Requests), 1);
 }
 
+/// Each is lost after three retries, as with a wrong password.
+#[tokio::test]
+async fn pushes_that_come_too_fast_are_an_alert_and_what_was_no_push_is_none() {
+    let alerts = |house: &House| house.door.strangers().iter().map(|s| s.verdict).collect::<Vec<_>>();
+    let house = House::open(json!({ "limits": { "requests_per_second_per_client": 1 } })).await;
+    let mut refused = 0;
+    while refused < 3 {
+        refused += u32::from(send(house.door.address(), push("/nowhere", &[], CDR)).await.status == 429);
+    }
+    assert_eq!(alerts(&house), []);
+    while alerts(&house).is_empty() {
+        assert!(matches!(send(house.door.address(), cdr()).await.status, 200 | 429));
+    }
+    assert_eq!(alerts(&house), [Verdict::ClientRequests]);
+
+    let house = House::open(json!({ "limits": { "requests_per_second": 1 } })).await;
+    while house.count(Verdict::Requests) == 0 {
+        assert!(matches!(send(house.door.address(), cdr()).await.status, 200 | 429));
+    }
+    assert_eq!(alerts(&house), [Verdict::Requests]);
+}
+
 #[tokio::test]
 async fn a_client_has_so_many_connections_and_a_trusted_proxy_all() {
     let limits = json!({ "connections_per_client": 1 });
