@@ -28,7 +28,7 @@ const PUSH_UUID: HeaderName = HeaderName::from_static("x-tccc-push-uuid");
 
 /// How long a commit may take before the sender is told to come again. TCCC publishes no timeout for pushes;
 /// 5 s is what it publishes for a call-back of the same product (1229/70684).
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Somebody who came to the door, for as long as the connection lasts.
 pub(crate) struct Visit<I> {

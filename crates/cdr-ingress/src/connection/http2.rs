@@ -24,7 +24,10 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::{LINGER, Socket, Stop};
-use crate::{answer::LastAnswer, visit::Visit};
+use crate::{
+    answer::LastAnswer,
+    visit::{COMMIT_TIMEOUT, Visit},
+};
 
 /// Requests at once on a connection; a sender that wants more waits for an answer or opens another one.
 const STREAMS: u32 = 64;
@@ -85,12 +88,15 @@ pub(crate) async fn serve<I: Intake>(socket: impl Socket, visit: Visit<I>, stop:
         Some(ended) => ended,
         None => {
             connection.as_mut().graceful_shutdown();
-            // Senders who do not answer that either are not waited for; requests under way are.
+            let body_timeout = keeper.policy.load().settings.limits.body_timeout;
+            // Requests that are under way are waited for, and nothing else: neither senders who do not answer, nor those who
+            // go on with new requests as if they had heard nothing.
             tokio::select! {
                 biased;
                 ended = &mut connection => ended,
                 () = stop.abandon.cancelled() => return,
                 () = work.rests_for(LINGER) => return,
+                () = tokio::time::sleep(body_timeout + COMMIT_TIMEOUT + LINGER) => return,
             }
         }
     };

@@ -179,6 +179,37 @@ async fn a_sender_that_is_refused_again_and_again_is_sent_away_and_what_it_has_u
     Sender::connect(&house, &authority).await.pushes("t").await;
 }
 
+/// It answers no PING, so that nothing but patience ends the connection.
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_goes_on_after_it_was_told_to_go_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let stream = Speaks::knowing(&authority).offering(&["h2"]).to(house.door.address()).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    writer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let goes_on = async {
+        for number in 0..1000_u32 {
+            // POST, https, / without an action (RFC 7541, static table).
+            let number = (2 * number + 1).to_be_bytes();
+            let request = [b"\0\0\x03\x01\x05".as_slice(), &number, b"\x83\x87\x84"].concat();
+            if writer.write_all(&request).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let mut said = Vec::new();
+    tokio::select! {
+        () = goes_on => {}
+        _ = reader.read_to_end(&mut said) => {}
+    }
+    // 20 refusals; then what a slow body and a slow disk may take.
+    let lasted = begun.elapsed().as_secs();
+    assert!((20..40).contains(&lasted), "{lasted} s");
+    assert!(house.count(Verdict::Action) >= 20);
+}
+
 /// As over HTTP/1: the seats of strangers are few.
 #[tokio::test]
 async fn a_stranger_is_sent_away_with_the_first_refusal() {
