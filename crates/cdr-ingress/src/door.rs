@@ -161,7 +161,8 @@ impl DoorHandle {
     }
 
     /// Puts other settings in force for every request that begins from now on. The listener and all
-    /// connections stay; `limits.header_timeout` counts for new connections.
+    /// connections stay; `limits.header_timeout` counts for new connections. One with a client certificate for which
+    /// `tls.client_ca` vouches no more ends with its next request.
     ///
     /// # Errors
     /// The settings cannot work; nothing has changed.

@@ -3,7 +3,8 @@
 //! The files are read again every few seconds and taken when they have changed and fit together: connections that are open
 //! stay as they are, new ones get the new certificate. What is half written is left alone, and the door goes on with what it
 //! has. The contents are compared, not times or inodes: they are small, and so renewed certificates are seen however they
-//! come, as files written in place, as new files, or as links that point elsewhere.
+//! come, as files written in place, as new files, or as links that point elsewhere. What senders have shown is looked at
+//! again when those who vouch for it have changed: see `client_certificate`.
 
 mod material;
 
