@@ -10,7 +10,7 @@ use crate::disk::File;
 use crate::log::entry::{Checkpoint, KnownLane, KnownSegment, LaneChange};
 use crate::log::frame::Stamp;
 use crate::log::index::{Note, SegmentIndex};
-use crate::log::outcomes::{Dead, Item};
+use crate::log::outcomes::{Dead, Item, Items};
 use crate::{Errand, Health, LaneState, Memo, Open, Position, Seal, Stats};
 
 /// A frame on disk.
@@ -103,7 +103,7 @@ impl Lane {
     }
 
     /// The lane for a checkpoint. A dead letter whose reason is not committed is still open there: the outcome that closes it
-    /// comes behind the checkpoint, or is lost with its reason, and then the delivery is tried again.
+    /// comes behind the checkpoint, in the same frame.
     fn known_as(&self, name: &str) -> KnownLane {
         let mut open = self.state.open.clone();
         let mut dead = Vec::with_capacity(self.dead.len());
@@ -118,6 +118,15 @@ impl Lane {
         let LaneState { began, next, seals, errand, memos, .. } = self.state.clone();
         let (lane, name, open) = (self.number, name.to_owned(), open.into_iter().collect());
         KnownLane { lane, name, next, open, dead, seals, began, errand, memos: memos.into_iter().collect() }
+    }
+
+    /// Dead letters whose reason is not committed.
+    fn pending_dead(&self) -> Items {
+        let pending = self.dead.iter().filter_map(|(position, reason)| match reason {
+            Reason::InMemory(dead) => Some((*position, Item::Dead((**dead).clone()))),
+            Reason::OnDisk(_) | Reason::Unknown => None,
+        });
+        pending.collect()
     }
 
     /// What of these positions the lane has closed, or given up.
@@ -311,18 +320,28 @@ impl State {
         true
     }
 
-    /// Notes something for a lane. False if nothing changes, because the lane is gone or has too many notes.
-    pub(crate) fn note(&mut self, lane: &str, Memo { key, bytes }: Memo) -> bool {
-        let Some(memos) = self.lanes.get_mut(lane).map(|lane| &mut lane.state.memos) else { return false };
-        if bytes.is_empty() {
-            return memos.remove(&key).is_some();
+    /// Notes something for a lane. False if nothing changes, because the lane is gone or the note is beyond its bounds.
+    pub(crate) fn note(&mut self, lane: &str, memo: Memo) -> bool {
+        let Some(memos) = self.lanes.get(lane).map(|lane| &lane.state.memos) else { return false };
+        let is_known = memos.contains_key(&memo.key);
+        let fits = memo.key.len() <= Memo::KEY
+            && memo.bytes.len() <= Memo::BYTES
+            && (is_known || memos.len() < Memo::MOST);
+        let changes = if memo.bytes.is_empty() { is_known } else { fits };
+        if changes {
+            self.note_again(lane, memo);
         }
-        let fits = key.len() <= Memo::KEY && bytes.len() <= Memo::BYTES;
-        if !fits || (memos.len() >= Memo::MOST && !memos.contains_key(&key)) {
-            return false;
-        }
-        memos.insert(key, bytes);
-        true
+        changes
+    }
+
+    /// The same for what was taken before and is read from the log, where the notes of a frame are in another order: one that
+    /// another made room for may come before it.
+    pub(crate) fn note_again(&mut self, lane: &str, Memo { key, bytes }: Memo) {
+        let Some(memos) = self.lanes.get_mut(lane).map(|lane| &mut lane.state.memos) else { return };
+        match bytes.is_empty() {
+            true => memos.remove(&key),
+            false => memos.insert(key, bytes),
+        };
     }
 
     /// What of these positions cannot be sealed, because it is closed or not there. None if there is no such lane.
@@ -485,6 +504,13 @@ impl State {
                 .collect(),
             lanes: self.lanes.iter().map(|(name, lane)| lane.known_as(name)).collect(),
         }
+    }
+
+    /// The outcomes that a checkpoint leaves open, by number and name of the lane: they belong into its frame. Without them a memo would be
+    /// there, and what it came with not.
+    pub(crate) fn outcomes_behind_checkpoint(&self) -> Vec<(u32, String, Items)> {
+        let pending = self.lanes.iter().map(|(name, lane)| (lane.number, name.clone(), lane.pending_dead()));
+        pending.filter(|(_, _, items)| !items.is_empty()).collect()
     }
 
     /// Takes over what a checkpoint says; the segments must be known already.

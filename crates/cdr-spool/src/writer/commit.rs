@@ -109,10 +109,14 @@ impl<T> Writer<T> {
         let stamp = Stamp { segment: number, salt: rand::random() };
         let header =
             SegmentHeader { identity: store.identity, stamp, previous: self.last, first, opened_at_ms: now };
-        let checkpoint = store.state().checkpoint();
+        let (checkpoint, outcomes) = {
+            let state = store.state();
+            (state.checkpoint(), state.outcomes_behind_checkpoint())
+        };
         let made = Tail::create(&*store.directory, header).and_then(|mut tail| {
             let mut frame = FrameBuilder::new();
             frame.checkpoint(&checkpoint);
+            outcomes.iter().for_each(|(lane, name, items)| frame.outcomes(*lane, name, items));
             tail.write(&mut frame, first, now)?;
             for doubtful in in_doubt {
                 frame.clear();

@@ -12,6 +12,7 @@ mod following;
 mod gone;
 mod lanes;
 mod model;
+mod notes;
 mod real;
 mod recovering;
 mod repeats;

@@ -5,6 +5,7 @@
 //! - No position is given twice.
 //! - What is closed stays closed once somebody was told, what is dead waits, what is owed is offered to its lane again.
 //! - A lane may be handed over to another one: together they owe what they owed, and what either closed stays closed. The same for what is set aside.
+//! - What was noted on a lane is there with the outcomes that it came with, or neither is; it goes with its lane.
 //! - What was sealed stays sealed, the same positions under the same key, until all of them are closed.
 //! - What the disk damages is said; only that is lost, and a lane that was owed it is told. A torn tail is cut instead.
 //! - The catalog tells what the log tells, whatever became of either.
@@ -28,6 +29,7 @@ use crate::damage::{Wound, wound};
 use crate::disk::Chance;
 use crate::harness::*;
 use crate::lanes::{DELIVERED, dead, lane};
+use crate::notes::{Notes, Noting};
 use crate::seals::seal_of;
 
 const LANES: [&str; 2] = ["crm", "mail"];
@@ -65,6 +67,15 @@ enum Action {
         lane: usize,
         rank: u8,
         count: u8,
+    },
+    /// Notes, with an outcome for owed pushes: from the rank on, so many. Nobody may wait for it.
+    Note {
+        lane: usize,
+        noting: Noting,
+        rank: u8,
+        count: u8,
+        kind: u8,
+        is_awaited: bool,
     },
     Reopen {
         lane: usize,
@@ -125,6 +136,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (lane.clone(), 0u8..4, 1u8..9).prop_map(|(lane, rank, count)| Action::RecordUnawaited { lane, rank, count }),
         5 => (lane.clone(), 0u8..6, 1u8..9).prop_map(|(lane, rank, count)| Action::Seal { lane, rank, count }),
         4 => (lane.clone(), any::<u8>(), 0u8..6).prop_map(|(lane, rank, kind)| Action::CloseSeal { lane, rank, kind }),
+        6 => (lane.clone(), noting(), 0u8..4, 0u8..4, 0u8..6, any::<bool>()).prop_map(|(lane, noting, rank, count, kind, is_awaited)| Action::Note { lane, noting, rank, count, kind, is_awaited }),
         2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Reopen { lane, rank }),
         2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Discard { lane, rank }),
         2 => (lane.clone(), 0u8..6).prop_map(|(lane, closed)| Action::HandOver { lane, closed }),
@@ -143,6 +155,16 @@ fn action() -> impl Strategy<Value = Action> {
         3 => Just(Action::Repair),
         2 => (1u16..400).prop_map(Action::Pass),
         1 => (-2000i16..2000).prop_map(Action::Jump),
+    ]
+}
+
+fn noting() -> impl Strategy<Value = Noting> {
+    prop_oneof![
+        4 => (0u8..20, 1u8..6).prop_map(|(first, many)| Noting::Write { first, many }),
+        2 => (0u8..20, 1u8..6).prop_map(|(rank, many)| Noting::Forget { rank, many }),
+        1 => Just(Noting::Fill),
+        2 => (1u8..9).prop_map(|many| Noting::Replace { many }),
+        1 => any::<(bool, bool)>().prop_map(|(is_key, is_too_large)| Noting::Large { is_key, is_too_large }),
     ]
 }
 
@@ -166,6 +188,8 @@ struct LaneModel {
     unsure_seals: Vec<Seal>,
     /// The spool's lanes that it consists of, each up to a position; the last is the one that goes on.
     parts: Vec<(String, Position)>,
+    /// Of each of them.
+    notes: BTreeMap<String, Notes>,
 }
 
 impl LaneModel {
@@ -197,6 +221,16 @@ impl LaneModel {
         unsure.retain(is_push);
         self.seals.retain(|seal| !doubted_seals.contains(seal));
         self.unsure_seals.extend(self.asked_seals.iter().cloned());
+    }
+
+    /// Takes in outcomes of a kind. Whoever was not told of them cannot know.
+    fn close(&mut self, positions: Vec<Position>, kind: u8, was_told: bool) {
+        match (was_told, kind) {
+            (_, RETRY..) => {}
+            (true, DEAD) => self.dead.extend(positions),
+            (true, _) => self.closed.extend(positions),
+            (false, _) => self.unsure.extend(positions),
+        }
     }
 
     fn may_be_closed(&self, position: &Position) -> bool {
@@ -231,6 +265,8 @@ struct Model {
     damaged: Vec<Range<Position>>,
     /// Above every position ever seen.
     highest: Position,
+    /// How much was noted.
+    texts: u64,
 }
 
 impl Model {
@@ -256,6 +292,7 @@ impl Model {
             dropped: BTreeSet::new(),
             damaged: Vec::new(),
             highest: Position(0),
+            texts: 0,
         }
     }
 
@@ -281,6 +318,10 @@ impl Model {
                     self.record_of(lane, seal.positions.into_iter().filter(is_owed).collect(), kind);
                 }
             }
+            Action::Note { lane, noting, rank, count, kind, is_awaited } => {
+                let owed = self.owed(lane, rank, count);
+                self.note(lane, noting, owed, kind, is_awaited);
+            }
             Action::Reopen { lane, rank } => self.decide(lane, rank, true),
             Action::Discard { lane, rank } => self.decide(lane, rank, false),
             Action::HandOver { lane, closed } => self.hand_over(lane, closed),
@@ -291,6 +332,10 @@ impl Model {
                 self.append(pushes.into());
                 self.record(0, 0, 3, 0);
                 self.seal(1, 0, pushes);
+                for kind in [0, 4] {
+                    let owed = self.owed(1, kind, pushes);
+                    self.note(1, Noting::Replace { many: pushes }, owed, kind, seed % 2 == 0);
+                }
                 self.append(pushes.into());
                 self.crash(seed);
             }
@@ -455,43 +500,57 @@ impl Model {
     }
 
     fn record_of(&mut self, lane: usize, owed: Vec<Position>, kind: u8) {
-        let outcome = |p: &Position| match kind {
-            0 | 1 => DELIVERED,
-            2 => Outcome::Passed,
-            3 => Outcome::Delivered { receipt: Some(format!("receipt {p}")) },
-            4 => dead(&format!("reason {p}")),
-            _ => {
-                Outcome::Retry { attempts: 1, spent: Duration::from_secs(1), due_ms: 7, answer: "503".into() }
-            }
-        };
         let mut of_parts: BTreeMap<&str, Vec<(Position, Outcome)>> = BTreeMap::new();
         for position in &owed {
             let part = self.lanes[lane].part_of(position);
-            of_parts.entry(part).or_default().push((*position, outcome(position)));
+            of_parts.entry(part).or_default().push((*position, outcome_of(kind, position)));
         }
         let mut recorded = Vec::new();
         for (part, outcomes) in of_parts {
             let positions: Vec<Position> = outcomes.iter().map(|(position, _)| *position).collect();
             recorded.push((positions, self.spool.record(part, outcomes)));
         }
-        // A decision of its own syncs what waits before it; a failing disk refuses it, and the outcomes wait on.
-        let durable = match wait(self.spool.discard_quarantine(&[Position(u64::MAX)])) {
-            Ok(_) => self.spool.health() == Health::Ok,
-            Err(ControlError::Failing { .. }) => false,
-            Err(error) => panic!("{error}"),
-        };
-        let lane = &mut self.lanes[lane];
+        let durable = self.sync();
         for (positions, answer) in recorded {
             // Whoever is told forgets the delivery, so it stays closed though the power goes before the disk works again.
             let was_told = is_ready(answer);
             assert!(was_told || !durable, "{positions:?} are durable and nobody was told");
-            let into = match (was_told, kind) {
-                (_, 5..) => continue,
-                (true, 4) => &mut lane.dead,
-                (true, _) => &mut lane.closed,
-                (false, _) => &mut lane.unsure,
-            };
-            into.extend(positions);
+            self.lanes[lane].close(positions, kind, was_told);
+        }
+    }
+
+    /// A decision of its own syncs what waits before it; a failing disk refuses it, and the outcomes wait on. True if all of
+    /// them are durable.
+    fn sync(&self) -> bool {
+        match wait(self.spool.discard_quarantine(&[Position(u64::MAX)])) {
+            Ok(_) => self.spool.health() == Health::Ok,
+            Err(ControlError::Failing { .. }) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn note(&mut self, at: usize, noting: Noting, mut owed: Vec<Position>, kind: u8, is_awaited: bool) {
+        let model = &mut self.lanes[at];
+        let part = owed.first().map_or_else(|| model.name(), |first| model.part_of(first)).to_owned();
+        owed.retain(|p| model.part_of(p) == part);
+        let outcomes = owed.iter().map(|p| (*p, outcome_of(kind, p))).collect();
+        let closed = if kind < RETRY { owed.clone() } else { Vec::new() };
+        let mut text = || {
+            self.texts += 1;
+            format!("text {}", self.texts)
+        };
+        let memos = model.notes.entry(part.clone()).or_default().add(noting, closed, &mut text);
+        let answer = self.spool.record_with_memos(&part, outcomes, memos);
+        let was_told = is_awaited && {
+            let durable = self.sync();
+            let was_told = is_ready(answer);
+            assert!(was_told || !durable, "notes of {part} are durable and nobody was told");
+            was_told
+        };
+        let model = &mut self.lanes[at];
+        model.close(owed, kind, was_told);
+        if was_told {
+            model.notes.entry(part).or_default().settle();
         }
     }
 
@@ -550,8 +609,10 @@ impl Model {
             Some((errand.until, number, name))
         };
         let mut errands: Vec<_> = self.spool.lanes().into_iter().filter_map(errand).collect();
+        let mut notes = BTreeMap::new();
         for (name, part) in &mut self.lanes[at].aside {
-            *name = format!("{new}~{}", name.split_once('~').unwrap().1);
+            let before = std::mem::replace(name, format!("{new}~{}", name.split_once('~').unwrap().1));
+            notes.extend(self.lanes[at].notes.remove(&before).map(|noted| (name.clone(), noted)));
             assert!(errands.iter().any(|(until, _, errand)| errand == name && *until == part.end));
         }
         let is_aside = |errand: &str| self.lanes[at].aside.iter().any(|(name, _)| name == errand);
@@ -559,6 +620,10 @@ impl Model {
         errands.sort();
         assert_eq!(errands.len(), self.lanes[at].parts.len(), "{errands:?}");
         let model = &mut self.lanes[at];
+        for ((before, _), (_, _, after)) in model.parts.iter().zip(&errands) {
+            notes.extend(model.notes.remove(before).map(|noted| (after.clone(), noted)));
+        }
+        model.notes = notes;
         model.parts = errands.into_iter().map(|(until, _, name)| (name, until)).collect();
         model.parts.push((new, Position(u64::MAX)));
     }
@@ -605,6 +670,7 @@ impl Model {
         assert!(!matches!(self.spool.health(), Health::Failing { .. }), "{:?}", self.spool.health());
         self.refused.append(&mut self.refused_just_now);
         self.refused_again.clear();
+        self.lanes.iter_mut().flat_map(|model| model.notes.values_mut()).for_each(Notes::settle);
         self.learn_unsure();
     }
 
@@ -637,6 +703,7 @@ impl Model {
         }
         self.refused.append(&mut self.maybe);
         self.refused_again.clear();
+        self.learn_notes();
         self.learn_unsure();
         self.learn_mourned();
         recovery
@@ -651,6 +718,8 @@ impl Model {
         for lane in 0..LANES.len() {
             self.append(pushes.into());
             self.record(lane, 0, 3, pushes % 6);
+            let owed = self.owed(lane, 0, 2);
+            self.note(lane, Noting::Write { first: pushes, many: 2 }, owed, pushes % 6, true);
             self.seal(lane, 0, pushes);
             self.quarantine(1_000_000 + u64::from(pushes));
         }
@@ -721,6 +790,9 @@ impl Model {
                 _ => {}
             }
         }
+        for notes in self.lanes.iter_mut().flat_map(|model| model.notes.values_mut()) {
+            notes.doubt(&wound.noted);
+        }
         for lane in &mut self.lanes {
             lane.doubt(|position| self.stored.contains_key(position) || self.lost.contains_key(position));
         }
@@ -739,6 +811,15 @@ impl Model {
                 if is_owed && letter.reason == DAMAGED && self.lost.contains_key(&letter.position) {
                     model.dead.insert(letter.position);
                 }
+            }
+        }
+    }
+
+    fn learn_notes(&mut self) {
+        for model in &mut self.lanes {
+            for (name, state) in states(&self.spool, model) {
+                let is_lost = |p: &Position| self.lost.contains_key(p);
+                model.notes.entry(name.clone()).or_default().learn(&name, &state, is_lost);
             }
         }
     }
@@ -835,6 +916,12 @@ impl Model {
         let states = states(&self.spool, model);
         let state_of = |position: &Position| &states[model.part_of(position)];
         let letters = letters(&self.spool, model);
+        for (name, state) in &states {
+            match model.notes.get(name) {
+                Some(notes) => notes.check(name, &state.memos),
+                None => assert!(state.memos.is_empty(), "{name}: nothing was noted"),
+            }
+        }
         for letter in &letters {
             let position = &letter.position;
             let is_known = match letter.reason.as_str() {
@@ -889,6 +976,20 @@ fn states(spool: &Spool<u64>, model: &LaneModel) -> BTreeMap<String, LaneState> 
 fn letters(spool: &Spool<u64>, model: &LaneModel) -> Vec<DeadLetter> {
     let letters = |name: &String| spool.dead_letters(name, Position(0), usize::MAX).unwrap();
     model.part_names().flat_map(letters).collect()
+}
+
+/// Kinds of outcomes; those below are deliveries.
+const DEAD: u8 = 4;
+const RETRY: u8 = 5;
+
+fn outcome_of(kind: u8, position: &Position) -> Outcome {
+    match kind {
+        0 | 1 => DELIVERED,
+        2 => Outcome::Passed,
+        3 => Outcome::Delivered { receipt: Some(format!("receipt {position}")) },
+        DEAD => dead(&format!("reason {position}")),
+        _ => Outcome::Retry { attempts: 1, spent: Duration::from_secs(1), due_ms: 7, answer: "503".into() },
+    }
 }
 
 /// Whether there is an answer by now.
