@@ -5,7 +5,7 @@
 //! - No position is given twice.
 //! - What is closed stays closed once somebody was told, what is dead waits, what is owed is offered to its lane again.
 //! - A lane may be handed over to another one: together they owe what they owed, and what either closed stays closed. The same for what is set aside.
-//! - What was noted on a lane is there with the outcomes that it came with, or neither is; it goes with its lane.
+//! - What was noted on a lane is there with the outcomes that it came with, or neither is; it goes with its lane, and with nothing of a lane that was retired comes back.
 //! - What was sealed stays sealed, the same positions under the same key, until all of them are closed.
 //! - What the disk damages is said; only that is lost, and a lane that was owed it is told. A torn tail is cut instead.
 //! - The catalog tells what the log tells, whatever became of either.
@@ -95,6 +95,18 @@ enum Action {
         lane: usize,
         skip: u8,
     },
+    /// The same, and the power goes meanwhile: both lanes know of it, or neither.
+    CrashSettingAside {
+        lane: usize,
+        skip: u8,
+        changes: u8,
+        seed: u64,
+    },
+    /// A lane is retired, and one of the same name registered: at once, or by the start after the power went meanwhile.
+    Retire {
+        lane: usize,
+        power: Option<(u8, u64)>,
+    },
     Quarantine(u8),
     /// The power goes while pushes and outcomes are being written.
     CrashDuring {
@@ -140,7 +152,9 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Reopen { lane, rank }),
         2 => (lane.clone(), any::<u8>()).prop_map(|(lane, rank)| Action::Discard { lane, rank }),
         2 => (lane.clone(), 0u8..6).prop_map(|(lane, closed)| Action::HandOver { lane, closed }),
-        2 => (lane, 0u8..4).prop_map(|(lane, skip)| Action::SetAside { lane, skip }),
+        2 => (lane.clone(), 0u8..4).prop_map(|(lane, skip)| Action::SetAside { lane, skip }),
+        1 => (lane.clone(), 0u8..4, 0u8..6, any::<u64>()).prop_map(|(lane, skip, changes, seed)| Action::CrashSettingAside { lane, skip, changes, seed }),
+        1 => (lane, prop::option::of((0u8..6, any::<u64>()))).prop_map(|(lane, power)| Action::Retire { lane, power }),
         1 => (0u8..8).prop_map(Action::Quarantine),
         3 => (0u8..14, any::<u64>(), 1u8..6).prop_map(|(changes, seed, pushes)| Action::CrashDuring { changes, seed, pushes }),
         1 => any::<u64>().prop_map(Action::Crash),
@@ -188,6 +202,8 @@ struct LaneModel {
     unsure_seals: Vec<Seal>,
     /// The spool's lanes that it consists of, each up to a position; the last is the one that goes on.
     parts: Vec<(String, Position)>,
+    /// How often it got a new name.
+    renames: u32,
     /// Of each of them.
     notes: BTreeMap<String, Notes>,
 }
@@ -326,6 +342,10 @@ impl Model {
             Action::Discard { lane, rank } => self.decide(lane, rank, false),
             Action::HandOver { lane, closed } => self.hand_over(lane, closed),
             Action::SetAside { lane, skip } => self.set_aside(lane, skip),
+            Action::CrashSettingAside { lane, skip, changes, seed } => {
+                self.crash_setting_aside(lane, skip, changes, seed);
+            }
+            Action::Retire { lane, power } => self.retire(lane, power),
             Action::Quarantine(n) => self.quarantine(1_000_000 + u64::from(n)),
             Action::CrashDuring { changes, seed, pushes } => {
                 self.world.disk.cut_power_after(changes.into());
@@ -590,7 +610,8 @@ impl Model {
             // Refused: tested elsewhere.
             return;
         }
-        let new = format!("{}-{}", LANES[at], self.lanes[at].parts.len());
+        self.lanes[at].renames += 1;
+        let new = format!("{}-{}", LANES[at], self.lanes[at].renames);
         let lane = NewLane { name: new.clone(), start: Start::Now };
         assert_eq!(wait(self.spool.register_lanes(&[lane])).unwrap(), [new.as_str()]);
         let began = self.spool.end();
@@ -631,17 +652,81 @@ impl Model {
     /// On a disk that works, as above.
     fn set_aside(&mut self, at: usize, skip: u8) {
         self.repair();
-        let name = self.lanes[at].name().to_owned();
-        let lanes = |spool: &Spool<u64>| spool.lanes();
-        let before = lanes(&self.spool);
-        let next = before.iter().find(|(lane, _)| *lane == name).unwrap().1.next;
-        let (from, end) = (Position(next.0 + u64::from(skip)), self.spool.end());
+        let (name, from, end) = self.unread(at, skip);
         let goes_on = wait(self.spool.set_aside(&name, from, Bytes::new())).unwrap();
         assert_eq!(goes_on, (from < end).then_some(end));
-        let is_new = |(lane, _): &(String, LaneState)| before.iter().all(|(known, _)| known != lane);
-        let aside = lanes(&self.spool).into_iter().find(is_new).map(|(lane, _)| (lane, from..end));
-        assert_eq!(aside.is_some(), goes_on.is_some());
-        self.lanes[at].aside.extend(aside);
+        assert_eq!(self.learn_aside(at, from..end), goes_on.is_some());
+    }
+
+    fn crash_setting_aside(&mut self, at: usize, skip: u8, changes: u8, seed: u64) {
+        self.repair();
+        let (name, from, end) = self.unread(at, skip);
+        self.world.disk.cut_power_after(changes.into());
+        let goes_on = wait(self.spool.set_aside(&name, from, Bytes::new()));
+        self.world.disk.crash(&mut Chance::new(seed));
+        self.start();
+        let is_there = self.learn_aside(at, from..end);
+        if let Ok(goes_on) = goes_on {
+            assert_eq!(is_there, goes_on.is_some(), "{name}: what was set aside is not there");
+        }
+        self.learn();
+    }
+
+    /// What a lane has not read, but for so many positions.
+    fn unread(&self, at: usize, skip: u8) -> (String, Position, Position) {
+        let name = self.lanes[at].name().to_owned();
+        let from = Position(lane(&self.spool, &name).next.0 + u64::from(skip));
+        (name, from, self.spool.end())
+    }
+
+    /// Whether there is a lane that nobody knew; it must be for what was set aside.
+    fn learn_aside(&mut self, at: usize, part: Range<Position>) -> bool {
+        let known: BTreeSet<&String> = self.lanes.iter().flat_map(LaneModel::part_names).collect();
+        let is_new = |(name, _): &(String, LaneState)| !known.contains(name);
+        let mut new = self.spool.lanes().into_iter().filter(is_new);
+        let (aside, others) = (new.next(), new.next());
+        assert!(others.is_none(), "{others:?}");
+        let Some((name, state)) = aside else { return false };
+        assert_eq!((state.began, state.ends()), (part.start, part.end));
+        self.lanes[at].aside.push((name, part));
+        true
+    }
+
+    /// On a disk that works, until the power goes.
+    fn retire(&mut self, at: usize, power: Option<(u8, u64)>) {
+        self.repair();
+        let name = self.lanes[at].name().to_owned();
+        let retired = match power {
+            None => {
+                wait(self.spool.retire_lane(&name)).unwrap();
+                let lane = NewLane { name: name.clone(), start: Start::Beginning };
+                wait(self.spool.register_lanes(&[lane])).unwrap()
+            }
+            Some((changes, seed)) => {
+                self.world.disk.cut_power_after(changes.into());
+                let answer = wait(self.spool.retire_lane(&name));
+                self.world.disk.crash(&mut Chance::new(seed));
+                let retired = self.start().registered;
+                assert!(answer.is_err() || !retired.is_empty(), "{name} was retired");
+                retired
+            }
+        };
+        if retired.is_empty() {
+            return self.learn();
+        }
+        assert_eq!(retired, [name.as_str()]);
+        let renames = self.lanes[at].renames;
+        self.lanes[at] = LaneModel { renames, ..LaneModel::of(&name) };
+        // What both lanes had closed may have gone meanwhile, and nobody is owed it.
+        let (all, lost) = self.read_what_is_there();
+        let there: BTreeSet<Position> = all.into_iter().map(|(position, _)| position).chain(lost).collect();
+        let other = &self.lanes[1 - at];
+        let is_there = |p: &Position| there.contains(p) || !other.may_be_closed(p);
+        self.stored.retain(|position, _| is_there(position));
+        self.lost.retain(|position, _| is_there(position));
+        if power.is_some() {
+            self.learn();
+        }
     }
 
     fn quarantine(&mut self, n: u64) {
@@ -680,6 +765,13 @@ impl Model {
     }
 
     fn reopen(&mut self) -> Recovery {
+        let recovery = self.start();
+        assert!(recovery.registered.is_empty(), "a lane was forgotten");
+        self.learn();
+        recovery
+    }
+
+    fn start(&mut self) -> Recovery {
         self.world.disk.fail_syncs(0);
         self.world.disk.fail_writes(0);
         self.world.disk.set_capacity(None);
@@ -691,7 +783,11 @@ impl Model {
             let is_known = self.wounds.get(&damage.file) == Some(&damage.offset);
             assert!(is_known || self.dropped.contains(&damage.file), "no damage was done: {damage:?}");
         }
-        assert!(recovery.registered.is_empty(), "a lane was forgotten");
+        recovery
+    }
+
+    /// What nobody could know before a start.
+    fn learn(&mut self) {
         // What comes back counts from now on; what does not is gone.
         for (position, n) in self.read_all() {
             let is_known = self.stored.contains_key(&position) || self.lost.contains_key(&position);
@@ -706,7 +802,6 @@ impl Model {
         self.learn_notes();
         self.learn_unsure();
         self.learn_mourned();
-        recovery
     }
 
     /// The newest segment gets more than its beginning, the gateway stops, the disk damages what it has, and a start says so.
