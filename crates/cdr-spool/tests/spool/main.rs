@@ -12,7 +12,6 @@ mod following;
 mod gone;
 mod lanes;
 mod model;
-mod notes;
 mod real;
 mod recovering;
 mod repeats;

@@ -38,7 +38,9 @@ impl Noting {
             Noting::Fill => (0..=Memo::MOST).map(|n| write(key(n))).collect(),
             Noting::Replace { many } => {
                 let last = there.keys().rev().take(many.into()).map(forget);
-                let others = (0..).map(key).filter(|key| !there.contains_key(key)).take(many.into());
+                // They come first in the order of keys, in which a frame has them.
+                let another = |n: u32| format!("another {n:03}");
+                let others = (0..).map(another).filter(|key| !there.contains_key(key)).take(many.into());
                 last.chain(others.map(write)).collect()
             }
             Noting::Large { is_key, is_too_large } => {
