@@ -138,6 +138,7 @@ enum Action {
     /// Somebody deletes the catalog.
     DeleteCatalog,
     FailSyncs(u8),
+    FailDirectorySyncs(u8),
     FailWrites(u8),
     /// The disk has so much room left.
     FullDisk(u16),
@@ -174,6 +175,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Catalog),
         1 => Just(Action::DeleteCatalog),
         1 => (1u8..4).prop_map(Action::FailSyncs),
+        1 => (1u8..4).prop_map(Action::FailDirectorySyncs),
         1 => (1u8..4).prop_map(Action::FailWrites),
         1 => (0u16..3000).prop_map(Action::FullDisk),
         3 => Just(Action::Repair),
@@ -320,6 +322,7 @@ impl Model {
                 std::fs::remove_file(self.catalog_file()).ok();
             }
             Action::FailSyncs(n) => self.world.disk.fail_syncs(n.into()),
+            Action::FailDirectorySyncs(n) => self.world.disk.fail_directory_syncs(n.into()),
             Action::FailWrites(n) => self.world.disk.fail_writes(n.into()),
             Action::FullDisk(left) => {
                 self.world.disk.set_capacity(Some(self.world.disk.used() + u64::from(left)))

@@ -16,6 +16,7 @@ use crate::harness::*;
 impl Model {
     pub(super) fn repair(&mut self) {
         self.world.disk.fail_syncs(0);
+        self.world.disk.fail_directory_syncs(0);
         self.world.disk.fail_writes(0);
         self.world.disk.set_capacity(None);
         for _ in 0..2 {
@@ -43,6 +44,7 @@ impl Model {
 
     pub(super) fn start(&mut self) -> Recovery {
         self.world.disk.fail_syncs(0);
+        self.world.disk.fail_directory_syncs(0);
         self.world.disk.fail_writes(0);
         self.world.disk.set_capacity(None);
         self.maybe.append(&mut self.refused_just_now);
