@@ -296,6 +296,9 @@ impl Model {
                 self.crash(seed);
             }
             Action::CrashNoting { lane, noting, count, kind, changes, seed } => {
+                if matches!(noting, Noting::Replace { .. }) {
+                    self.note(lane, Noting::Fill, Vec::new(), 0, true);
+                }
                 self.world.disk.cut_power_after(changes.into());
                 let owed = self.owed(lane, 0, count);
                 self.note(lane, noting, owed, kind, true);

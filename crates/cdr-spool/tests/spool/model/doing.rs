@@ -172,7 +172,7 @@ impl Model {
         let closed = if kind < RETRY { owed.clone() } else { Vec::new() };
         let mut text = || {
             self.texts += 1;
-            format!("text {}", self.texts)
+            self.texts.to_string()
         };
         let memos = model.notes.entry(part.clone()).or_default().add(noting, closed, &mut text);
         let answer = self.spool.record_with_memos(&part, outcomes, memos);

@@ -23,9 +23,10 @@ pub enum Noting {
 }
 
 impl Noting {
-    /// The memos, on a lane that has these; no text is used twice.
+    /// The memos, on a lane that has these; no text is used twice. All of them are short, so that a full lane and what comes behind it fit
+    /// into one segment.
     fn memos(self, there: &Memos, text: &mut impl FnMut() -> String) -> Vec<Memo> {
-        let key = |n: usize| format!("key {n:03}");
+        let key = |n: usize| format!("k{n:03}");
         let mut write = |key: String| Memo { key, bytes: text().into() };
         let forget = |key: &String| Memo { key: key.clone(), bytes: Bytes::new() };
         match self {
@@ -39,7 +40,7 @@ impl Noting {
             Noting::Replace { many } => {
                 let last = there.keys().rev().take(many.into()).map(forget);
                 // They come first in the order of keys, in which a frame has them.
-                let another = |n: u32| format!("another {n:03}");
+                let another = |n: u32| format!("a{n:03}");
                 let others = (0..).map(another).filter(|key| !there.contains_key(key)).take(many.into());
                 last.chain(others.map(write)).collect()
             }
