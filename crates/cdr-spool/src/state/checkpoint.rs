@@ -27,8 +27,8 @@ impl State {
         }
     }
 
-    /// The outcomes that a checkpoint leaves open, by number and name of the lane: they belong into its frame. Without them a memo would be
-    /// there, and what it came with not.
+    /// The outcomes that a checkpoint leaves open, by number and name of the lane. They belong into its frame: without them a
+    /// memo would be there, and what it came with not.
     pub(crate) fn outcomes_behind_checkpoint(&self) -> Vec<(u32, String, Items)> {
         let pending = self.lanes.iter().map(|(name, lane)| (lane.number, name.clone(), lane.pending_dead()));
         pending.filter(|(_, _, items)| !items.is_empty()).collect()

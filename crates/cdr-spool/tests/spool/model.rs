@@ -5,7 +5,8 @@
 //! - No position is given twice.
 //! - What is closed stays closed once somebody was told, what is dead waits, what is owed is offered to its lane again.
 //! - A lane may be handed over to another one: together they owe what they owed, and what either closed stays closed. The same for what is set aside.
-//! - What was noted on a lane is there with the outcomes that it came with, or neither is; it goes with its lane, and with nothing of a lane that was retired comes back.
+//! - What was noted on a lane is there with the outcomes that it came with, or neither is. It goes with its lane: nothing of one that was
+//!   retired comes back.
 //! - What was sealed stays sealed, the same positions under the same key, until all of them are closed.
 //! - What the disk damages is said; only that is lost, and a lane that was owed it is told. A torn tail is cut instead.
 //! - The catalog tells what the log tells, whatever became of either.

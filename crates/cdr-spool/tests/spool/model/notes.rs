@@ -23,8 +23,8 @@ pub enum Noting {
 }
 
 impl Noting {
-    /// The memos, on a lane that has these; no text is used twice. All of them are short, so that a full lane and what comes behind it fit
-    /// into one segment.
+    /// The memos, on a lane that has these; no text is used twice. All are short, so that a full lane and what comes behind it
+    /// fit into one segment.
     fn memos(self, there: &Memos, text: &mut impl FnMut() -> String) -> Vec<Memo> {
         let key = |n: usize| format!("k{n:03}");
         let mut write = |key: String| Memo { key, bytes: text().into() };
