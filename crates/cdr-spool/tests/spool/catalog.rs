@@ -228,6 +228,8 @@ fn a_story_is_all_that_one_lane_said_of_a_push_in_order() {
     assert_eq!(story("crm"), [Some(retry()), Some(dead("422")), None, Some(dead("again"))]);
     assert_eq!(story("mail"), [Some(dead("full"))]);
     assert_eq!(story("nobody"), []);
+    let lives = all(&mut kept.search(), Query::default());
+    assert_eq!(said(told(&lives[1], "crm").clone()), Some(dead("again")), "the last word counts");
     kept.check();
 }
 
