@@ -2,9 +2,10 @@
 //!
 //! What TCCC does, as far as it is published (product pages 679/67256 and 679/67257): a POST of one JSON
 //! object to `{url}?action=cdr&version=1` with `Content-Type: application/json;charset=utf8` and
-//! `X-TCCC-PUSH-UUID`, which names the push and is the same on its retries; optionally Basic or OAuth 2.0, and here
-//! whatever else a receiver may ask for as [`Proof`]. An answer that is JSON with `ErrCode` 0 takes the push; anything else is tried again, at most 3 times, and then the push
-//! is lost. How long it waits for an answer and between retries is published nowhere: 5 s, and 1, 2 and 5 s,
+//! `X-TCCC-PUSH-UUID`, which names the push and is the same on its retries; optionally Basic or OAuth 2.0,
+//! and here whatever else a receiver may ask for as [`Proof`]. An answer that is JSON with `ErrCode` 0 takes
+//! the push; anything else is tried again, at most 3 times, and then the push is lost. How long it waits for
+//! an answer and between retries is published nowhere: 5 s, and 1, 2 and 5 s,
 //! are guesses that can be set.
 //!
 //! * [`Sender::send_one`] pushes one body, retries included.

@@ -63,8 +63,14 @@ impl Tokens {
         Ok(Self { endpoint, target, headers, kept: Mutex::default() })
     }
 
-    /// The value of `Authorization`; asks for a token, within this time, when none is good.
+    /// The value of `Authorization`, within this time; asks for a token when none is good.
     pub async fn header(&self, limit: Duration) -> Result<HeaderValue, NoAnswer> {
+        let got = tokio::time::timeout(limit, self.kept_or_new()).await;
+        got.unwrap_or_else(|_| Err(self.told(&NoAnswer::TimedOut { after: limit })))
+            .map_err(NoAnswer::NoToken)
+    }
+
+    async fn kept_or_new(&self) -> Result<HeaderValue, String> {
         // Whoever comes while a token is asked for waits for that one.
         let mut kept = self.kept.lock().await;
         if let Some(token) = kept.as_ref()
@@ -72,12 +78,12 @@ impl Tokens {
         {
             return Ok(token.header.clone());
         }
-        let asked = tokio::time::timeout(limit, self.ask()).await;
-        let (status, body) = asked
-            .unwrap_or(Err(NoAnswer::TimedOut { after: limit }))
-            .map_err(|why| NoAnswer::NoToken(Answer::none(&why, self.endpoint.authority()).to_string()))?;
-        let token = self.token(status, &body).map_err(NoAnswer::NoToken)?;
-        Ok(kept.insert(token).header.clone())
+        let (status, body) = self.ask().await.map_err(|why| self.told(&why))?;
+        Ok(kept.insert(self.token(status, &body)?).header.clone())
+    }
+
+    fn told(&self, why: &NoAnswer) -> String {
+        Answer::none(why, self.endpoint.authority()).to_string()
     }
 
     /// This token was refused; the next push asks for another one.

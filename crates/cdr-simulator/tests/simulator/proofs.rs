@@ -103,6 +103,20 @@ async fn an_endpoint_that_gives_no_token_is_named_with_its_reason() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn pushes_that_wait_for_one_token_wait_together() {
+    let endpoint = Receiver::start(std::iter::repeat_n(Reply::Silence, 20)).await;
+    let receiver = Receiver::start([]).await;
+    let mut settings = settings(receiver.url("/"), oauth2(Some(endpoint.url("/token"))));
+    settings.retry_waits.clear();
+    settings.connections = 20;
+    let limit = settings.timeout;
+    let bodies = std::iter::repeat_n(BODY, 20);
+    let summary = Sender::new(settings).unwrap().run(bodies, |_, _| {}, CancellationToken::new()).await;
+    assert_eq!(summary.outcomes[&Outcome::NoToken], 20);
+    assert!(summary.elapsed < 2 * limit, "one after the other they waited {:?}", summary.elapsed);
+}
+
 /// Not what an attempt looks like, but that the receiver knows its retry for one: see the vectors in the crate.
 #[tokio::test]
 async fn a_retry_is_signed_too_and_has_the_same_bytes() {
