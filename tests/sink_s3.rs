@@ -3,6 +3,7 @@
 mod many;
 mod on_the_way;
 mod own_server;
+mod places;
 mod sources;
 
 use std::{collections::BTreeMap, io, sync::Arc};

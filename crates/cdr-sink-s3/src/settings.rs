@@ -7,6 +7,7 @@ use cdr_archive::{BatchSettings, Compression, Filing, Layout, Settings};
 use cdr_core::{ATTEMPT_DEADLINE, BuildError, Secret, SinkConfig, SinkName, setting};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::Mutex;
 use url::{Host, Url};
 
 use crate::{
@@ -148,6 +149,7 @@ impl SinkConfig for S3Settings {
             part: usize::try_from(self.part_size.0).unwrap_or(usize::MAX),
             keeping,
             timeout: self.timeout,
+            making: Mutex::default(),
             access: Access::new(self),
         })
     }

@@ -26,7 +26,7 @@ use cdr_core::{
 };
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
 
 use crate::{
     access::Access,
@@ -55,6 +55,8 @@ pub struct S3Sink {
     pub(crate) part: usize,
     pub(crate) keeping: Keeping,
     pub(crate) timeout: Duration,
+    /// Whoever makes the bytes of an object.
+    pub(crate) making: Mutex<()>,
     pub(crate) access: Access,
 }
 
@@ -134,7 +136,11 @@ impl Sink for S3Sink {
 impl S3Sink {
     /// Brings one object to its place, or finds it there.
     async fn archive(&self, client: &Client, object: &Object, until: Instant) -> Result<Receipt, Trouble> {
-        let parcel = Parcel::load(object, until).await?;
+        let parcel = {
+            // One after the other: side by side they would take the room of several, and no processor is idle meanwhile.
+            let _turn = self.making.lock().await;
+            Parcel::load(object, until).await?
+        };
         match parcel.bytes.len() > self.part {
             true => self.put_in_parts(client, &parcel).await?,
             false => self.in_time(until, self.put_whole(client, &parcel)).await?,
