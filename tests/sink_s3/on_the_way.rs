@@ -19,8 +19,8 @@ enum Trouble {
     Cut(u64),
     /// Its first request is answered with 503 `SlowDown`, and the server hears nothing of it.
     SlowDown,
-    /// Whatever the server says comes so much later.
-    Late(Duration),
+    /// What the server says first comes so much later, and all that it says then.
+    Late(Duration, Duration),
 }
 
 /// A proxy before a server, for connections of which each meets the next trouble; none, when none is left.
@@ -59,14 +59,12 @@ async fn pass(mut client: TcpStream, server: &str, trouble: Option<Trouble>) -> 
     let mut server = TcpStream::connect(server).await?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let (most, late) = match trouble {
-        Some(Trouble::Cut(most)) => (most, Duration::ZERO),
-        Some(Trouble::Late(late)) => (u64::MAX, late),
-        _ => (u64::MAX, Duration::ZERO),
-    };
+    let most = if let Some(Trouble::Cut(most)) = trouble { most } else { u64::MAX };
+    let (first, then) =
+        if let Some(Trouble::Late(first, then)) = trouble { (first, then) } else { Default::default() };
     tokio::select! {
         ended = copy_up_to(most, from_client, to_server) => ended,
-        ended = copy_later(late, from_server, to_client) => ended,
+        ended = copy_later([first, then], from_server, to_client) => ended,
     }
 }
 
@@ -79,7 +77,7 @@ async fn copy_up_to(
 }
 
 async fn copy_later(
-    late: Duration,
+    [mut late, then]: [Duration; 2],
     mut from: impl AsyncRead + Unpin,
     mut to: impl tokio::io::AsyncWrite + Unpin,
 ) -> io::Result<()> {
@@ -89,7 +87,7 @@ async fn copy_later(
         if length == 0 {
             return Ok(());
         }
-        tokio::time::sleep(late).await;
+        tokio::time::sleep(std::mem::replace(&mut late, then)).await;
         to.write_all(&piece[..length]).await?;
     }
 }
@@ -192,13 +190,14 @@ async fn a_server_of_ones_own_has_each_push_once_though_uploads_are_cut_and_thro
 #[tokio::test]
 async fn one_time_limit_covers_all_parts_of_an_object() {
     let server = server().await;
-    // Three quarters of the limit for each answer; there are four.
-    let proxy = Proxy::before(&server.endpoint(), [Trouble::Late(Duration::from_millis(750)); 20]).await;
-    let late = json!({ "endpoint": proxy.endpoint, "timeout": "1s" });
+    // The answer to the beginning alone keeps the limit, and so do those to two parts and the end.
+    let late = Trouble::Late(Duration::from_millis(2700), Duration::from_millis(300));
+    let proxy = Proxy::before(&server.endpoint(), [late; 9]).await;
+    let late = json!({ "endpoint": proxy.endpoint, "timeout": "3s" });
     let sink = sink(with(many::lines(&server), late));
     let report = sink.deliver(&many::sealed(&sink, (1..=4).map(many::large))).await;
     for outcome in report.outcomes() {
         let Outcome::Retry(failure) = outcome else { panic!("{report:?}") };
-        assert!(failure.reason.ends_with("within 1 s"), "{failure:?}");
+        assert!(failure.reason.ends_with("within 3 s"), "{failure:?}");
     }
 }
