@@ -11,11 +11,13 @@ use std::{
 
 use aws_config::{
     BehaviorVersion,
-    default_provider::{credentials::DefaultCredentialsChain, region::DefaultRegionChain},
-    imds,
-    meta::ProviderChainError,
+    default_provider::region::DefaultRegionChain,
+    ecs::EcsCredentialsProvider,
+    environment::EnvironmentVariableCredentialsProvider,
+    imds::{self, credentials::ImdsCredentialsProvider},
     profile::ProfileFileCredentialsProvider,
     provider_config::ProviderConfig,
+    web_identity_token::WebIdentityTokenCredentialsProvider,
 };
 use aws_credential_types::provider::{self, ProvideCredentials, error::CredentialsError, future};
 use aws_sdk_s3::config::Region;
@@ -34,6 +36,9 @@ pub(crate) struct Sources {
     /// Nothing but this profile; else whatever AWS's tools would take.
     profile: Option<String>,
 }
+
+/// A place where credentials may be, as an operator knows it, and what looks there.
+type Source = (&'static str, Box<dyn ProvideCredentials>);
 
 /// Credentials by these sources, for requests in this region.
 #[derive(Debug)]
@@ -69,26 +74,54 @@ impl Sources {
             None => "credentials from AWS's usual sources".to_owned(),
         }
     }
+
+    /// In the order of the SDK's own chain, which does not say which of them it failed at.
+    fn all(&self, config: &ProviderConfig) -> Vec<Source> {
+        let profile = ProfileFileCredentialsProvider::builder().configure(config);
+        if let Some(name) = &self.profile {
+            return vec![("the profile in ~/.aws", Box::new(profile.profile_name(name).build()))];
+        }
+        let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(config);
+        let container = EcsCredentialsProvider::builder().configure(config);
+        let machine = imds::Client::builder().configure(config).max_attempts(METADATA_ATTEMPTS).build();
+        let machine = ImdsCredentialsProvider::builder().configure(config).imds_client(machine);
+        vec![
+            ("AWS_ACCESS_KEY_ID", Box::new(EnvironmentVariableCredentialsProvider::new())),
+            ("the profile in ~/.aws", Box::new(profile.build())),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", Box::new(web_identity.build())),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", Box::new(container.build())),
+            ("the machine's metadata service", Box::new(machine.build())),
+        ]
+    }
 }
 
 impl Found {
+    /// The first source that has any counts, and so does the first that is set and fails.
     async fn look(&self) -> provider::Result {
         let config = ProviderConfig::without_region()
             .with_region(Some(self.region.clone()))
             .with_behavior_version(Some(BehaviorVersion::latest()));
-        let mut credentials = match &self.sources.profile {
-            Some(profile) => {
-                let provider = ProfileFileCredentialsProvider::builder().configure(&config);
-                provider.profile_name(profile).build().provide_credentials().await?
+        let mut looked_at = Vec::new();
+        for (place, source) in self.sources.all(&config) {
+            match source.provide_credentials().await {
+                Ok(mut credentials) => {
+                    credentials.expiry_mut().get_or_insert_with(|| SystemTime::now() + LOOK_AGAIN);
+                    return Ok(credentials);
+                }
+                Err(error) if matches!(error, CredentialsError::CredentialsNotLoaded(_)) => {
+                    let why = error.source().map_or_else(|| "has none".to_owned(), innermost);
+                    looked_at.push(format!("{place} ({why})"));
+                }
+                Err(error) => {
+                    let why = innermost(&error);
+                    return Err(CredentialsError::provider_error(format!("{place} fails: {why}")));
+                }
             }
-            None => {
-                let machine = imds::Client::builder().configure(&config).max_attempts(METADATA_ATTEMPTS);
-                let chain = DefaultCredentialsChain::builder().region(self.region.clone()).configure(config);
-                chain.imds_client(machine.build()).build().await.provide_credentials().await?
-            }
-        };
-        credentials.expiry_mut().get_or_insert_with(|| SystemTime::now() + LOOK_AGAIN);
-        Ok(credentials)
+        }
+        Err(CredentialsError::not_loaded(format!(
+            "set \"access_key_id\" and \"secret_access_key\", or one of AWS's sources; looked at {}",
+            looked_at.join(", ")
+        )))
     }
 }
 
@@ -101,33 +134,8 @@ impl ProvideCredentials for Found {
     }
 }
 
-/// Why there were no credentials to sign a request with, if that is what `error` comes from: each source that was looked at,
-/// and what it said.
+/// Why there were no credentials to sign a request with, if that is what `error` comes from.
 pub(crate) fn why_none(error: &(dyn Error + 'static)) -> Option<String> {
     let error = chain(error).find_map(|error| error.downcast_ref::<CredentialsError>())?;
-    let sources = chain(error).find_map(|error| error.downcast_ref::<ProviderChainError<CredentialsError>>());
-    Some(match sources {
-        Some(sources) => {
-            let looked = sources.attempts().iter();
-            let looked =
-                looked.map(|tried| format!("{} ({})", place(tried.name()), innermost(tried.error())));
-            format!(
-                "no credentials: set \"access_key_id\" and \"secret_access_key\", or one of AWS's sources; looked at {}",
-                looked.collect::<Vec<_>>().join(", ")
-            )
-        }
-        None => format!("no credentials: {}", innermost(error)),
-    })
-}
-
-/// A source of the SDK's chain as an operator knows it.
-fn place(name: &str) -> &str {
-    match name {
-        "Environment" => "AWS_ACCESS_KEY_ID",
-        "Profile" => "the profile in ~/.aws",
-        "WebIdentityToken" => "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "EcsContainer" => "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "Ec2InstanceMetadata" => "the machine's metadata service",
-        other => other,
-    }
+    Some(format!("no credentials: {}", innermost(error)))
 }
