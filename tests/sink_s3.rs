@@ -1,9 +1,12 @@
 //! The S3 sink against a server that checks signatures and misbehaves on request.
 
 mod many;
+mod on_the_way;
 mod own_server;
+mod places;
+mod sources;
 
-use std::{collections::BTreeMap, io, process::Command, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use cdr_core::{
     Facts, Outcome, Position, Push, Report, SettingFault, SpoolId, Unavailable, registry::AnySink,
@@ -398,36 +401,6 @@ async fn both_checksum_modes_upload_the_same_bytes() {
     let objects = server.objects(BUCKET);
     assert_eq!(objects.len(), 2);
     assert!(objects.iter().all(|object| object.bytes == push.body()));
-}
-
-/// Sets variables for this test's own process only: it runs itself again, as a child.
-#[tokio::test]
-async fn credentials_come_from_the_environment_when_the_file_has_none() {
-    const ENDPOINT: &str = "CDR_TEST_S3_ENDPOINT";
-    if let Ok(endpoint) = std::env::var(ENDPOINT) {
-        let sink = sink(json!({ "bucket": BUCKET, "endpoint": endpoint }));
-        let report = deliver(&sink, &push("cdr", "{}")).await;
-        println!("{}\n{:?}\n{report:?}", sink.describe(), sink.probe().await);
-        return;
-    }
-    let server = server().await;
-    let child = |variables: &[(&str, &str)]| {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        let name = "sink_s3::credentials_come_from_the_environment_when_the_file_has_none";
-        child.args([name, "--exact", "--nocapture"]).env(ENDPOINT, server.endpoint());
-        child
-            .env_remove("AWS_ACCESS_KEY_ID")
-            .env_remove("AWS_SECRET_ACCESS_KEY")
-            .envs(variables.iter().copied());
-        tokio::task::spawn_blocking(move || String::from_utf8(child.output().unwrap().stdout).unwrap())
-    };
-    let without = child(&[]).await.unwrap();
-    assert!(without.contains("credentials from the environment"), "{without}");
-    assert!(without.matches("no credentials: set \\\"access_key_id\\\"").count() == 2, "{without}");
-    assert_eq!(server.requests(), 0);
-    let with = child(&[("AWS_ACCESS_KEY_ID", ID), ("AWS_SECRET_ACCESS_KEY", SECRET)]).await.unwrap();
-    assert!(with.contains("Ok(())") && with.contains("Delivered"), "{with}");
-    assert_eq!(server.objects(BUCKET).len(), 1);
 }
 
 fn faults(settings: Value) -> Vec<String> {

@@ -9,7 +9,7 @@ use super::*;
 /// Four of them make an object of two parts.
 const LARGE: usize = 1_400_000;
 
-fn lines(server: &S3Receiver) -> Value {
+pub(super) fn lines(server: &S3Receiver) -> Value {
     with(settings(server), json!({ "layout": "ndjson", "part_size": "5MiB" }))
 }
 
@@ -18,12 +18,12 @@ fn numbered(position: u64) -> Arc<Push> {
     push_at(position, facts("cdr", body.as_bytes()), body)
 }
 
-fn large(position: u64) -> Arc<Push> {
+pub(super) fn large(position: u64) -> Arc<Push> {
     let body = format!(r#"{{"SessionId":"s-{position}","Uui":"{}"}}"#, "x".repeat(LARGE));
     push_at(position, facts("cdr", body.as_bytes()), body)
 }
 
-fn sealed(sink: &Arc<dyn AnySink>, pushes: impl IntoIterator<Item = Arc<Push>>) -> Batch {
+pub(super) fn sealed(sink: &Arc<dyn AnySink>, pushes: impl IntoIterator<Item = Arc<Push>>) -> Batch {
     let batch = batch(pushes);
     let seal = sink.seal(&batch).expect("it is sealed");
     batch.sealed(seal)

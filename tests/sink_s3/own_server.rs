@@ -8,7 +8,7 @@ use cdr_core::Batch;
 
 use super::*;
 
-fn server() -> Option<Value> {
+pub(super) fn server() -> Option<Value> {
     let named = std::env::var("CDR_S3").ok()?;
     let [endpoint, bucket, id, secret] = named.split_whitespace().collect::<Vec<_>>()[..] else {
         panic!("CDR_S3 is not ENDPOINT BUCKET ID SECRET");

@@ -39,6 +39,6 @@ pub use push::{Action, Facts, Incoming, Origin, Position, Push, SpoolId};
 pub use registry::Sinks;
 pub use setting::{Secret, SettingFault, SettingPath, SettingText};
 pub use sink::{
-    Batch, Batching, BuildError, Delivery, Failure, Outcome, Part, Partition, Preview, Receipt, Report, Seal,
-    Sink, SinkConfig, SinkName, Unavailable,
+    ATTEMPT_DEADLINE, Batch, Batching, BuildError, Delivery, Failure, Outcome, Part, Partition, Preview,
+    Receipt, Report, Seal, Sink, SinkConfig, SinkName, Unavailable,
 };

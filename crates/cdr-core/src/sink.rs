@@ -7,7 +7,7 @@
 //! 2. [`SinkConfig::build`] makes the sink: pure, no I/O, so that `check` can do it anywhere.
 //! 3. The lane gathers pushes into a [`Batch`], as [`Sink::batching`] and [`Sink::partition`] want them.
 //! 4. [`Sink::seal`], when the sink wants one, names what the batch will become; it is stored before the attempt.
-//! 5. [`Sink::deliver`] is called, under an outer deadline, again and again until each push of it is delivered,
+//! 5. [`Sink::deliver`] is called, under an [outer deadline](ATTEMPT_DEADLINE), again and again until each push of it is delivered,
 //!    rejected or given up. After a crash it is called again: **expect repeats**. Each sink has a thread and a tokio
 //!    runtime of its own: a call that blocks holds up its own sink alone, but all of that.
 //! 6. A reload builds a new sink beside the old one and drops the old one when its attempts are over.
@@ -31,6 +31,10 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::{Push, SettingFault};
+
+/// The outer deadline of an attempt. A sink that wants to say itself what was slow, and to clear up behind it, keeps a shorter
+/// time.
+pub const ATTEMPT_DEADLINE: Duration = Duration::from_secs(120);
 
 /// The settings of one kind of sink; what a plugin declares.
 ///

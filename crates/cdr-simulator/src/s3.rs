@@ -29,6 +29,7 @@ use std::{
     },
 };
 
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -47,19 +48,44 @@ use tokio_util::task::AbortOnDropHandle;
 use store::Store;
 pub use store::{Kept, Object};
 
+/// Where the token of temporary keys stands.
+const SESSION_TOKEN: &str = "x-amz-security-token";
+
 /// The one pair of keys that the receiver knows.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Keys {
     /// The access key id.
     pub id: String,
     /// The secret access key.
     pub secret: String,
+    /// What must be signed and sent beside them, when they are temporary.
+    pub session_token: Option<String>,
 }
 
 impl Keys {
     /// A pair of keys.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { id: id.into(), secret: secret.into() }
+        Self { id: id.into(), secret: secret.into(), session_token: None }
+    }
+
+    /// Temporary ones, which are nothing without their token.
+    pub fn temporary(
+        id: impl Into<String>,
+        secret: impl Into<String>,
+        session_token: impl Into<String>,
+    ) -> Self {
+        Self { session_token: Some(session_token.into()), ..Self::new(id, secret) }
+    }
+
+    /// Whether a request bears the token that belongs to them, under its signature.
+    fn has_token(&self, headers: &HeaderMap) -> bool {
+        let sent = headers.get(SESSION_TOKEN).map(HeaderValue::as_bytes);
+        let signed = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match &self.session_token {
+            Some(token) => sent == Some(token.as_bytes()) && signed.contains(SESSION_TOKEN),
+            // Permanent ones need none.
+            None => true,
+        }
     }
 }
 
@@ -106,6 +132,7 @@ pub struct S3Receiver {
 #[derive(Default)]
 struct State {
     store: Store,
+    keys: Mutex<Keys>,
     /// None is a request that is served.
     mishaps: Mutex<VecDeque<Option<Mishap>>>,
     ignores_conditions: AtomicBool,
@@ -120,11 +147,11 @@ impl S3Receiver {
     pub async fn start(port: u16, buckets: &[&str], keys: Keys) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { keys: Mutex::new(keys), ..State::default() });
         let domain = MultiDomain::new([format!("localhost:{}", address.port())]).map_err(io::Error::other)?;
         let mut builder = S3ServiceBuilder::new(store::Face(state.clone()));
         builder.set_host(domain);
-        builder.set_auth(keys);
+        builder.set_auth(KnownKeys(state.clone()));
         let receiver = Self { address, state, service: builder.build(), server: Mutex::default() };
         for bucket in buckets {
             receiver.create_bucket(bucket);
@@ -156,6 +183,11 @@ impl S3Receiver {
     /// How many requests came, misfortunate ones included.
     pub fn requests(&self) -> u64 {
         self.state.requests.load(Ordering::Relaxed)
+    }
+
+    /// Knows these keys from now on, and no others.
+    pub fn know(&self, keys: Keys) {
+        *lock(&self.state.keys) = keys;
     }
 
     /// Makes an empty bucket, if there is none of this name.
@@ -248,6 +280,10 @@ async fn answer(
     state.requests.fetch_add(1, Ordering::Relaxed);
     let mishap = lock(&state.mishaps).pop_front().flatten();
     match mishap {
+        None if !lock(&state.keys).has_token(request.headers()) => {
+            let _ = request.into_body().collect().await;
+            misfortune(400, "InvalidToken", None).map_err(io::Error::other)
+        }
         None => serve(service, request).await,
         Some(Mishap::Hang) => std::future::pending().await,
         Some(Mishap::Cut) => {
@@ -286,11 +322,14 @@ fn misfortune(status: u16, code: &'static str, retry_after: Option<u32>) -> S3Re
     Ok(response)
 }
 
+struct KnownKeys(Arc<State>);
+
 #[async_trait::async_trait]
-impl S3Auth for Keys {
+impl S3Auth for KnownKeys {
     async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
-        match id == self.id {
-            true => Ok(SecretKey::from(self.secret.as_str())),
+        let keys = lock(&self.0.keys);
+        match id == keys.id {
+            true => Ok(SecretKey::from(keys.secret.as_str())),
             false => {
                 Err(s3s::s3_error!(InvalidAccessKeyId, "the access key id does not exist in our records"))
             }

@@ -3,22 +3,29 @@
 //! Not earlier, since building a sink is pure: `check` may run where neither the credentials nor the network of
 //! the gateway are. What is missing then is said by the probe at start, and by every attempt until it is there.
 
-use std::{sync::OnceLock, time::Duration};
+use std::time::Duration;
 
 use aws_sdk_s3::{
     Client,
     config::{
         BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-        StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
+        SharedCredentialsProvider, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
     },
 };
 use cdr_core::{Secret, Unavailable};
+use tokio::sync::OnceCell;
 use url::{Host, Url};
 
-use crate::settings::{Checksums, S3Settings};
+use crate::{
+    settings::{Checksums, S3Settings},
+    sources::Sources,
+};
 
 /// How long connecting may take: a server that is there answers within this even from the other side of the world.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the region is looked for that the settings leave out.
+const LOOK_FOR_REGION: Duration = Duration::from_secs(5);
 
 /// What signing requests falls back to when the endpoint is not AWS: servers of one's own take it.
 const ANY_REGION: &str = "us-east-1";
@@ -29,9 +36,11 @@ pub(crate) struct Access {
     endpoint: Option<Url>,
     path_style: bool,
     credentials: Option<Credentials>,
+    /// Where they are looked for otherwise.
+    sources: Sources,
     checksums: Checksums,
     timeout: Duration,
-    client: OnceLock<Client>,
+    client: OnceCell<Client>,
 }
 
 impl Access {
@@ -47,30 +56,30 @@ impl Access {
             endpoint: settings.endpoint,
             path_style: settings.path_style,
             credentials,
+            sources: Sources::new(settings.profile),
             checksums: settings.checksums.unwrap_or(match at_aws {
                 true => Checksums::Supported,
                 false => Checksums::Required,
             }),
             timeout: settings.timeout,
-            client: OnceLock::new(),
+            client: OnceCell::new(),
         }
     }
 
-    /// The client. The first call makes it, and reads the environment for what the settings leave out.
+    /// The client. The first call makes it, and looks for a region that the settings leave out.
     ///
     /// # Errors
-    /// Credentials or region are nowhere to be found.
-    pub(crate) fn client(&self) -> Result<&Client, Unavailable> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let made = self.connect(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
-        Ok(self.client.get_or_init(|| made))
+    /// There is no region.
+    pub(crate) async fn client(&self) -> Result<&Client, Unavailable> {
+        self.client.get_or_try_init(|| self.connect()).await
     }
 
-    fn connect(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Client, Unavailable> {
-        let region = self.region_from(&environment)?;
-        let credentials = self.credentials_from(&environment)?;
+    async fn connect(&self) -> Result<Client, Unavailable> {
+        let region = self.region().await?;
+        let credentials = match &self.credentials {
+            Some(credentials) => SharedCredentialsProvider::new(credentials.clone()),
+            None => SharedCredentialsProvider::new(self.sources.credentials(region.clone())),
+        };
         let (calculation, validation) = match self.checksums {
             Checksums::Required => {
                 (RequestChecksumCalculation::WhenRequired, ResponseChecksumValidation::WhenRequired)
@@ -82,7 +91,7 @@ impl Access {
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT.min(self.timeout)).build();
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(region))
+            .region(region)
             .credentials_provider(credentials)
             .force_path_style(self.path_style)
             .request_checksum_calculation(calculation)
@@ -99,35 +108,18 @@ impl Access {
         Ok(Client::from_conf(config.build()))
     }
 
-    fn region_from(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<String, Unavailable> {
+    async fn region(&self) -> Result<Region, Unavailable> {
         if let Some(region) = &self.region {
-            return Ok(region.clone());
+            return Ok(Region::new(region.clone()));
         }
         if self.endpoint.is_some() {
-            return Ok(ANY_REGION.to_owned());
+            return Ok(Region::from_static(ANY_REGION));
         }
-        environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION")).ok_or_else(|| {
+        // Nobody answers where there is no metadata service, and the attempt has a deadline.
+        let found = tokio::time::timeout(LOOK_FOR_REGION, self.sources.region()).await;
+        found.ok().flatten().ok_or_else(|| {
             Unavailable::new("no region: set \"region\", or AWS_REGION in the gateway's environment")
         })
-    }
-
-    fn credentials_from(
-        &self,
-        environment: &impl Fn(&str) -> Option<String>,
-    ) -> Result<Credentials, Unavailable> {
-        if let Some(credentials) = &self.credentials {
-            return Ok(credentials.clone());
-        }
-        let (Some(id), Some(secret)) =
-            (environment("AWS_ACCESS_KEY_ID"), environment("AWS_SECRET_ACCESS_KEY"))
-        else {
-            return Err(Unavailable::new(
-                "no credentials: set \"access_key_id\" and \"secret_access_key\", or AWS_ACCESS_KEY_ID and \
-                 AWS_SECRET_ACCESS_KEY in the gateway's environment",
-            ));
-        };
-        let token = environment("AWS_SESSION_TOKEN").map(Secret::new);
-        Ok(credentials(&id, &secret, token.as_ref()))
     }
 
     /// Where it leads, for people: the endpoint, or AWS and its region.
@@ -135,13 +127,13 @@ impl Access {
         match (&self.endpoint, &self.region) {
             (Some(endpoint), _) => endpoint.as_str().trim_end_matches('/').to_owned(),
             (None, Some(region)) => format!("AWS {region}"),
-            (None, None) => "AWS, region from the environment".to_owned(),
+            (None, None) => "AWS".to_owned(),
         }
     }
 
-    /// Whether the settings name the credentials; else the environment does.
-    pub(crate) fn has_credentials(&self) -> bool {
-        self.credentials.is_some()
+    /// Where credentials come from that the settings do not hold, for people.
+    pub(crate) fn keys_from(&self) -> Option<String> {
+        self.credentials.is_none().then(|| self.sources.describe())
     }
 
     /// Whether the bucket's name becomes part of the host's name, which DNS must then know.
@@ -153,40 +145,4 @@ impl Access {
 
 fn credentials(id: &str, secret: &str, token: Option<&Secret>) -> Credentials {
     Credentials::new(id, secret, token.map(|token| token.expose().to_owned()), None, "cdr-sink-s3")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn access(settings: &str) -> Access {
-        Access::new(serde_json::from_str(settings).unwrap())
-    }
-
-    fn missing(access: &Access, variables: &[(&str, &str)]) -> Option<String> {
-        let environment = |name: &str| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        };
-        access.connect(environment).err().map(|why| why.reason)
-    }
-
-    #[test]
-    fn aws_needs_a_region_and_other_servers_do_not() {
-        let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "s")];
-        let aws = access(r#"{ "bucket": "calls" }"#);
-        assert!(missing(&aws, &keys).unwrap().starts_with("no region: set \"region\""));
-        for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
-            assert_eq!(missing(&aws, &[keys[0], keys[1], (name, "eu-central-1")]), None);
-        }
-        let own = access(r#"{ "bucket": "calls", "endpoint": "http://127.0.0.1:9000" }"#);
-        assert_eq!(missing(&own, &keys), None);
-    }
-
-    #[test]
-    fn half_a_pair_of_keys_is_none() {
-        let own = access(r#"{ "bucket": "calls", "endpoint": "http://127.0.0.1:9000" }"#);
-        for variables in [&[][..], &[("AWS_ACCESS_KEY_ID", "a")], &[("AWS_SECRET_ACCESS_KEY", "s")]] {
-            assert!(missing(&own, variables).unwrap().starts_with("no credentials"));
-        }
-    }
 }

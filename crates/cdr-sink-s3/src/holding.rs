@@ -14,7 +14,7 @@ impl Holding for S3Sink {
 
     fn keys(&self) -> Asked<'_, Vec<String>> {
         Box::pin(async move {
-            let client = self.access.client().map_err(|missing| missing.reason)?;
+            let client = self.access.client().await.map_err(|missing| missing.reason)?;
             let list = client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix);
             let mut pages = list.into_paginator().send();
             let mut keys = Vec::new();
@@ -31,7 +31,7 @@ impl Holding for S3Sink {
 
     fn read<'a>(&'a self, key: &'a str) -> Asked<'a, Bytes> {
         Box::pin(async move {
-            let client = self.access.client().map_err(|missing| missing.reason)?;
+            let client = self.access.client().await.map_err(|missing| missing.reason)?;
             let key = format!("{}{key}", self.prefix);
             let get = client.get_object().bucket(&self.bucket).key(&key).send().await;
             let object =
@@ -45,7 +45,7 @@ impl Holding for S3Sink {
 
     fn add<'a>(&'a self, key: &'a str, bytes: Bytes) -> Asked<'a, bool> {
         Box::pin(async move {
-            let client = self.access.client().map_err(|missing| missing.reason)?;
+            let client = self.access.client().await.map_err(|missing| missing.reason)?;
             let key = format!("{}{key}", self.prefix);
             // Some servers ignore the condition.
             if client.head_object().bucket(&self.bucket).key(&key).send().await.is_ok() {

@@ -19,7 +19,7 @@
 //!
 //! # The parts
 //! * `settings`: what stands in the configuration, and what is wrong with it; `keeping`: how the server shall keep objects.
-//! * `access`: the client, made at first use: credentials and region from the settings or AWS's environment.
+//! * `access`: the client, made at first use; `sources`: where AWS keeps credentials that the settings do not hold.
 //! * `upload`: one attempt; `parts`: one in parts; `metadata`: what is written beside the bytes;
 //!   `holding`: reading it back.
 //! * `trouble`: what each error says about the push, or about the bucket, in words for the operator.
@@ -31,6 +31,7 @@ mod keeping;
 mod metadata;
 mod parts;
 mod settings;
+mod sources;
 mod trouble;
 mod upload;
 

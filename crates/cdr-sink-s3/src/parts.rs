@@ -19,19 +19,19 @@ use crate::{
 };
 
 /// Giving up an upload may take so long; what stays is for the lifecycle rule.
-const ABORT: Duration = Duration::from_secs(5);
+pub(crate) const ABORT: Duration = Duration::from_secs(5);
 
 impl S3Sink {
     /// Brings an object to its place in parts, or finds it there.
     pub(crate) async fn put_in_parts(&self, client: &Client, parcel: &Parcel<'_>) -> Result<(), Trouble> {
-        let upload = self.in_time(self.begin(client, parcel)).await?;
-        let joined = self.in_time(self.send_and_join(client, parcel, &upload)).await;
+        let upload = self.in_time(parcel.until, self.begin(client, parcel)).await?;
+        let joined = self.in_time(parcel.until, self.send_and_join(client, parcel, &upload)).await;
         if !matches!(joined, Ok(true)) {
             self.abort(client, parcel, &upload).await;
         }
         match joined? {
             true => Ok(()),
-            false => self.in_time(self.compare(client, parcel)).await,
+            false => self.in_time(parcel.until, self.compare(client, parcel)).await,
         }
     }
 

@@ -4,15 +4,17 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use bytesize::ByteSize;
 use cdr_archive::{BatchSettings, Compression, Filing, Layout, Settings};
-use cdr_core::{BuildError, Secret, SinkConfig, SinkName, setting};
+use cdr_core::{ATTEMPT_DEADLINE, BuildError, Secret, SinkConfig, SinkName, setting};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::Mutex;
 use url::{Host, Url};
 
 use crate::{
     S3Sink,
     access::Access,
     keeping::{Encryption, Keeping, ObjectLock},
+    parts::ABORT,
 };
 
 /// How long a push waits for company: a request costs money, and meanwhile it lies in the spool, as safe as ever.
@@ -21,17 +23,22 @@ const USUAL_AGE: Duration = Duration::from_secs(60);
 /// In bytes; S3 takes no smaller ones but the last (API reference, "UploadPart").
 const PART_SIZES: RangeInclusive<u64> = 5 << 20..=64 << 20;
 
+/// Behind the longest an upload can still be given up, and its pushes told of, before the lane's deadline.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(100);
+const _: () = assert!(TIMEOUTS.end().as_secs() + ABORT.as_secs() < ATTEMPT_DEADLINE.as_secs());
+
 /// The settings of the `s3` sink.
 ///
-/// Without credentials here they are read from AWS's usual environment, at first use: `AWS_ACCESS_KEY_ID`,
-/// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, and `AWS_REGION` or `AWS_DEFAULT_REGION`.
+/// Without credentials here they are looked for where AWS's tools look, at first use and whenever they are over: the
+/// environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`), the profile in `~/.aws`, a web identity, the
+/// container's endpoint, the machine's metadata service.
 #[derive(Deserialize, Debug, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct S3Settings {
     /// The bucket, which must exist. At Tencent COS its name ends in the APPID: `cdr-1250000000`.
     pub bucket: String,
     /// The region that requests are signed for. Without it: `us-east-1` when there is an `endpoint`,
-    /// else what the environment says.
+    /// else what environment, profile or machine say.
     pub region: Option<String>,
     /// The server, without the bucket: `https://cos.ap-shanghai.myqcloud.com`. Without it: AWS.
     #[schemars(with = "Option<String>")]
@@ -46,6 +53,8 @@ pub struct S3Settings {
     pub secret_access_key: Option<Secret>,
     /// The token that belongs to temporary credentials.
     pub session_token: Option<Secret>,
+    /// The profile in `~/.aws` whose credentials count, instead of keys here and of all other sources. It may take on a role.
+    pub profile: Option<String>,
     /// What every key begins with, literally, such as `calls/`.
     #[serde(default)]
     pub prefix: String,
@@ -80,7 +89,8 @@ pub struct S3Settings {
     /// Whether uploads bear a CRC beside the SHA-256 that their signature covers anyway. Without it: `supported`
     /// at AWS, `required` at any other endpoint, since many servers refuse the newer checksum headers.
     pub checksums: Option<Checksums>,
-    /// How long an attempt may take, 1 s to 10 m, from connecting to the last byte of the answer.
+    /// How long an attempt may take, 1 s to 100 s, from connecting to the last byte of the last answer, all parts of an
+    /// object included.
     #[serde(default = "default_timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub timeout: Duration,
@@ -125,8 +135,8 @@ impl SinkConfig for S3Settings {
         if !PART_SIZES.contains(&self.part_size.0) {
             faults.push("part_size", "a part is 5MiB to 64MiB");
         }
-        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.timeout) {
-            faults.push("timeout", "a timeout is 1s to 10m");
+        if !TIMEOUTS.contains(&self.timeout) {
+            faults.push("timeout", "a timeout is 1s to 100s: the lane ends an attempt after 120s");
         }
         let Some(filing) = filing else { return Err(faults) };
         faults.or_ok(())?;
@@ -139,6 +149,7 @@ impl SinkConfig for S3Settings {
             part: usize::try_from(self.part_size.0).unwrap_or(usize::MAX),
             keeping,
             timeout: self.timeout,
+            making: Mutex::default(),
             access: Access::new(self),
         })
     }
@@ -232,6 +243,12 @@ impl S3Settings {
                 faults.push("session_token", "a session_token needs its access_key_id and secret_access_key");
             }
             _ => {}
+        }
+        if self.profile.is_some() && self.access_key_id.is_some() {
+            faults.push("profile", "credentials come from a profile or from access_key_id, not from both");
+        }
+        if self.profile.as_ref().is_some_and(|profile| profile.trim().is_empty()) {
+            faults.push("profile", "a profile is a name of ~/.aws/config or ~/.aws/credentials");
         }
     }
 

@@ -19,7 +19,7 @@ use cdr_core::{
     http_status::{self, Verdict},
 };
 
-use crate::S3Sink;
+use crate::{S3Sink, sources};
 
 /// What an attempt met.
 #[derive(Debug)]
@@ -68,6 +68,9 @@ impl S3Sink {
     where
         E: Error + ProvideErrorMetadata + 'static,
     {
+        if let Some(why) = sources::why_none(&error) {
+            return Trouble::Unavailable(Unavailable::new(why));
+        }
         match &error {
             SdkError::ServiceError(service) => self.refused(
                 step,
@@ -250,10 +253,10 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The cause at the end of the chain, which says most: "Connection refused", "invalid peer certificate: …".
-fn innermost(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(crate) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }

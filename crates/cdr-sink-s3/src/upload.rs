@@ -26,7 +26,7 @@ use cdr_core::{
 };
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
-use tokio::task::spawn_blocking;
+use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
 
 use crate::{
     access::Access,
@@ -55,6 +55,8 @@ pub struct S3Sink {
     pub(crate) part: usize,
     pub(crate) keeping: Keeping,
     pub(crate) timeout: Duration,
+    /// Whoever makes the bytes of an object.
+    pub(crate) making: Mutex<()>,
     pub(crate) access: Access,
 }
 
@@ -64,6 +66,8 @@ pub(crate) struct Parcel<'a> {
     pub(crate) bytes: Bytes,
     /// Lower-case hex.
     pub(crate) sha256: String,
+    /// When its attempt must be over, all requests of it.
+    pub(crate) until: Instant,
 }
 
 impl Sink for S3Sink {
@@ -81,12 +85,13 @@ impl Sink for S3Sink {
     }
 
     async fn deliver(&self, batch: &Batch) -> Report {
-        let client = match self.access.client() {
+        let until = Instant::now() + self.timeout;
+        let client = match self.access.client().await {
             Ok(client) => client,
             Err(missing) => return Report::unavailable(batch, missing),
         };
         let objects = self.filing.objects(&self.prefix, batch);
-        let attempts = join_all(objects.iter().map(|object| self.archive(client, object))).await;
+        let attempts = join_all(objects.iter().map(|object| self.archive(client, object, until))).await;
         let mut report = Report::untried(batch);
         let mut index = 0..;
         for (object, attempt) in objects.iter().zip(attempts) {
@@ -106,10 +111,7 @@ impl Sink for S3Sink {
     }
 
     fn describe(&self) -> String {
-        let keys = match self.access.has_credentials() {
-            true => "",
-            false => ", credentials from the environment",
-        };
+        let keys = self.access.keys_from().map(|from| format!(", {from}")).unwrap_or_default();
         let place = format!("s3://{}/{} at {}{keys}", self.bucket, self.prefix, self.access.place());
         match self.filing.batching() {
             None => format!("an object per push in {place}"),
@@ -121,7 +123,7 @@ impl Sink for S3Sink {
     }
 
     async fn probe(&self) -> Result<(), String> {
-        let client = self.access.client().map_err(|missing| missing.reason)?;
+        let client = self.access.client().await.map_err(|missing| missing.reason)?;
         let head = client.head_bucket().bucket(&self.bucket).send();
         match tokio::time::timeout(self.timeout, head).await {
             Ok(Ok(_)) => Ok(()),
@@ -133,11 +135,15 @@ impl Sink for S3Sink {
 
 impl S3Sink {
     /// Brings one object to its place, or finds it there.
-    async fn archive(&self, client: &Client, object: &Object) -> Result<Receipt, Trouble> {
-        let parcel = Parcel::load(object).await?;
+    async fn archive(&self, client: &Client, object: &Object, until: Instant) -> Result<Receipt, Trouble> {
+        let parcel = {
+            // One after the other: side by side they would take the room of several, and no processor is idle meanwhile.
+            let _turn = self.making.lock().await;
+            Parcel::load(object, until).await?
+        };
         match parcel.bytes.len() > self.part {
             true => self.put_in_parts(client, &parcel).await?,
-            false => self.in_time(self.put_whole(client, &parcel)).await?,
+            false => self.in_time(until, self.put_whole(client, &parcel)).await?,
         }
         Ok(self.receipt(object))
     }
@@ -152,9 +158,10 @@ impl S3Sink {
 
     pub(crate) async fn in_time<T>(
         &self,
+        until: Instant,
         attempt: impl Future<Output = Result<T, Trouble>>,
     ) -> Result<T, Trouble> {
-        match tokio::time::timeout(self.timeout, attempt).await {
+        match tokio::time::timeout_at(until, attempt).await {
             Ok(attempt) => attempt,
             Err(_) => Err(Trouble::Retry(Failure::new(self.no_answer()))),
         }
@@ -255,9 +262,9 @@ impl S3Sink {
 
 impl<'a> Parcel<'a> {
     /// Makes the bytes; off this thread, for compressing takes a while.
-    async fn load(object: &'a Object) -> Result<Self, Trouble> {
+    async fn load(object: &'a Object, until: Instant) -> Result<Self, Trouble> {
         if let Some(push) = object.raw() {
-            return Ok(Self { object, bytes: push.body().clone(), sha256: push.sha256_hex() });
+            return Ok(Self { object, bytes: push.body().clone(), sha256: push.sha256_hex(), until });
         }
         let many = object.clone();
         let written = spawn_blocking(move || {
@@ -268,7 +275,7 @@ impl<'a> Parcel<'a> {
             })
         });
         match written.await {
-            Ok(Ok((bytes, sha256))) => Ok(Self { object, bytes, sha256 }),
+            Ok(Ok((bytes, sha256))) => Ok(Self { object, bytes, sha256, until }),
             Ok(Err(error)) => {
                 Err(Trouble::Retry(Failure::new(format!("the object cannot be made: {error}"))))
             }

@@ -1,10 +1,10 @@
 //! One attempt, guarded: a sink that hangs or panics costs its own lane one retry and nobody else anything.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use cdr_core::{
-    Batch, Batching, Failure, Outcome, Partition, Position, Report, Seal, SinkName, Unavailable,
-    registry::AnySink,
+    ATTEMPT_DEADLINE, Batch, Batching, Failure, Outcome, Partition, Position, Report, Seal, SinkName,
+    Unavailable, registry::AnySink,
 };
 use cdr_spool::ControlError;
 use futures_util::FutureExt;
@@ -12,9 +12,6 @@ use tracing::error;
 
 use super::pace::Epoch;
 use crate::{store::Store, window::Routed};
-
-/// The outer deadline of an attempt; sinks have shorter ones of their own.
-pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Why a sink that seals takes no replay: which pushes share an object follows from when they came, so a replay would
 /// make other objects, and each push would be there a second time.
@@ -95,20 +92,22 @@ pub fn wanted_seal(sink: &dyn AnySink, batch: &Batch) -> Result<Option<Seal>, Re
 pub async fn close(sink: &dyn AnySink, partition: &Partition, memo: &[u8]) -> Outcome {
     let closing = AssertUnwindSafe(async { sink.close(partition, memo).await }).catch_unwind();
     let failed = |reason: String| Outcome::Retry(Failure::new(reason));
-    match tokio::time::timeout(DEADLINE, closing).await {
+    match tokio::time::timeout(ATTEMPT_DEADLINE, closing).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => failed(format!("the sink panicked: {}", message(panic.as_ref()))),
-        Err(_) => failed(format!("the sink did not come back within {} s", DEADLINE.as_secs())),
+        Err(_) => failed(format!("the sink did not come back within {} s", ATTEMPT_DEADLINE.as_secs())),
     }
 }
 
 async fn deliver(sink: &dyn AnySink, batch: &Batch) -> Report {
     // Within a future of its own, since a sink may panic before it has made one.
     let delivering = AssertUnwindSafe(async { sink.deliver(batch).await }).catch_unwind();
-    match tokio::time::timeout(DEADLINE, delivering).await {
+    match tokio::time::timeout(ATTEMPT_DEADLINE, delivering).await {
         Ok(Ok(report)) => report,
         Ok(Err(panic)) => failed(batch, format!("the sink panicked: {}", message(panic.as_ref()))),
-        Err(_) => failed(batch, format!("the sink did not come back within {} s", DEADLINE.as_secs())),
+        Err(_) => {
+            failed(batch, format!("the sink did not come back within {} s", ATTEMPT_DEADLINE.as_secs()))
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 //! Past the spool, which may have nothing of it any more: no lane remembers how far it came. So one push goes after the other,
 //! each until it is delivered, and when that fails for good the command says where to go on.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 use cdr_archive::Holding;
-use cdr_core::{Batch, Delivery, Failure, Outcome, Push, registry::AnySink};
+use cdr_core::{ATTEMPT_DEADLINE, Batch, Delivery, Failure, Outcome, Push, registry::AnySink};
 use cdr_dispatch::{LanePlan, Rate};
 use clap::Args;
 use jiff::Timestamp;
@@ -17,9 +17,6 @@ use super::{Chosen, Common, Days, Ended};
 
 /// So often a push is tried: about three minutes with the usual back-off.
 const ATTEMPTS: u32 = 8;
-
-/// One attempt.
-const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Sends what an archive holds to a sink.
 #[derive(Args)]
@@ -138,8 +135,8 @@ impl Resend {
 
 /// One attempt; why it failed, unless that was for good.
 async fn attempt_on(sink: &dyn AnySink, batch: &Batch) -> Result<(), Option<Failure>> {
-    let Ok(report) = tokio::time::timeout(DEADLINE, sink.deliver(batch)).await else {
-        return Err(Some(Failure::new(format!("no answer within {} s", DEADLINE.as_secs()))));
+    let Ok(report) = tokio::time::timeout(ATTEMPT_DEADLINE, sink.deliver(batch)).await else {
+        return Err(Some(Failure::new(format!("no answer within {} s", ATTEMPT_DEADLINE.as_secs()))));
     };
     let (outcomes, away) = report.into_parts();
     match (outcomes.into_iter().next(), away) {
