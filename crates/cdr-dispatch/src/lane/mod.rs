@@ -145,6 +145,8 @@ pub struct Lane {
     back: Return,
     /// The sink reported different outcomes within a sealed batch, and the log says so.
     said_mixed: bool,
+    /// The sink panicked when asked how much may leave in an hour, and the log says so.
+    said_panic: bool,
     /// Everything is read and tried, and dead letters wait.
     rests: bool,
 }
@@ -192,7 +194,7 @@ pub fn start(
     LaneHandle { status, control, place, task }
 }
 
-/// Runs a lane to its stop. A panic in it, as of a sink's `partition`, ends neither the lane nor the process.
+/// Runs a lane to its stop. A panic in it, as of a sink that is dropped, ends neither the lane nor the process.
 async fn supervise(
     identity: Identity,
     plan: LanePlan,
@@ -248,6 +250,7 @@ impl Lane {
             passed: 0,
             back: Return::default(),
             said_mixed: false,
+            said_panic: false,
             rests: false,
             plan,
             store,
@@ -256,6 +259,7 @@ impl Lane {
             lane.pace.start_slowly();
         }
         lane.recover(state);
+        lane.ask_anew();
         lane
     }
 
@@ -435,7 +439,8 @@ impl Lane {
         self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
         self.back = Return::default();
         self.plan = plan;
-        self.count_anew();
+        self.said_panic = false;
+        self.ask_anew();
     }
 
     fn reopen(&mut self, positions: &[Position]) {

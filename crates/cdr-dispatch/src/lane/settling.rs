@@ -1,5 +1,7 @@
 //! From a report to an outcome: what each delivery of an attempt becomes, and what the lane learns of its sink.
 
+use std::time::Duration;
+
 use cdr_core::{Failure, Origin, Outcome, Partition, Position, Receipt, Unavailable};
 use cdr_spool::Outcome as Recorded;
 use jiff::Timestamp;
@@ -18,8 +20,13 @@ impl Lane {
     pub(super) fn after(&mut self, attempted: Result<Attempted, JoinError>) {
         match attempted {
             Ok(attempted) => self.settle(attempted),
-            // `attempt` catches panics, and nobody aborts it but `stop`, which does not look here.
-            Err(error) => error!(sink = %self.plan.name, %error, "an attempt ended without a report"),
+            Err(ended) => match ended.try_into_panic() {
+                // `attempt` catches what a sink does, so it is a fault of ours. Which pushes it had went with it: the lane begins
+                // again where the spool knows it to be, or they would be under way for ever.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Nobody aborts it but `stop`, which does not look here.
+                Err(error) => error!(sink = %self.plan.name, %error, "an attempt ended without a report"),
+            },
         }
     }
 
@@ -50,7 +57,12 @@ impl Lane {
         }
         self.finished(partition.as_ref(), delivered);
         self.note(partition.as_ref(), delivered, memo);
-        if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes)) {
+        // A mail about each call would be worse than one that is late.
+        let stays_whole = seal.is_some() || self.gather.spacing() > Duration::ZERO;
+        if !stays_whole {
+            self.part(&positions, &outcomes, away.is_some());
+        }
+        if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes, stays_whole)) {
             refuse_alone(&mut outcomes, &why);
         }
         // First, so that nothing is given up by a report that says that the sink is away.
@@ -78,12 +90,32 @@ impl Lane {
         }
     }
 
-    /// Whether the sink called itself away for these pushes before, and others have passed since: then it is not
-    /// the sink. (A firewall in front of it that dislikes one body answers 403 like a wrong password.)
-    fn refuses_only(&self, positions: &[Position], outcomes: &[Outcome]) -> bool {
-        let untried = positions.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Untried);
-        let mut opens = untried.filter_map(|(position, _)| self.ledger.get(*position)).peekable();
-        opens.peek().is_some() && opens.all(|open| open.met_away > 0 && open.passed_then < self.passed)
+    /// Of pushes that fell together, those that fell before while others passed go alone from now on: it may be one of them
+    /// that is refused, and it must not take the others along. Not before that, or an outage would cost a request for each push.
+    fn part(&mut self, positions: &[Position], outcomes: &[Outcome], is_away: bool) {
+        let fell = match is_away {
+            true => untried(positions, outcomes),
+            false => failed_as_one(positions, outcomes),
+        };
+        if fell.len() < 2 {
+            return;
+        }
+        for position in fell {
+            if let Some(open) = self.ledger.get_mut(position) {
+                open.goes_alone |= open.fell_while_others_pass(self.passed);
+                open.passed_then = self.passed;
+            }
+        }
+    }
+
+    /// Whether the sink called itself away for this push before, and others have passed since: then it is not
+    /// the sink. (A firewall in front of it that dislikes one body answers 403 like a wrong password.) Of pushes that may go
+    /// apart nobody knows which one it is; they [part](Self::part) first.
+    fn refuses_only(&self, positions: &[Position], outcomes: &[Outcome], stays_whole: bool) -> bool {
+        let untried = untried(positions, outcomes);
+        let is_one = untried.len() == 1 || (stays_whole && !untried.is_empty());
+        let mut opens = untried.iter().filter_map(|&position| self.ledger.get(position));
+        is_one && opens.all(|open| open.met_away > 0 && open.fell_while_others_pass(self.passed))
     }
 
     fn met_away(&mut self, positions: &[Position]) {
@@ -119,7 +151,7 @@ impl Lane {
         self.ledger.get(position).map_or(1, |open| open.attempts.saturating_add(1))
     }
 
-    fn retry(&mut self, position: Position, began: Epoch, failure: Failure, is_away: bool) {
+    pub(super) fn retry(&mut self, position: Position, began: Epoch, failure: Failure, is_away: bool) {
         let active = self.pace.active_time();
         let Some(open) = self.ledger.get_mut(position) else { return };
         let (attempts, spent) = open.failed(active);
@@ -151,7 +183,7 @@ impl Lane {
 
     fn untried(&mut self, position: Position, began: Epoch, is_away: bool) {
         if is_away {
-            return self.ledger.wait(position, std::time::Duration::ZERO);
+            return self.ledger.wait(position, Duration::ZERO);
         }
         // A sink that tries nothing and gives no reason must neither spin nor keep a pause without end.
         debug!(%position, sink = %self.plan.name, "the sink made no attempt and did not say why");
@@ -240,6 +272,22 @@ impl Lane {
             }
         }
     }
+}
+
+/// The pushes on which nothing was tried.
+fn untried(positions: &[Position], outcomes: &[Outcome]) -> Vec<Position> {
+    let all = positions.iter().zip(outcomes);
+    all.filter(|(_, outcome)| **outcome == Outcome::Untried).map(|(&position, _)| position).collect()
+}
+
+/// The pushes that failed with one answer to all of them; none where the sink took others of the batch.
+fn failed_as_one(positions: &[Position], outcomes: &[Outcome]) -> Vec<Position> {
+    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_))) {
+        return Vec::new();
+    }
+    let failed = |outcome: &Outcome| matches!(outcome, Outcome::Retry(_));
+    let all = positions.iter().zip(outcomes);
+    all.filter(|(_, outcome)| failed(outcome)).map(|(&position, _)| position).collect()
 }
 
 /// What the sink said about itself is about these pushes alone: they fail, by themselves.
