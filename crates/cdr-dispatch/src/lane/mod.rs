@@ -384,6 +384,7 @@ impl Lane {
 
     fn start(&mut self, partition: Option<Partition>, batch: Batch) {
         self.status.count_attempt();
+        self.status.begins();
         self.pace.began(batch.deliveries().len());
         self.trying += weight(&batch);
         let (sink, store, lane) =
