@@ -16,6 +16,9 @@ use super::{
 };
 use crate::event::Event;
 
+/// A push on which nothing was tried is looked at again after this at the latest: what a person mends shall be seen soon.
+const LONGEST_UNTRIED: Duration = Duration::from_secs(60);
+
 impl Lane {
     pub(super) fn after(&mut self, attempted: Result<Attempted, JoinError>) {
         match attempted {
@@ -63,7 +66,10 @@ impl Lane {
             self.part(&positions, &outcomes, away.is_some());
         }
         if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes, stays_whole)) {
-            refuse_alone(&mut outcomes, &why);
+            match why.is_until_mended {
+                true => self.left_to_a_person(&positions, &why),
+                false => refuse_alone(&mut outcomes, &why),
+            }
         }
         // First, so that nothing is given up by a report that says that the sink is away.
         if let Some(why) = &away {
@@ -127,6 +133,16 @@ impl Lane {
         }
     }
 
+    /// What these pushes wait for is theirs alone, and no attempt. They stay untried, without a pause.
+    fn left_to_a_person(&mut self, positions: &[Position], why: &Unavailable) {
+        self.status.note_failure(&why.reason);
+        for &position in positions {
+            if let Some(open) = self.ledger.get_mut(position) {
+                open.met_away = open.met_away.saturating_add(1);
+            }
+        }
+    }
+
     fn close(&mut self, position: Position, began: Epoch, receipt: Receipt, is_away: bool) {
         self.shown_alive(began, is_away);
         self.tell_delivered(position, &receipt);
@@ -185,10 +201,17 @@ impl Lane {
         if is_away {
             return self.ledger.wait(position, Duration::ZERO);
         }
-        // A sink that tries nothing and gives no reason must neither spin nor keep a pause without end.
-        debug!(%position, sink = %self.plan.name, "the sink made no attempt and did not say why");
+        // A sink that tries nothing must neither spin nor keep a pause without end.
+        debug!(%position, sink = %self.plan.name, "the sink made no attempt, and is not away");
         self.keep_pause(began);
-        self.ledger.wait(position, self.plan.retry.initial);
+        let wait = self.wait_untried(position);
+        self.ledger.wait(position, wait);
+    }
+
+    /// The wait of a push on which nothing was tried, though the sink is there.
+    pub(super) fn wait_untried(&self, position: Position) -> Duration {
+        let met = self.ledger.get(position).map_or(0, |open| open.met_away);
+        self.plan.retry.wait(met.max(1), None).min(LONGEST_UNTRIED)
     }
 
     /// A probe that tried nothing is no sign of life.
