@@ -33,11 +33,23 @@ pub struct Attempted {
     pub began: Epoch,
     /// What it is sealed as.
     pub seal: Option<Seal>,
-    /// How it went; or why it could not be sealed, and was not made.
-    pub went: Result<Report, ControlError>,
+    /// Whether the sink was given them. It was not where it panicked when it was to name what they become, or takes no replay.
+    pub was_sent: bool,
+    /// How it went, or why it was not made.
+    pub went: Result<Report, NotMade>,
 }
 
-/// Makes one attempt, under a seal that is durable before it if the sink wants one.
+/// Why the sink was not called.
+#[derive(Debug)]
+pub enum NotMade {
+    /// What these pushes become could not be made durable.
+    NotSealed(ControlError),
+    /// The batch was to be sealed, and these of it may be there already, each by itself.
+    Apart(Vec<Position>),
+}
+
+/// Makes one attempt, under a seal that is durable before it if the sink wants one. Those `in_doubt` were sent before without
+/// one, and may be there: what may lie by itself must not go into an object with others, too.
 pub async fn attempt(
     sink: Arc<dyn AnySink>,
     store: Arc<Store>,
@@ -45,6 +57,7 @@ pub async fn attempt(
     partition: Option<Partition>,
     began: Epoch,
     batch: Batch,
+    in_doubt: Vec<Position>,
 ) -> Attempted {
     let positions: Vec<Position> = batch.pushes().map(|push| push.position()).collect();
     let weight = weight(&batch);
@@ -54,17 +67,20 @@ pub async fn attempt(
             let report = Report::unavailable(&batch, Unavailable::new(NO_REPLAY_INTO_SEALS));
             (batch, Some(Ok(report)))
         }
+        Ok(Some(_)) if in_doubt == positions && in_doubt.len() == 1 => (batch, None),
+        Ok(Some(_)) if !in_doubt.is_empty() => (batch, Some(Err(NotMade::Apart(in_doubt)))),
         Ok(Some(seal)) => match store.seal(&lane, &positions, &seal).await {
             Ok(()) => (batch.sealed(seal), None),
-            Err(error) => (batch, Some(Err(error))),
+            Err(error) => (batch, Some(Err(NotMade::NotSealed(error)))),
         },
         Err(report) => (batch, Some(Ok(report))),
     };
+    let was_sent = over.is_none();
     let went = match over {
         Some(over) => over,
         None => Ok(deliver(sink.as_ref(), &batch).await),
     };
-    Attempted { partition, positions, weight, began, seal: batch.seal().cloned(), went }
+    Attempted { partition, positions, weight, began, seal: batch.seal().cloned(), was_sent, went }
 }
 
 /// Bytes that the pushes of a batch take of memory, roughly.

@@ -56,9 +56,16 @@ impl Gather {
         Self { batching, held_until: None, queues: BTreeMap::new(), ready: 0, bytes: 0 }
     }
 
-    /// Takes the wishes of a new sink.
-    pub fn reconfigure(&mut self, batching: Batching) {
+    /// Takes the wishes of a new sink, and gives back what is ready: it may belong to other partitions now.
+    pub fn reconfigure(&mut self, batching: Batching) -> Vec<Position> {
         self.batching = Batching { pushes: batching.pushes.max(1), ..batching };
+        (self.ready, self.bytes) = (0, 0);
+        let mut ready = Vec::new();
+        for queue in self.queues.values_mut() {
+            ready.extend(std::mem::take(&mut queue.ready));
+            *queue = Queue { not_before: queue.not_before, trying: queue.trying, ..Queue::default() };
+        }
+        ready
     }
 
     /// Most pushes in a batch.

@@ -49,6 +49,8 @@ pub struct Open {
     pub passed_then: u64,
     /// It shares a batch with nobody: those that it shared fell as a whole while others passed.
     pub goes_alone: bool,
+    /// It was sent without a seal and not confirmed.
+    pub may_be_there: bool,
 }
 
 impl Open {
@@ -103,7 +105,8 @@ impl Ledger {
 
     /// Opens a delivery that the spool still knows from an earlier process.
     pub fn recovered(&mut self, position: Position, attempts: u32, spent: Duration, due: Instant) {
-        self.open.insert(position, Open { attempts, spent, ..Open::default() });
+        let may_be_there = attempts > 0;
+        self.open.insert(position, Open { attempts, spent, may_be_there, ..Open::default() });
         self.waiting.insert((due, position));
     }
 
@@ -112,6 +115,11 @@ impl Ledger {
         let is_in = |position: &Position| positions.binary_search(position).is_ok();
         let due = self.waiting.iter().filter(|(_, position)| is_in(position)).map(|&(due, _)| due).max();
         self.waiting.retain(|(_, position)| !is_in(position));
+        for position in positions {
+            if let Some(open) = self.open.get_mut(position) {
+                open.may_be_there = false;
+            }
+        }
         due.unwrap_or_else(Instant::now)
     }
 

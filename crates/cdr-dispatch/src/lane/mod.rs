@@ -389,7 +389,15 @@ impl Lane {
         self.trying += weight(&batch);
         let (sink, store, lane) =
             (Arc::clone(&self.plan.sink), Arc::clone(&self.store), Arc::clone(&self.lane));
-        self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch));
+        let in_doubt = self.in_doubt(&batch);
+        self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch, in_doubt));
+    }
+
+    /// Pushes of it that may be there already.
+    fn in_doubt(&self, batch: &Batch) -> Vec<Position> {
+        let may_be_there =
+            |position: &Position| self.ledger.get(*position).is_some_and(|open| open.may_be_there);
+        batch.pushes().map(|push| push.position()).filter(may_be_there).collect()
     }
 
     fn delivery(&mut self, position: Position) -> Option<Delivery> {
@@ -436,12 +444,13 @@ impl Lane {
     // === orders ===
 
     fn reconfigure(&mut self, plan: LanePlan) {
-        self.gather.reconfigure(batching(&plan.name, plan.sink.as_ref()));
+        let ready = self.gather.reconfigure(batching(&plan.name, plan.sink.as_ref()));
         self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
         self.back = Return::default();
         self.plan = plan;
         self.said_panic = false;
         self.ask_anew();
+        ready.into_iter().for_each(|position| self.ready(position));
     }
 
     fn reopen(&mut self, positions: &[Position]) {

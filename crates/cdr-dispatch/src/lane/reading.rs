@@ -185,7 +185,7 @@ impl Lane {
         self.is_full_up() || !self.ledger.has_room()
     }
 
-    fn ready(&mut self, position: Position) {
+    pub(super) fn ready(&mut self, position: Position) {
         let Some(open) = self.ledger.get(position) else { return };
         let Some(push) = open.push.as_ref() else { return };
         let (goes_alone, bytes) = (open.goes_alone, push.body().len());

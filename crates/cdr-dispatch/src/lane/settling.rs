@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     Lane, SealedBatch,
     aside::Return,
-    attempt::Attempted,
+    attempt::{Attempted, NotMade},
     pace::{Epoch, Turn},
 };
 use crate::event::Event;
@@ -34,14 +34,17 @@ impl Lane {
     }
 
     fn settle(&mut self, attempted: Attempted) {
-        let Attempted { partition, positions, weight, began, seal, went } = attempted;
+        let Attempted { partition, positions, weight, began, seal, was_sent, went } = attempted;
         self.trying = self.trying.saturating_sub(weight);
         let report = match went {
             Ok(report) => report,
-            Err(error) => {
+            Err(why) => {
                 self.finished(partition.as_ref(), false);
                 self.note(partition.as_ref(), false, None);
-                return self.not_sealed(&positions, &error);
+                return match why {
+                    NotMade::NotSealed(error) => self.not_sealed(&positions, &error),
+                    NotMade::Apart(in_doubt) => self.gather_apart(&positions, &in_doubt),
+                };
             }
         };
         let memo = report.memo().cloned();
@@ -49,8 +52,10 @@ impl Lane {
         let missing =
             || Outcome::Retry(Failure::new("the sink reported fewer outcomes than it was given pushes"));
         outcomes.resize_with(positions.len(), missing);
-        if let Some(seal) = &seal {
-            self.settle_as_one(seal, &mut outcomes, away.is_some());
+        match &seal {
+            Some(seal) => self.settle_as_one(seal, &mut outcomes, away.is_some()),
+            None if was_sent => self.doubt(&positions, &outcomes, away.is_some()),
+            None => {}
         }
         let delivered = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_)));
         match &seal {
@@ -93,6 +98,30 @@ impl Lane {
     fn finished(&mut self, partition: Option<&Partition>, delivered: bool) {
         if let Some(partition) = partition {
             self.gather.finished(partition, delivered);
+        }
+    }
+
+    /// Pushes that were sent without a seal and not confirmed may be there all the same: an answer can be lost.
+    fn doubt(&mut self, positions: &[Position], outcomes: &[Outcome], is_away: bool) {
+        for (&position, outcome) in positions.iter().zip(outcomes) {
+            let may_be_there = match outcome {
+                Outcome::Retry(_) => true,
+                Outcome::Untried => is_away,
+                Outcome::Delivered(_) | Outcome::Reject(_) => false,
+            };
+            if let (true, Some(open)) = (may_be_there, self.ledger.get_mut(position)) {
+                open.may_be_there = true;
+            }
+        }
+    }
+
+    /// The sink has begun to seal since some of these were tried: those go by themselves, as they went, the others without them.
+    fn gather_apart(&mut self, positions: &[Position], in_doubt: &[Position]) {
+        for &position in positions {
+            if let Some(open) = self.ledger.get_mut(position) {
+                open.goes_alone |= in_doubt.contains(&position);
+            }
+            self.ledger.wait(position, Duration::ZERO);
         }
     }
 
