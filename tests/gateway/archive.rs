@@ -6,10 +6,10 @@ use bytes::Bytes;
 use cdr_core::{Facts, Incoming};
 use cdr_simulator::{
     crm::Crm,
-    s3::{Keys, S3Receiver},
+    s3::{Keys, Mishap, S3Receiver},
 };
 use cdr_spool::{Settings, Spool};
-use cdr_tests::{Process, cli, facts};
+use cdr_tests::{Process, cli, facts, until};
 use futures_util::future::join_all;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
@@ -205,4 +205,42 @@ async fn a_bucket_holds_each_push_once_after_twenty_kills_during_uploads() {
     assert_eq!(positions.len(), all, "no position is there twice");
     assert!(acknowledged.iter().all(|sha| bodies.contains(sha)), "something was lost");
     assert_eq!(findings["pushes"], all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_bucket_got_raw_without_saying_so_is_there_once_although_the_layout_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let s3 = S3Receiver::start(0, &["cdr"], Keys::new("KEY", "secret-of-tests")).await.unwrap();
+    let mut settings = archiving("http://127.0.0.1:1/", "raw");
+    settings["sinks"]["archive"] = json!({
+        "s3": {
+            "bucket": "cdr", "endpoint": s3.endpoint(), "path_style": true, "prefix": "calls/",
+            "access_key_id": "KEY", "secret_access_key": "secret-of-tests", "layout": "raw",
+        },
+        "retry": { "initial": "500ms", "max": "500ms" },
+    });
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    s3.next(1000, Mishap::LoseAnswer);
+    let push = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            let body = call(&format!("s-{number}"), "ok");
+            assert_eq!(gateway.push("cdr", body.as_bytes(), None).err_code(), 0);
+        }
+    };
+    push(0..20);
+    until("some are there, and nobody says so", || (s3.objects("cdr").len() >= 5).then_some(()));
+    settings["sinks"]["archive"]["s3"]["layout"] = json!("ndjson");
+    settings["sinks"]["archive"]["s3"]["batch"] = json!({ "pushes": 5, "age": "15ms" });
+    fs::write(folder.path().join("gateway.yaml"), settings.to_string()).unwrap();
+    assert_eq!(gateway.ask("POST", "/api/v1/reload").status, 200);
+    s3.behave();
+    push(20..40);
+    gateway.until_delivered();
+
+    let (code, findings) = verified(folder.path());
+    assert_eq!(code, Some(0), "{findings}");
+    assert_eq!((&findings["pushes"], faults(&findings).len()), (&json!(40), 0), "{findings}");
+    let is_raw = |key: &str| key.ends_with(".json");
+    let raw = s3.objects("cdr").iter().filter(|object| is_raw(&object.key)).count();
+    assert!((5..30).contains(&raw) && raw < s3.objects("cdr").len(), "{raw} raw, the others sealed");
 }

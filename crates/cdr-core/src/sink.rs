@@ -372,12 +372,22 @@ pub struct Unavailable {
     pub reason: String,
     /// When the receiver wants to be asked again.
     pub retry_after: Option<Duration>,
+    /// Whether no time heals it; see [`until_mended`](Self::until_mended).
+    pub is_until_mended: bool,
 }
 
 impl Unavailable {
     /// Unavailable for this reason.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), retry_after: None }
+        Self { reason: reason.into(), retry_after: None, is_until_mended: false }
+    }
+
+    /// The same, and only a person can mend it. A push that meets this again while others pass waits for as long as it takes: it
+    /// does not count as tried, and is never given up for it.
+    #[must_use]
+    pub fn until_mended(mut self) -> Self {
+        self.is_until_mended = true;
+        self
     }
 
     /// The same with the time after which the receiver wants to be asked again.

@@ -1,6 +1,7 @@
 //! The whole of it: what the door hands its pushes to, and what keeps the lanes running.
 
 mod dead;
+mod ending;
 mod errand_now;
 mod errands;
 mod parked;
@@ -21,15 +22,21 @@ use cdr_core::{
 use cdr_spool::{AppendError, Appended, Appending, ControlError, NewLane, OpenError, Recovery, Settings};
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
-use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
+use tokio::{runtime::Handle, sync::mpsc};
 use tracing::{error, warn};
 
 pub use self::{
+    ending::StillEnding,
     errand_now::{ErrandNow, ErrandState},
     errands::ReplayError,
     parked::{Parked, RenameError, RetireError},
 };
-use self::{errands::Errands, parked::ParkedSince};
+use self::{
+    ending::{Ending, decided},
+    errand_now::sink_of,
+    errands::Errands,
+    parked::ParkedSince,
+};
 use crate::{
     event::Event,
     lane::{self, Control, Identity, LaneHandle, LanePlan, LaneSnapshot},
@@ -73,11 +80,21 @@ pub struct Dispatcher {
     lanes: Mutex<BTreeMap<SinkName, Running>>,
     /// Temporary lanes.
     errands: Arc<Errands>,
-    /// Lanes whose sink is gone, while they finish their attempts, by their names in the spool. Held by whoever changes
-    /// which lanes there are.
-    ending: tokio::sync::Mutex<BTreeMap<String, JoinHandle<()>>>,
+    /// Lanes whose sink is gone, while they finish their attempts. Held by whoever changes which lanes there are.
+    ending: tokio::sync::Mutex<Ending>,
     parked_since: ParkedSince,
     events: mpsc::UnboundedSender<Event>,
+}
+
+/// Why no new plan was taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A sink is back before its lane has ended, which must not be driven twice.
+    #[error(transparent)]
+    Ending(#[from] StillEnding),
+    /// The spool did not do it.
+    #[error(transparent)]
+    Spool(#[from] ControlError),
 }
 
 struct Running {
@@ -108,7 +125,7 @@ impl Dispatcher {
         let set_aside = dispatcher.store.hear_set_aside();
         tokio::spawn(Self::run_what_is_set_aside(Arc::downgrade(&dispatcher), set_aside));
         lanes.into_iter().for_each(|lane| dispatcher.start_lane(lane));
-        dispatcher.start_errands();
+        dispatcher.start_errands(&Ending::default());
         Ok((dispatcher, recovery))
     }
 
@@ -116,10 +133,15 @@ impl Dispatcher {
     /// are gone finish their attempts within `grace` and are parked.
     ///
     /// # Errors
-    /// A new lane cannot be registered; then nothing changed.
-    pub async fn reload(&self, plan: Plan, grace: Duration) -> Result<(), ControlError> {
+    /// A new lane cannot be registered, or one that is back has not ended; then nothing changed.
+    pub async fn reload(&self, plan: Plan, grace: Duration) -> Result<(), ReloadError> {
         let mut ending = self.ending.lock().await;
-        self.store.spool().register_lanes(&plan.new_lanes()).await?;
+        let is_back = |lane: &str| {
+            let sink = sink_of(lane);
+            plan.lanes.iter().any(|plan| plan.name.as_str() == sink) && self.plan_of(sink).is_none()
+        };
+        ending.over(is_back).await?;
+        decided(self.store.spool().register_lanes(&plan.new_lanes())).await?;
         let (lanes, routing) = plan.into_parts();
         let stays = |name: &SinkName| lanes.iter().any(|lane| lane.name == *name);
         let gone: Vec<_> = self.lock().extract_if(.., |name, _| !stays(name)).collect();
@@ -138,13 +160,9 @@ impl Dispatcher {
                 self.reconfigure(lane).await;
                 continue;
             }
-            // One that comes back within its grace must not be driven twice.
-            if let Some(task) = ending.remove(lane.name.as_str()) {
-                let _ = task.await;
-            }
             self.start_lane(lane);
         }
-        self.take_up_errands(&mut ending).await;
+        self.start_errands(&ending);
         Ok(())
     }
 
@@ -229,7 +247,7 @@ impl Dispatcher {
 
     async fn stop_lanes(&self, grace: Duration) {
         let lanes = std::mem::take(&mut *self.lock());
-        let mut tasks: Vec<_> = std::mem::take(&mut *self.ending.lock().await).into_values().collect();
+        let mut tasks: Vec<_> = std::mem::take(&mut *self.ending.lock().await).into_tasks().collect();
         let handles = lanes.into_values().map(|lane| lane.handle);
         for handle in
             handles.chain(self.errands.without_sink(|_| false).into_iter().map(|(_, handle)| handle))

@@ -36,7 +36,8 @@ pub mod terms;
 pub mod window;
 
 pub use dispatcher::{
-    Dispatcher, ErrandNow, ErrandState, Parked, Plan, RenameError, ReplayError, RetireError,
+    Dispatcher, ErrandNow, ErrandState, Parked, Plan, ReloadError, RenameError, ReplayError, RetireError,
+    StillEnding,
 };
 pub use errand::{Errand, Replay, Wish};
 pub use event::Event;

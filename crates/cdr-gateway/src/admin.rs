@@ -231,6 +231,7 @@ async fn retire(engine: &Arc<Engine>, sink: &str) -> Answer {
     match engine.dispatcher.retire(sink).await {
         Ok(()) => told(StatusCode::OK, "retired"),
         Err(error @ RetireError::Configured) => told(StatusCode::CONFLICT, &error.to_string()),
+        Err(error @ RetireError::Ending(_)) => told(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         Err(RetireError::Spool(error)) => not_decided(&error),
     }
 }
@@ -255,6 +256,7 @@ async fn rename(engine: &Arc<Engine>, old: &str, request: Request<Incoming>) -> 
         Err(RenameError::Spool(error @ (ControlError::LaneExists { .. } | ControlError::Beside { .. }))) => {
             told(StatusCode::CONFLICT, &error.to_string())
         }
+        Err(error @ RenameError::Ending(_)) => told(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         Err(RenameError::Spool(error)) => not_decided(&error),
     }
 }

@@ -20,7 +20,8 @@ use tracing::{error, info, warn};
 
 use super::{
     Dispatcher,
-    errand_now::{ErrandNow, ErrandState, now, number_of, sink_of},
+    ending::{Ending, decided},
+    errand_now::{ErrandNow, ErrandState, now, number_of},
 };
 use crate::{
     errand::{Errand, Replay, Wish, replay_facts},
@@ -86,6 +87,12 @@ pub enum ReplayError {
     /// There is no such replay.
     #[error("there is no replay {0}; cdr-gateway replay list tells which there are")]
     Unknown(u32),
+    /// It was cancelled, and its lane has not ended.
+    #[error(
+        "replay {0} is told to end and begins nothing more, but the disk does not take its last outcomes or its sink blocks; it is \
+         cancelled as soon as that is over, cdr-gateway replay list tells when"
+    )]
+    Ending(u32),
     /// The spool did not do it.
     #[error(transparent)]
     Spool(#[from] ControlError),
@@ -129,7 +136,7 @@ impl Errands {
             known.ended.push_front(ended);
             known.ended.truncate(REMEMBERED);
         }
-        let retired = store.spool().retire_lane(&lane).await;
+        let retired = decided(store.spool().retire_lane(&lane)).await;
         let mut known = self.lock();
         match &retired {
             Ok(()) => drop(known.stuck.remove(&lane)),
@@ -177,7 +184,7 @@ impl Dispatcher {
     /// # Errors
     /// The sink, the condition or the time is none; or the sink seals; or it could not be made durable.
     pub async fn begin_replay(&self, sink: &str, wish: Wish) -> Result<u32, ReplayError> {
-        let _changing = self.ending.lock().await;
+        let ending = self.ending.lock().await;
         let (plan, _) = self.plan_of(sink).ok_or_else(|| self.no_such_sink(sink))?;
         if let (Some(from), Some(to)) = (wish.from, wish.to)
             && from >= to
@@ -197,8 +204,8 @@ impl Dispatcher {
         let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
         // An end within a millisecond takes in the whole of it; the replay itself looks at each push.
         let time = (ms(wish.from), ms(wish.to).map(|ms| ms.saturating_add(1)));
-        let lane = self.store.spool().begin_errand(sink, time, replay_facts(wish)).await?;
-        self.start_errands();
+        let lane = decided(self.store.spool().begin_errand(sink, time, replay_facts(wish))).await?;
+        self.start_errands(&ending);
         let number = number_of(&lane).unwrap_or_default();
         info!(replay = number, sink, "a replay begins");
         Ok(number)
@@ -214,23 +221,42 @@ impl Dispatcher {
         let is_replay = |errand: &ErrandNow| !errand.errand.as_deref().is_some_and(Errand::is_owed);
         let found = self.errands().into_iter().find(|errand| is_it(errand) && is_replay(errand));
         let mut found = found.ok_or(ReplayError::Unknown(number))?;
-        let running = self.errands.lock().running.remove(&found.lane);
-        if let Some(Running { handle: LaneHandle { status, control, task, .. }, .. }) = running {
-            // One that does not hear it is over at this moment.
-            let _ = control.send(Control::Stop(super::CLOSE_DEADLINE)).await;
-            let _ = task.await;
-            found.did = Some(status.snapshot());
-        }
-        if let Some(task) = ending.remove(&found.lane) {
-            let _ = task.await;
-        }
+        let lane = found.lane.clone();
+        let running = self.errands.lock().running.remove(&lane);
+        let status = running.map(|Running { handle: LaneHandle { status, control, task, .. }, .. }| {
+            // One that does not hear it is over at this moment, or ends with its control.
+            let _ = control.try_send(Control::Stop(super::CLOSE_DEADLINE));
+            ending.insert(lane.clone(), task);
+            status
+        });
+        let is_over = ending.over(|name| name == lane).await.is_ok();
+        found.did = status.map_or(found.did, |status| Some(status.snapshot()));
         let cancelled = ErrandNow { state: ErrandState::Cancelled, ..found };
+        if let Some(task) = ending.take(&lane).filter(|_| !is_over) {
+            ending.insert(lane, self.end_after(task, cancelled));
+            return Err(ReplayError::Ending(number));
+        }
         if let Err(error) = self.errands.end(&self.store, cancelled.clone()).await {
-            self.start_errands();
+            self.start_errands(&ending);
             return Err(error.into());
         }
         info!(replay = number, sink = cancelled.sink, "a replay was cancelled");
         Ok(cancelled)
+    }
+
+    /// Forgets a cancelled replay when its lane has ended.
+    fn end_after(&self, lane: JoinHandle<()>, cancelled: ErrandNow) -> JoinHandle<()> {
+        let (errands, store) = (Arc::clone(&self.errands), Arc::clone(&self.store));
+        tokio::spawn(async move {
+            let _ = lane.await;
+            let lane = cancelled.lane.clone();
+            match errands.end(&store, cancelled).await {
+                Ok(()) => info!(lane, "a replay was cancelled"),
+                Err(error) => {
+                    warn!(lane, %error, "a replay cannot be forgotten; the next start goes on with it")
+                }
+            }
+        })
     }
 
     /// The errands that there are, then those that were over since this process began, the last one first.
@@ -269,10 +295,10 @@ impl Dispatcher {
     }
 
     /// Runs the errands of which the sink is there and that nobody runs yet.
-    pub(super) fn start_errands(&self) {
+    pub(super) fn start_errands(&self, ending: &Ending) {
         let mut stuck = BTreeMap::new();
         for (lane, state) in self.errands.idle(&self.store) {
-            let Some(kept) = state.errand else { continue };
+            let Some(kept) = state.errand.filter(|_| !ending.is_ending(&lane)) else { continue };
             let Some((plan, place)) = self.plan_of(&kept.sink) else { continue };
             match Errand::from_spool(&lane, &kept) {
                 Ok(errand) => self.start_errand(lane, plan, &place, Arc::new(errand)),
@@ -313,18 +339,9 @@ impl Dispatcher {
     pub(super) async fn run_what_is_set_aside(dispatcher: Weak<Self>, mut heard: watch::Receiver<()>) {
         while heard.changed().await.is_ok() {
             let Some(dispatcher) = dispatcher.upgrade() else { return };
-            let _changing = dispatcher.ending.lock().await;
-            dispatcher.start_errands();
+            let ending = dispatcher.ending.lock().await;
+            dispatcher.start_errands(&ending);
         }
-    }
-
-    /// Runs the errands of sinks that have come back, when those who ran them before have ended.
-    pub(super) async fn take_up_errands(&self, ending: &mut BTreeMap<String, JoinHandle<()>>) {
-        let is_back = |lane: &String| lane.contains('~') && self.plan_of(sink_of(lane)).is_some();
-        for (_, task) in ending.extract_if(.., |lane, _| is_back(lane)) {
-            let _ = task.await;
-        }
-        self.start_errands();
     }
 
     /// Hands the errands of a sink over to the sink as it is configured now.
@@ -343,7 +360,7 @@ impl Dispatcher {
     }
 
     /// How a sink is driven, and where.
-    fn plan_of(&self, sink: &str) -> Option<(LanePlan, Place)> {
+    pub(super) fn plan_of(&self, sink: &str) -> Option<(LanePlan, Place)> {
         let lanes = self.lock();
         let running = lanes.iter().find(|(name, _)| name.as_str() == sink).map(|(_, running)| running)?;
         Some((running.plan.clone(), running.handle.place.clone()))

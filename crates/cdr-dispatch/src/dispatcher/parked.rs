@@ -9,10 +9,13 @@ use std::{
 
 use cdr_core::{Position, SinkName, sink::InvalidSinkName};
 use cdr_spool::{ControlError, LaneState};
-use tokio::task::JoinHandle;
 use tracing::info;
 
-use super::{Dispatcher, errand_now::sink_of};
+use super::{
+    Dispatcher,
+    ending::{StillEnding, decided},
+    errand_now::sink_of,
+};
 use crate::{
     errand::{Errand, handed_over_facts},
     stored,
@@ -24,6 +27,9 @@ pub enum RetireError {
     /// Its sink is configured.
     #[error("the configuration names this sink; take it out and reload first")]
     Configured,
+    /// It left the configuration a moment ago, and has not ended.
+    #[error(transparent)]
+    Ending(#[from] StillEnding),
     /// The spool did not do it.
     #[error(transparent)]
     Spool(#[from] ControlError),
@@ -43,6 +49,9 @@ pub enum RenameError {
         /// What is wrong with it.
         why: InvalidSinkName,
     },
+    /// It left the configuration a moment ago, and has not ended.
+    #[error(transparent)]
+    Ending(#[from] StillEnding),
     /// The spool did not do it.
     #[error(transparent)]
     Spool(#[from] ControlError),
@@ -123,8 +132,8 @@ impl Dispatcher {
         if self.control_of(lane).is_some() {
             return Err(RetireError::Configured);
         }
-        until_ended(&mut ending, lane).await;
-        Ok(self.store.spool().retire_lane(lane).await?)
+        ending.over(is_of(lane)).await?;
+        Ok(decided(self.store.spool().retire_lane(lane)).await?)
     }
 
     /// Hands over to the sink `new` all that the parked lane `old` owes: what is open or not read, dead letters, seals and
@@ -140,20 +149,17 @@ impl Dispatcher {
         if self.control_of(old).is_some() {
             return Err(RenameError::Configured(old.to_owned()));
         }
-        until_ended(&mut ending, old).await;
+        ending.over(is_of(old)).await?;
         let until = stored::spool_position(self.parked_since.of(old));
         let facts = handed_over_facts(old);
-        let names = self.store.spool().hand_over_lane(old, new.as_str(), until, facts).await?;
+        let names = decided(self.store.spool().hand_over_lane(old, new.as_str(), until, facts)).await?;
         info!(old, %new, "a parked sink was handed over to another name");
-        self.start_errands();
+        self.start_errands(&ending);
         Ok(names)
     }
 }
 
-/// Waits for a lane that has just left the configuration, and for its errands: they may be finishing their attempts.
-async fn until_ended(ending: &mut BTreeMap<String, JoinHandle<()>>, lane: &str) {
-    let is_of = |name: &String| name == lane || sink_of(name) == lane;
-    for (_, task) in ending.extract_if(.., |name, _| is_of(name)) {
-        let _ = task.await;
-    }
+/// The lane itself, and the errands of its sink.
+fn is_of(lane: &str) -> impl Fn(&str) -> bool {
+    move |name| name == lane || sink_of(name) == lane
 }

@@ -105,13 +105,22 @@ impl Lane {
         let is_busy = self.next < self.until || self.ledger.len() > 0;
         self.status.share_pace(self.attempts.len(), is_busy);
         self.pace.take_part(self.status.part());
-        if self.gather.len() > 0 && self.pace.is_crowded_out(self.attempts.len()) {
+        let is_crowded_out = self.gather.len() > 0 && self.pace.is_crowded_out(self.attempts.len());
+        if is_crowded_out {
             self.look_at = Some(Instant::now() + NO_HURRY);
         }
+        self.status.waits_for_room(is_crowded_out && self.is_due());
+    }
+
+    /// Whether nothing but room keeps a batch from going out.
+    fn is_due(&self) -> bool {
+        let due = self.gather.next_due(self.is_crowded());
+        due.is_some_and(|due| due <= Instant::now()) && self.pace.held_until().is_none()
     }
 
     /// The lane ends: the others have all of it.
     pub(super) fn give_back_pace(&self) {
         self.status.share_pace(0, false);
+        self.status.waits_for_room(false);
     }
 }

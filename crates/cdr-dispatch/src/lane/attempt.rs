@@ -1,9 +1,9 @@
 //! One attempt, guarded: a sink that hangs or panics costs its own lane one retry and nobody else anything.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use cdr_core::{
-    ATTEMPT_DEADLINE, Batch, Batching, Failure, Outcome, Partition, Position, Report, Seal, SinkName,
+    ATTEMPT_DEADLINE, Batch, Batching, Failure, Outcome, Partition, Position, Push, Report, Seal, SinkName,
     Unavailable, registry::AnySink,
 };
 use cdr_spool::ControlError;
@@ -30,11 +30,23 @@ pub struct Attempted {
     pub began: Epoch,
     /// What it is sealed as.
     pub seal: Option<Seal>,
-    /// How it went; or why it could not be sealed, and was not made.
-    pub went: Result<Report, ControlError>,
+    /// Whether the sink was given them. It was not where it panicked when it was to name what they become, or takes no replay.
+    pub was_sent: bool,
+    /// How it went, or why it was not made.
+    pub went: Result<Report, NotMade>,
 }
 
-/// Makes one attempt, under a seal that is durable before it if the sink wants one.
+/// Why the sink was not called.
+#[derive(Debug)]
+pub enum NotMade {
+    /// What these pushes become could not be made durable.
+    NotSealed(ControlError),
+    /// The batch was to be sealed, and these of it may be there already, each by itself.
+    Apart(Vec<Position>),
+}
+
+/// Makes one attempt, under a seal that is durable before it if the sink wants one. Those `in_doubt` were sent before without
+/// one, and may be there: what may lie by itself must not go into an object with others, too.
 pub async fn attempt(
     sink: Arc<dyn AnySink>,
     store: Arc<Store>,
@@ -42,6 +54,7 @@ pub async fn attempt(
     partition: Option<Partition>,
     began: Epoch,
     batch: Batch,
+    in_doubt: Vec<Position>,
 ) -> Attempted {
     let positions: Vec<Position> = batch.pushes().map(|push| push.position()).collect();
     let weight = weight(&batch);
@@ -51,17 +64,20 @@ pub async fn attempt(
             let report = Report::unavailable(&batch, Unavailable::new(NO_REPLAY_INTO_SEALS));
             (batch, Some(Ok(report)))
         }
+        Ok(Some(_)) if in_doubt == positions && in_doubt.len() == 1 => (batch, None),
+        Ok(Some(_)) if !in_doubt.is_empty() => (batch, Some(Err(NotMade::Apart(in_doubt)))),
         Ok(Some(seal)) => match store.seal(&lane, &positions, &seal).await {
             Ok(()) => (batch.sealed(seal), None),
-            Err(error) => (batch, Some(Err(error))),
+            Err(error) => (batch, Some(Err(NotMade::NotSealed(error)))),
         },
         Err(report) => (batch, Some(Ok(report))),
     };
+    let was_sent = over.is_none();
     let went = match over {
         Some(over) => over,
         None => Ok(deliver(sink.as_ref(), &batch).await),
     };
-    Attempted { partition, positions, weight, began, seal: batch.seal().cloned(), went }
+    Attempted { partition, positions, weight, began, seal: batch.seal().cloned(), was_sent, went }
 }
 
 /// Bytes that the pushes of a batch take of memory, roughly.
@@ -71,11 +87,30 @@ pub fn weight(batch: &Batch) -> usize {
 
 /// How the sink wants its batches; one push at a time if it panicked when asked, for its lane must go on.
 pub fn batching(name: &SinkName, sink: &dyn AnySink) -> Batching {
-    std::panic::catch_unwind(AssertUnwindSafe(|| sink.batching())).unwrap_or_else(|panic| {
-        let reason = message(panic.as_ref());
+    guarded(|| sink.batching()).unwrap_or_else(|reason| {
         error!(sink = %name, reason, "the sink panicked when asked for its batches; it gets one push at a time");
         Batching::single()
     })
+}
+
+/// Which pushes a push may share a batch with.
+pub fn partition(sink: &dyn AnySink, push: &Push) -> Result<Partition, Failure> {
+    guarded(|| sink.partition(push)).map_err(|reason| {
+        Failure::new(format!("the sink panicked when asked for the partition of a push: {reason}"))
+    })
+}
+
+/// How long a partition may be quiet before it is closed; for ever if the sink panicked when asked.
+pub fn quiet(name: &SinkName, sink: &dyn AnySink) -> Option<Duration> {
+    guarded(|| sink.quiet()).unwrap_or_else(|reason| {
+        error!(sink = %name, reason, "the sink panicked when asked when something is over; no end is told");
+        None
+    })
+}
+
+/// Asks a sink something that it answers at once; what it said if it panicked.
+pub fn guarded<T>(ask: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(ask)).map_err(|panic| message(panic.as_ref()).to_owned())
 }
 
 /// The seal that a batch shall get, if it has none and the sink wants one; a report if the sink panicked.
@@ -83,31 +118,29 @@ pub fn wanted_seal(sink: &dyn AnySink, batch: &Batch) -> Result<Option<Seal>, Re
     if batch.seal().is_some() {
         return Ok(None);
     }
-    std::panic::catch_unwind(AssertUnwindSafe(|| sink.seal(batch))).map_err(|panic| {
-        failed(batch, format!("the sink panicked while it sealed a batch: {}", message(panic.as_ref())))
-    })
+    guarded(|| sink.seal(batch))
+        .map_err(|reason| failed(batch, format!("the sink panicked while it sealed a batch: {reason}")))
 }
 
 /// Lets a sink close a partition, guarded like an attempt.
 pub async fn close(sink: &dyn AnySink, partition: &Partition, memo: &[u8]) -> Outcome {
-    let closing = AssertUnwindSafe(async { sink.close(partition, memo).await }).catch_unwind();
-    let failed = |reason: String| Outcome::Retry(Failure::new(reason));
-    match tokio::time::timeout(ATTEMPT_DEADLINE, closing).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(panic)) => failed(format!("the sink panicked: {}", message(panic.as_ref()))),
-        Err(_) => failed(format!("the sink did not come back within {} s", ATTEMPT_DEADLINE.as_secs())),
-    }
+    let closing = in_time(async { sink.close(partition, memo).await }).await;
+    closing.unwrap_or_else(|reason| Outcome::Retry(Failure::new(reason)))
 }
 
 async fn deliver(sink: &dyn AnySink, batch: &Batch) -> Report {
     // Within a future of its own, since a sink may panic before it has made one.
-    let delivering = AssertUnwindSafe(async { sink.deliver(batch).await }).catch_unwind();
-    match tokio::time::timeout(ATTEMPT_DEADLINE, delivering).await {
-        Ok(Ok(report)) => report,
-        Ok(Err(panic)) => failed(batch, format!("the sink panicked: {}", message(panic.as_ref()))),
-        Err(_) => {
-            failed(batch, format!("the sink did not come back within {} s", ATTEMPT_DEADLINE.as_secs()))
-        }
+    in_time(async { sink.deliver(batch).await }).await.unwrap_or_else(|reason| failed(batch, reason))
+}
+
+/// What a sink does, or why it did not: it panicked, or was cut off at the [`ATTEMPT_DEADLINE`].
+async fn in_time<T>(doing: impl Future<Output = T>) -> Result<T, String> {
+    // What is cut off is dropped in here, too: that runs code of the sink, which may panic.
+    let timed = AssertUnwindSafe(async { tokio::time::timeout(ATTEMPT_DEADLINE, doing).await });
+    match timed.catch_unwind().await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err(format!("the sink did not come back within {} s", ATTEMPT_DEADLINE.as_secs())),
+        Err(panic) => Err(format!("the sink panicked: {}", message(panic.as_ref()))),
     }
 }
 

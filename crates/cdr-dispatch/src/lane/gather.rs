@@ -23,6 +23,8 @@ pub struct Gather {
 struct Queue {
     /// In the order of their positions, so that a batch is, too.
     ready: BTreeSet<Position>,
+    /// Those of them that share a batch with nobody.
+    alone: BTreeSet<Position>,
     bytes: usize,
     /// When the first of them came.
     since: Option<Instant>,
@@ -54,9 +56,16 @@ impl Gather {
         Self { batching, held_until: None, queues: BTreeMap::new(), ready: 0, bytes: 0 }
     }
 
-    /// Takes the wishes of a new sink.
-    pub fn reconfigure(&mut self, batching: Batching) {
+    /// Takes the wishes of a new sink, and gives back what is ready: it may belong to other partitions now.
+    pub fn reconfigure(&mut self, batching: Batching) -> Vec<Position> {
         self.batching = Batching { pushes: batching.pushes.max(1), ..batching };
+        (self.ready, self.bytes) = (0, 0);
+        let mut ready = Vec::new();
+        for queue in self.queues.values_mut() {
+            ready.extend(std::mem::take(&mut queue.ready));
+            *queue = Queue { not_before: queue.not_before, trying: queue.trying, ..Queue::default() };
+        }
+        ready
     }
 
     /// Most pushes in a batch.
@@ -98,14 +107,24 @@ impl Gather {
         self.bytes
     }
 
-    /// A delivery is ready.
-    pub fn add(&mut self, partition: Partition, position: Position, bytes: usize, is_counted: bool) {
+    /// A delivery is ready, to be tried in a batch with others or `alone`.
+    pub fn add(
+        &mut self,
+        partition: Partition,
+        position: Position,
+        bytes: usize,
+        is_counted: bool,
+        alone: bool,
+    ) {
         let queue = self.queues.entry(partition).or_default();
         queue.is_counted = is_counted;
         if queue.ready.insert(position) {
             queue.bytes += bytes;
             self.ready += 1;
             self.bytes += bytes;
+        }
+        if alone {
+            queue.alone.insert(position);
         }
         queue.since.get_or_insert_with(Instant::now);
     }
@@ -155,10 +174,9 @@ impl Gather {
         if !delivered {
             queue.not_before = None;
         }
-        let idle = queue.ready.is_empty() && queue.trying == 0;
-        if idle && queue.not_before.is_none_or(|until| until <= Instant::now()) {
-            self.queues.remove(partition);
-        }
+        // All of them: of a partition that stays quiet, nothing else comes to an end after its spacing.
+        let now = Instant::now();
+        self.queues.retain(|_, queue| !queue.is_over(now));
     }
 
     /// When the next batch may go out, if nothing else happens.
@@ -168,6 +186,11 @@ impl Gather {
 }
 
 impl Queue {
+    /// Whether nothing needs to be known of it.
+    fn is_over(&self, now: Instant) -> bool {
+        self.ready.is_empty() && self.trying == 0 && self.not_before.is_none_or(|until| until <= now)
+    }
+
     /// When a batch of this queue may go out; none when it is empty or must wait for another one.
     fn due(&self, batching: &Batching, hurry: bool, held_until: Option<Instant>) -> Option<Instant> {
         let since = self.since.filter(|_| !self.ready.is_empty())?;
@@ -175,7 +198,8 @@ impl Queue {
         if batching.spacing > Duration::ZERO && self.trying > 0 {
             return None;
         }
-        let full = self.ready.len() >= batching.pushes || self.bytes >= batching.bytes;
+        let waits_for_nobody = self.ready.first().is_some_and(|first| self.alone.contains(first));
+        let full = waits_for_nobody || self.ready.len() >= batching.pushes || self.bytes >= batching.bytes;
         let gathered = if full || hurry { since } else { since + batching.wait };
         let held = held_until.filter(|_| self.is_counted);
         Some([self.not_before, held].into_iter().flatten().fold(gathered, Instant::max))
@@ -185,7 +209,11 @@ impl Queue {
     fn front(&self, batching: &Batching, size: impl Fn(Position) -> usize) -> Vec<Position> {
         let mut bytes = 0_usize;
         let mut chosen = Vec::new();
-        for &position in self.ready.iter().take(batching.pushes) {
+        let is_alone = |position: &Position| self.alone.contains(position);
+        if let Some(first) = self.ready.first().filter(|first| is_alone(first)) {
+            return vec![*first];
+        }
+        for &position in self.ready.iter().filter(|position| !is_alone(position)).take(batching.pushes) {
             bytes = bytes.saturating_add(size(position));
             if !chosen.is_empty() && bytes > batching.bytes {
                 break;
@@ -198,11 +226,50 @@ impl Queue {
     fn take(&mut self, positions: &[Position], size: impl Fn(Position) -> usize, spacing: Duration) {
         for &position in positions {
             self.ready.remove(&position);
+            self.alone.remove(&position);
             self.bytes = self.bytes.saturating_sub(size(position));
         }
         self.trying += 1;
         let now = Instant::now();
         self.since = (!self.ready.is_empty()).then_some(now);
         self.not_before = (spacing > Duration::ZERO).then(|| now + spacing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(number: u64) -> Partition {
+        Partition(number.to_string().into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_that_stays_quiet_is_forgotten_after_its_spacing() {
+        let spacing = Duration::from_secs(60);
+        let mut gather = Gather::new(Batching { spacing, ..Batching::single() });
+        for number in 0..1000 {
+            gather.add(partition(number), Position(number), 1, false, false);
+            let ready = gather.next(|_| 1, false).unwrap();
+            gather.finished(&ready.partition, true);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(gather.queues.len() <= 61, "{}", gather.queues.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_alone_waits_for_nobody_and_keeps_its_place_in_the_order() {
+        let ten = Batching { pushes: 10, wait: Duration::from_secs(1), ..Batching::single() };
+        let mut gather = Gather::new(ten);
+        for position in 0..6 {
+            gather.add(Partition::ONE, Position(position), 1, false, matches!(position, 0 | 3));
+        }
+        let mut next = || gather.next(|_| 1, false).map(|ready| ready.positions);
+        assert_eq!(next(), Some(vec![Position(0)]));
+        assert_eq!(next(), None, "the others wait for company");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(next(), Some([1, 2, 4, 5].map(Position).to_vec()));
+        assert_eq!(next(), Some(vec![Position(3)]));
+        assert_eq!((gather.len(), gather.bytes()), (0, 0));
     }
 }

@@ -45,8 +45,12 @@ pub struct Open {
     /// How often the sink said that it is away when it was given this push, and how many deliveries had passed
     /// by the last time: one that always meets this while others pass is refused alone.
     pub met_away: u32,
-    /// See `met_away`.
+    /// See `met_away`; or by the last time that it failed with others.
     pub passed_then: u64,
+    /// It shares a batch with nobody: those that it shared fell as a whole while others passed.
+    pub goes_alone: bool,
+    /// It was sent without a seal and not confirmed.
+    pub may_be_there: bool,
 }
 
 impl Open {
@@ -54,6 +58,11 @@ impl Open {
     pub fn failed(&mut self, active: Duration) -> (u32, Duration) {
         self.attempts = self.attempts.saturating_add(1);
         (self.attempts, self.spent + active.saturating_sub(self.first_tried.unwrap_or(active)))
+    }
+
+    /// Whether it fell before, and others have passed since, of which there were so many by now.
+    pub fn fell_while_others_pass(&self, passed: u64) -> bool {
+        self.burden() > 0 && self.passed_then < passed
     }
 
     /// The later it comes as a probe: one that never failed says most about the sink.
@@ -96,7 +105,8 @@ impl Ledger {
 
     /// Opens a delivery that the spool still knows from an earlier process.
     pub fn recovered(&mut self, position: Position, attempts: u32, spent: Duration, due: Instant) {
-        self.open.insert(position, Open { attempts, spent, ..Open::default() });
+        let may_be_there = attempts > 0;
+        self.open.insert(position, Open { attempts, spent, may_be_there, ..Open::default() });
         self.waiting.insert((due, position));
     }
 
@@ -105,6 +115,11 @@ impl Ledger {
         let is_in = |position: &Position| positions.binary_search(position).is_ok();
         let due = self.waiting.iter().filter(|(_, position)| is_in(position)).map(|&(due, _)| due).max();
         self.waiting.retain(|(_, position)| !is_in(position));
+        for position in positions {
+            if let Some(open) = self.open.get_mut(position) {
+                open.may_be_there = false;
+            }
+        }
         due.unwrap_or_else(Instant::now)
     }
 

@@ -14,7 +14,7 @@ use cdr_core::{Outcome, Partition};
 use cdr_spool::{LaneState, Memo};
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::{Lane, attempt};
 
@@ -39,6 +39,8 @@ pub struct Closed {
 #[derive(Debug, Default)]
 pub struct Memos {
     known: BTreeMap<Partition, Known>,
+    /// How long a partition may be quiet before the sink closes it; never, where there is none.
+    quiet: Option<Duration>,
     /// How many may leave in an hour, as far as the sink said so.
     most: Option<usize>,
     /// When batches left that are counted, the oldest first.
@@ -156,17 +158,27 @@ impl Lane {
         }
     }
 
-    /// A new sink may let more leave in an hour, or fewer.
-    pub(super) fn count_anew(&mut self) {
-        let most = |partition| self.plan.sink.most_an_hour(partition);
-        self.memos.most = self.memos.known.keys().find_map(most);
+    /// A new sink may let more leave in an hour, or fewer, and close partitions sooner or later.
+    pub(super) fn ask_anew(&mut self) {
+        self.memos.quiet = attempt::quiet(&self.plan.name, self.plan.sink.as_ref());
+        let known: Vec<Partition> = self.memos.known.keys().cloned().collect();
+        self.memos.most = known.iter().find_map(|partition| self.most_an_hour(partition));
     }
 
     /// Whether the batches of a partition are counted by the hour.
     pub(super) fn is_counted(&mut self, partition: &Partition) -> bool {
-        let most = self.plan.sink.most_an_hour(partition).filter(|_| self.errand.is_none());
+        let most = self.most_an_hour(partition).filter(|_| self.errand.is_none());
         self.memos.most = most.or(self.memos.most);
         most.is_some()
+    }
+
+    fn most_an_hour(&mut self, partition: &Partition) -> Option<usize> {
+        attempt::guarded(|| self.plan.sink.most_an_hour(partition)).unwrap_or_else(|reason| {
+            if !std::mem::replace(&mut self.said_panic, true) {
+                error!(sink = %self.plan.name, reason, "the sink panicked when asked how much may leave in an hour; it is not counted");
+            }
+            None
+        })
     }
 
     /// A batch of a partition is over, with what its report noted.
@@ -184,7 +196,7 @@ impl Lane {
 
     /// When a partition may be closed that was quiet for long enough; none while something of it may still be on its way.
     pub(super) fn next_close(&self) -> Option<Instant> {
-        let quiet = self.plan.sink.quiet()?;
+        let quiet = self.memos.quiet?;
         let is_at_rest = self.pace.pause().is_none()
             && self.ledger.len() == 0
             && self.finals.is_empty()
@@ -196,8 +208,7 @@ impl Lane {
     /// Lets the sink close what was quiet for long enough.
     pub(super) fn close_quiet(&mut self) {
         let now = Instant::now();
-        let Some(quiet) = self.plan.sink.quiet().filter(|_| self.next_close().is_some_and(|due| due <= now))
-        else {
+        let Some(quiet) = self.memos.quiet.filter(|_| self.next_close().is_some_and(|due| due <= now)) else {
             return;
         };
         for (partition, known) in &mut self.memos.known {

@@ -145,6 +145,8 @@ pub struct Lane {
     back: Return,
     /// The sink reported different outcomes within a sealed batch, and the log says so.
     said_mixed: bool,
+    /// The sink panicked when asked how much may leave in an hour, and the log says so.
+    said_panic: bool,
     /// Everything is read and tried, and dead letters wait.
     rests: bool,
 }
@@ -192,7 +194,7 @@ pub fn start(
     LaneHandle { status, control, place, task }
 }
 
-/// Runs a lane to its stop. A panic in it, as of a sink's `partition`, ends neither the lane nor the process.
+/// Runs a lane to its stop. A panic in it, as of a sink that is dropped, ends neither the lane nor the process.
 async fn supervise(
     identity: Identity,
     plan: LanePlan,
@@ -248,6 +250,7 @@ impl Lane {
             passed: 0,
             back: Return::default(),
             said_mixed: false,
+            said_panic: false,
             rests: false,
             plan,
             store,
@@ -256,6 +259,7 @@ impl Lane {
             lane.pace.start_slowly();
         }
         lane.recover(state);
+        lane.ask_anew();
         lane
     }
 
@@ -380,11 +384,20 @@ impl Lane {
 
     fn start(&mut self, partition: Option<Partition>, batch: Batch) {
         self.status.count_attempt();
+        self.status.begins();
         self.pace.began(batch.deliveries().len());
         self.trying += weight(&batch);
         let (sink, store, lane) =
             (Arc::clone(&self.plan.sink), Arc::clone(&self.store), Arc::clone(&self.lane));
-        self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch));
+        let in_doubt = self.in_doubt(&batch);
+        self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch, in_doubt));
+    }
+
+    /// Pushes of it that may be there already.
+    fn in_doubt(&self, batch: &Batch) -> Vec<Position> {
+        let may_be_there =
+            |position: &Position| self.ledger.get(*position).is_some_and(|open| open.may_be_there);
+        batch.pushes().map(|push| push.position()).filter(may_be_there).collect()
     }
 
     fn delivery(&mut self, position: Position) -> Option<Delivery> {
@@ -431,11 +444,13 @@ impl Lane {
     // === orders ===
 
     fn reconfigure(&mut self, plan: LanePlan) {
-        self.gather.reconfigure(batching(&plan.name, plan.sink.as_ref()));
+        let ready = self.gather.reconfigure(batching(&plan.name, plan.sink.as_ref()));
         self.pace.reconfigure(plan.retry, plan.concurrency, plan.rate_limit);
         self.back = Return::default();
         self.plan = plan;
-        self.count_anew();
+        self.said_panic = false;
+        self.ask_anew();
+        ready.into_iter().for_each(|position| self.ready(position));
     }
 
     fn reopen(&mut self, positions: &[Position]) {

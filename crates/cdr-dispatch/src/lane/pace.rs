@@ -45,7 +45,7 @@ pub struct Pace {
 
 /// How much of a sink's concurrency and rate a lane has. What is fresh and what was set aside have a half each, and not whatever
 /// the other leaves: one would starve the other. Attempts that are under way count until they are over, so that both
-/// together keep to the sink's concurrency at any moment.
+/// together keep to the sink's concurrency at any moment. One attempt at a time has no half: there they take turns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
     /// All of it.
@@ -54,6 +54,8 @@ pub enum Part {
     Fresh {
         /// Those attempts.
         aside: usize,
+        /// What was set aside waits, and the last attempt was a fresh one.
+        gives_way: bool,
     },
     /// Half, rounded down, but at least one attempt, for what was set aside.
     Aside {
@@ -63,6 +65,8 @@ pub enum Part {
         beside: usize,
         /// How many such lanes are busy, at least one: they share the half.
         lanes: usize,
+        /// What is fresh waits, and the last attempt was none of it.
+        gives_way: bool,
     },
 }
 
@@ -74,6 +78,10 @@ impl Part {
             Self::Fresh { .. } => 2,
             Self::Aside { lanes, .. } => lanes.saturating_mul(2),
         }
+    }
+
+    fn gives_way(self) -> bool {
+        matches!(self, Self::Fresh { gives_way: true, .. } | Self::Aside { gives_way: true, .. })
     }
 }
 
@@ -200,9 +208,12 @@ impl Pace {
     fn room_beside(&self, running: usize) -> usize {
         let (of_part, others) = match self.part {
             Part::Whole => (0, 0),
-            Part::Fresh { aside } => (0, aside),
+            Part::Fresh { aside, .. } => (0, aside),
             Part::Aside { fresh, beside, .. } => (beside, fresh),
         };
+        if self.concurrency == 1 && self.part.gives_way() {
+            return 0;
+        }
         let running = running + of_part;
         self.most().saturating_sub(running).min(self.concurrency.saturating_sub(running + others))
     }
@@ -386,9 +397,9 @@ mod tests {
             let (mut trying, mut behind) = (concurrency, 0);
             for is_over in [false, true, true, true, true, true, true, true, true] {
                 trying -= usize::from(is_over && trying > of_fresh);
-                fresh.take_part(Part::Fresh { aside: behind });
+                fresh.take_part(Part::Fresh { aside: behind, gives_way: false });
                 trying += fresh.room(trying);
-                aside.take_part(Part::Aside { fresh: trying, beside: 0, lanes: 1 });
+                aside.take_part(Part::Aside { fresh: trying, beside: 0, lanes: 1, gives_way: false });
                 assert_eq!(aside.is_crowded_out(behind), behind == 0 && trying == concurrency);
                 behind += aside.room(behind);
                 assert!(trying + behind <= concurrency, "{trying} and {behind} of {concurrency}");
@@ -403,8 +414,8 @@ mod tests {
     async fn two_lanes_of_a_sink_keep_to_its_rate_together() {
         let (mut fresh, mut aside) = (shared(5), shared(5));
         fresh.began(1);
-        fresh.take_part(Part::Fresh { aside: 0 });
-        aside.take_part(Part::Aside { fresh: 0, beside: 0, lanes: 1 });
+        fresh.take_part(Part::Fresh { aside: 0, gives_way: false });
+        aside.take_part(Part::Aside { fresh: 0, beside: 0, lanes: 1, gives_way: false });
         let began = Instant::now();
         let mut starts = vec![began];
         while began.elapsed() < Duration::from_millis(9_990) {

@@ -6,7 +6,7 @@ use cdr_core::{Failure, Position, Push};
 use cdr_spool::Outcome;
 use tokio::time::Instant;
 
-use super::{Lane, ledger::Ledger};
+use super::{Lane, attempt, ledger::Ledger};
 use crate::{errand::Errand, routing::Goes, window::Routed};
 
 /// How many due deliveries are read back from the spool at a time.
@@ -185,11 +185,25 @@ impl Lane {
         self.is_full_up() || !self.ledger.has_room()
     }
 
-    fn ready(&mut self, position: Position) {
-        let Some(push) = self.ledger.get(position).and_then(|open| open.push.as_ref()) else { return };
-        let (partition, bytes) = (self.plan.sink.partition(push), push.body().len());
+    pub(super) fn ready(&mut self, position: Position) {
+        let Some(open) = self.ledger.get(position) else { return };
+        let Some(push) = open.push.as_ref() else { return };
+        let (goes_alone, bytes) = (open.goes_alone, push.body().len());
+        let partition = match attempt::partition(self.plan.sink.as_ref(), push) {
+            Ok(partition) => partition,
+            Err(failure) => return self.not_gathered(position, failure),
+        };
         let is_counted = self.is_counted(&partition);
-        self.gather.add(partition, position, bytes, is_counted);
+        self.gather.add(partition, position, bytes, is_counted, goes_alone);
+    }
+
+    /// A push that its sink cannot even look at fails alone, as if it had been tried.
+    fn not_gathered(&mut self, position: Position, failure: Failure) {
+        let active = self.pace.active_time();
+        if let Some(open) = self.ledger.get_mut(position) {
+            open.first_tried.get_or_insert(active);
+        }
+        self.retry(position, self.pace.epoch(), failure, false);
     }
 
     /// The age of the oldest delivery is the first thing an operator looks at; after a restart it waits for its

@@ -293,9 +293,10 @@ impl Lane {
         if is_away {
             return self.wait_sealed(batch, Duration::ZERO);
         }
-        debug!(sink = %self.plan.name, key = batch.seal.key, "the sink made no attempt on a sealed batch and did not say why");
+        debug!(sink = %self.plan.name, key = batch.seal.key, "the sink made no attempt on a sealed batch, and is not away");
         self.keep_pause(began);
-        self.wait_sealed(batch, self.plan.retry.initial);
+        let wait = batch.positions.first().map_or(Duration::ZERO, |&first| self.wait_untried(first));
+        self.wait_sealed(batch, wait);
     }
 
     /// Its bodies are read again before the next attempt.

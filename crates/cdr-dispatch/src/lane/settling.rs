@@ -1,5 +1,7 @@
 //! From a report to an outcome: what each delivery of an attempt becomes, and what the lane learns of its sink.
 
+use std::time::Duration;
+
 use cdr_core::{Failure, Origin, Outcome, Partition, Position, Receipt, Unavailable};
 use cdr_spool::Outcome as Recorded;
 use jiff::Timestamp;
@@ -9,29 +11,40 @@ use tracing::{debug, error, info, warn};
 use super::{
     Lane, SealedBatch,
     aside::Return,
-    attempt::Attempted,
+    attempt::{Attempted, NotMade},
     pace::{Epoch, Turn},
 };
 use crate::event::Event;
+
+/// A push on which nothing was tried is looked at again after this at the latest: what a person mends shall be seen soon.
+const LONGEST_UNTRIED: Duration = Duration::from_secs(60);
 
 impl Lane {
     pub(super) fn after(&mut self, attempted: Result<Attempted, JoinError>) {
         match attempted {
             Ok(attempted) => self.settle(attempted),
-            // `attempt` catches panics, and nobody aborts it but `stop`, which does not look here.
-            Err(error) => error!(sink = %self.plan.name, %error, "an attempt ended without a report"),
+            Err(ended) => match ended.try_into_panic() {
+                // `attempt` catches what a sink does, so it is a fault of ours. Which pushes it had went with it: the lane begins
+                // again where the spool knows it to be, or they would be under way for ever.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Nobody aborts it but `stop`, which does not look here.
+                Err(error) => error!(sink = %self.plan.name, %error, "an attempt ended without a report"),
+            },
         }
     }
 
     fn settle(&mut self, attempted: Attempted) {
-        let Attempted { partition, positions, weight, began, seal, went } = attempted;
+        let Attempted { partition, positions, weight, began, seal, was_sent, went } = attempted;
         self.trying = self.trying.saturating_sub(weight);
         let report = match went {
             Ok(report) => report,
-            Err(error) => {
+            Err(why) => {
                 self.finished(partition.as_ref(), false);
                 self.note(partition.as_ref(), false, None);
-                return self.not_sealed(&positions, &error);
+                return match why {
+                    NotMade::NotSealed(error) => self.not_sealed(&positions, &error),
+                    NotMade::Apart(in_doubt) => self.gather_apart(&positions, &in_doubt),
+                };
             }
         };
         let memo = report.memo().cloned();
@@ -39,8 +52,10 @@ impl Lane {
         let missing =
             || Outcome::Retry(Failure::new("the sink reported fewer outcomes than it was given pushes"));
         outcomes.resize_with(positions.len(), missing);
-        if let Some(seal) = &seal {
-            self.settle_as_one(seal, &mut outcomes, away.is_some());
+        match &seal {
+            Some(seal) => self.settle_as_one(seal, &mut outcomes, away.is_some()),
+            None if was_sent => self.doubt(&positions, &outcomes, away.is_some()),
+            None => {}
         }
         let delivered = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_)));
         match &seal {
@@ -50,8 +65,16 @@ impl Lane {
         }
         self.finished(partition.as_ref(), delivered);
         self.note(partition.as_ref(), delivered, memo);
-        if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes)) {
-            refuse_alone(&mut outcomes, &why);
+        // A mail about each call would be worse than one that is late.
+        let stays_whole = seal.is_some() || self.gather.spacing() > Duration::ZERO;
+        if !stays_whole {
+            self.part(&positions, &outcomes, away.is_some());
+        }
+        if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes, stays_whole)) {
+            match why.is_until_mended {
+                true => self.left_to_a_person(&positions, &why),
+                false => refuse_alone(&mut outcomes, &why),
+            }
         }
         // First, so that nothing is given up by a report that says that the sink is away.
         if let Some(why) = &away {
@@ -78,12 +101,56 @@ impl Lane {
         }
     }
 
-    /// Whether the sink called itself away for these pushes before, and others have passed since: then it is not
-    /// the sink. (A firewall in front of it that dislikes one body answers 403 like a wrong password.)
-    fn refuses_only(&self, positions: &[Position], outcomes: &[Outcome]) -> bool {
-        let untried = positions.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Untried);
-        let mut opens = untried.filter_map(|(position, _)| self.ledger.get(*position)).peekable();
-        opens.peek().is_some() && opens.all(|open| open.met_away > 0 && open.passed_then < self.passed)
+    /// Pushes that were sent without a seal and not confirmed may be there all the same: an answer can be lost.
+    fn doubt(&mut self, positions: &[Position], outcomes: &[Outcome], is_away: bool) {
+        for (&position, outcome) in positions.iter().zip(outcomes) {
+            let may_be_there = match outcome {
+                Outcome::Retry(_) => true,
+                Outcome::Untried => is_away,
+                Outcome::Delivered(_) | Outcome::Reject(_) => false,
+            };
+            if let (true, Some(open)) = (may_be_there, self.ledger.get_mut(position)) {
+                open.may_be_there = true;
+            }
+        }
+    }
+
+    /// The sink has begun to seal since some of these were tried: those go by themselves, as they went, the others without them.
+    fn gather_apart(&mut self, positions: &[Position], in_doubt: &[Position]) {
+        for &position in positions {
+            if let Some(open) = self.ledger.get_mut(position) {
+                open.goes_alone |= in_doubt.contains(&position);
+            }
+            self.ledger.wait(position, Duration::ZERO);
+        }
+    }
+
+    /// Of pushes that fell together, those that fell before while others passed go alone from now on: it may be one of them
+    /// that is refused, and it must not take the others along. Not before that, or an outage would cost a request for each push.
+    fn part(&mut self, positions: &[Position], outcomes: &[Outcome], is_away: bool) {
+        let fell = match is_away {
+            true => untried(positions, outcomes),
+            false => failed_as_one(positions, outcomes),
+        };
+        if fell.len() < 2 {
+            return;
+        }
+        for position in fell {
+            if let Some(open) = self.ledger.get_mut(position) {
+                open.goes_alone |= open.fell_while_others_pass(self.passed);
+                open.passed_then = self.passed;
+            }
+        }
+    }
+
+    /// Whether the sink called itself away for this push before, and others have passed since: then it is not
+    /// the sink. (A firewall in front of it that dislikes one body answers 403 like a wrong password.) Of pushes that may go
+    /// apart nobody knows which one it is; they [part](Self::part) first.
+    fn refuses_only(&self, positions: &[Position], outcomes: &[Outcome], stays_whole: bool) -> bool {
+        let untried = untried(positions, outcomes);
+        let is_one = untried.len() == 1 || (stays_whole && !untried.is_empty());
+        let mut opens = untried.iter().filter_map(|&position| self.ledger.get(position));
+        is_one && opens.all(|open| open.met_away > 0 && open.fell_while_others_pass(self.passed))
     }
 
     fn met_away(&mut self, positions: &[Position]) {
@@ -91,6 +158,16 @@ impl Lane {
             if let Some(open) = self.ledger.get_mut(position) {
                 open.met_away = open.met_away.saturating_add(1);
                 open.passed_then = self.passed;
+            }
+        }
+    }
+
+    /// What these pushes wait for is theirs alone, and no attempt. They stay untried, without a pause.
+    fn left_to_a_person(&mut self, positions: &[Position], why: &Unavailable) {
+        self.status.note_failure(&why.reason);
+        for &position in positions {
+            if let Some(open) = self.ledger.get_mut(position) {
+                open.met_away = open.met_away.saturating_add(1);
             }
         }
     }
@@ -119,7 +196,7 @@ impl Lane {
         self.ledger.get(position).map_or(1, |open| open.attempts.saturating_add(1))
     }
 
-    fn retry(&mut self, position: Position, began: Epoch, failure: Failure, is_away: bool) {
+    pub(super) fn retry(&mut self, position: Position, began: Epoch, failure: Failure, is_away: bool) {
         let active = self.pace.active_time();
         let Some(open) = self.ledger.get_mut(position) else { return };
         let (attempts, spent) = open.failed(active);
@@ -151,12 +228,19 @@ impl Lane {
 
     fn untried(&mut self, position: Position, began: Epoch, is_away: bool) {
         if is_away {
-            return self.ledger.wait(position, std::time::Duration::ZERO);
+            return self.ledger.wait(position, Duration::ZERO);
         }
-        // A sink that tries nothing and gives no reason must neither spin nor keep a pause without end.
-        debug!(%position, sink = %self.plan.name, "the sink made no attempt and did not say why");
+        // A sink that tries nothing must neither spin nor keep a pause without end.
+        debug!(%position, sink = %self.plan.name, "the sink made no attempt, and is not away");
         self.keep_pause(began);
-        self.ledger.wait(position, self.plan.retry.initial);
+        let wait = self.wait_untried(position);
+        self.ledger.wait(position, wait);
+    }
+
+    /// The wait of a push on which nothing was tried, though the sink is there.
+    pub(super) fn wait_untried(&self, position: Position) -> Duration {
+        let met = self.ledger.get(position).map_or(0, |open| open.met_away);
+        self.plan.retry.wait(met.max(1), None).min(LONGEST_UNTRIED)
     }
 
     /// A probe that tried nothing is no sign of life.
@@ -240,6 +324,22 @@ impl Lane {
             }
         }
     }
+}
+
+/// The pushes on which nothing was tried.
+fn untried(positions: &[Position], outcomes: &[Outcome]) -> Vec<Position> {
+    let all = positions.iter().zip(outcomes);
+    all.filter(|(_, outcome)| **outcome == Outcome::Untried).map(|(&position, _)| position).collect()
+}
+
+/// The pushes that failed with one answer to all of them; none where the sink took others of the batch.
+fn failed_as_one(positions: &[Position], outcomes: &[Outcome]) -> Vec<Position> {
+    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_))) {
+        return Vec::new();
+    }
+    let failed = |outcome: &Outcome| matches!(outcome, Outcome::Retry(_));
+    let all = positions.iter().zip(outcomes);
+    all.filter(|(_, outcome)| failed(outcome)).map(|(&position, _)| position).collect()
 }
 
 /// What the sink said about itself is about these pushes alone: they fail, by themselves.

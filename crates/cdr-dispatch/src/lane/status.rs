@@ -22,6 +22,8 @@ pub struct LaneStatus {
     under_way: AtomicUsize,
     /// It has something to do, and needs its part of the sink's pace.
     is_busy: AtomicBool,
+    /// It could begin an attempt now if the other lanes of the sink left room.
+    waits: AtomicBool,
     /// Of what was set aside of the sink, those lanes together.
     aside: Aside,
     /// That of the sink's own lane, as a part of which this one counts.
@@ -33,6 +35,9 @@ pub struct LaneStatus {
 struct Aside {
     under_way: AtomicUsize,
     busy: AtomicUsize,
+    waiting: AtomicUsize,
+    /// Whether the sink's last attempt was one of theirs.
+    was_last: AtomicBool,
 }
 
 /// Where a lane is at the moment.
@@ -113,25 +118,45 @@ impl LaneStatus {
     pub(super) fn share_pace(&self, under_way: usize, is_busy: bool) {
         let before = self.under_way.swap(under_way, Ordering::Relaxed);
         let was_busy = self.is_busy.swap(is_busy, Ordering::Relaxed);
-        let Some(Aside { under_way: all, busy }) = self.own.as_deref().map(|own| &own.aside) else { return };
+        let Some(Aside { under_way: all, busy, .. }) = self.own.as_deref().map(|own| &own.aside) else {
+            return;
+        };
         all.fetch_add(under_way, Ordering::Relaxed);
         all.fetch_sub(before, Ordering::Relaxed);
         busy.fetch_add(usize::from(is_busy), Ordering::Relaxed);
         busy.fetch_sub(usize::from(was_busy), Ordering::Relaxed);
     }
 
+    /// Says to the other lanes of the sink whether this one waits for them.
+    pub(super) fn waits_for_room(&self, waits: bool) {
+        let did = self.waits.swap(waits, Ordering::Relaxed);
+        if let Some(own) = self.own.as_deref() {
+            own.aside.waiting.fetch_add(usize::from(waits), Ordering::Relaxed);
+            own.aside.waiting.fetch_sub(usize::from(did), Ordering::Relaxed);
+        }
+    }
+
+    /// Says to them that this one begins an attempt.
+    pub(super) fn begins(&self) {
+        let aside = self.own.as_deref().map_or(&self.aside, |own| &own.aside);
+        aside.was_last.store(self.own.is_some(), Ordering::Relaxed);
+    }
+
     /// What is left to this lane of the sink's pace.
     pub(super) fn part(&self) -> Part {
         let of = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         match self.own.as_deref() {
-            Some(LaneStatus { under_way, aside, .. }) if self.is_busy.load(Ordering::Relaxed) => {
-                Part::Aside {
-                    fresh: of(under_way),
-                    beside: of(&aside.under_way).saturating_sub(of(&self.under_way)),
-                    lanes: of(&aside.busy).max(1),
-                }
-            }
-            None if of(&self.aside.busy) > 0 => Part::Fresh { aside: of(&self.aside.under_way) },
+            Some(LaneStatus { under_way, aside, waits, .. }) if is(&self.is_busy) => Part::Aside {
+                fresh: of(under_way),
+                beside: of(&aside.under_way).saturating_sub(of(&self.under_way)),
+                lanes: of(&aside.busy).max(1),
+                gives_way: is(waits) && is(&aside.was_last),
+            },
+            None if of(&self.aside.busy) > 0 => Part::Fresh {
+                aside: of(&self.aside.under_way),
+                gives_way: of(&self.aside.waiting) > 0 && !is(&self.aside.was_last),
+            },
             _ => Part::Whole,
         }
     }

@@ -1,7 +1,8 @@
 //! A sink behind a mask: whatever it is asked, it sees masked pushes alone.
 //!
 //! A seal promises the same bytes again, and so remembers how its batch was masked: a batch that was sealed before `mask` was
-//! changed goes out as it was sealed. A key is a secret and not remembered; with another one the batch waits.
+//! changed goes out as it was sealed. A key is a secret and not remembered; with another one, or none, the batch waits for it
+//! beside the others, and is never given up: its bytes are in the spool, and a person may find the key.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -96,7 +97,7 @@ impl AnySink for Masked {
                 let why = format!(
                     "{key} was sealed under another mask.key: set that key again until it is delivered"
                 );
-                Report::unavailable(batch, Unavailable::new(why))
+                Report::unavailable(batch, Unavailable::new(why).until_mended())
             }),
         }
     }

@@ -186,6 +186,24 @@ async fn a_sink_that_takes_one_push_at_a_time_gets_all_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_fresh_and_what_is_set_aside_take_turns_when_one_attempt_is_left_to_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Gated::new();
+    let dispatcher = back_after_an_outage(folder.path(), &sink).await;
+    until("the fresh push is there", || sink.has_passed(BACKLOG)).await;
+    dispatcher.reload(gated(&sink, 1), GRACE).await.unwrap();
+    push_all(&dispatcher, BACKLOG + 1..BACKLOG + 200).await;
+    let before = sink.passed().len();
+    sink.gate.add_permits(BACKLOG);
+    until("all is delivered", || sink.passed().len() >= BACKLOG + 200).await;
+    let is_fresh: Vec<bool> = sink.passed()[before..].iter().map(|number| *number >= BACKLOG).collect();
+    let last_fresh = is_fresh.iter().rposition(|is_fresh| *is_fresh).unwrap();
+    let aside = is_fresh[..last_fresh].iter().filter(|is_fresh| !**is_fresh).count();
+    assert!((150..1000).contains(&aside), "{aside} of what was set aside went beside 199 fresh ones");
+    dispatcher.stop(GRACE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_with_a_long_backlog_keeps_to_the_concurrency_while_it_is_set_aside() {
     let folder = tempfile::tempdir().unwrap();
     let sink = Gated::new();

@@ -1,12 +1,15 @@
 //! What the lanes promise, on a real spool, with sinks that do as they are told.
 
 mod aside;
+mod ending;
 mod errands;
 mod masked;
 mod memos;
+mod panicking;
 mod quarantine;
 mod rate_limit;
 mod sealed;
+mod together;
 mod unreadable;
 
 use std::{
@@ -537,39 +540,6 @@ async fn a_dead_letter_that_is_retried_at_once_is_delivered() {
     })
     .await;
     assert!(reopened > 0);
-}
-
-/// A sink whose partition panics on one push.
-struct PanicsAside(Arc<Told>, std::sync::atomic::AtomicBool);
-
-impl Sink for PanicsAside {
-    fn partition(&self, _push: &cdr_core::Push) -> cdr_core::Partition {
-        if self.1.swap(false, std::sync::atomic::Ordering::Relaxed) {
-            panic!("in partition, on purpose");
-        }
-        cdr_core::Partition::ONE
-    }
-
-    async fn deliver(&self, batch: &Batch) -> Report {
-        self.0.batches.lock().unwrap().push(batch.deliveries().iter().map(session).collect());
-        good(batch)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_panic_outside_of_deliver_does_not_end_the_lane() {
-    let folder = tempfile::tempdir().unwrap();
-    let told = Told::new();
-    let mut planned = lane("sink", &told);
-    planned.sink = Arc::new(PanicsAside(Arc::clone(&told), true.into()));
-    let (dispatcher, _events) = open(folder.path(), plan(vec![planned]));
-    for number in 0..5 {
-        push(&dispatcher, &format!("s{number}")).await;
-    }
-    until_idle(&dispatcher).await;
-    let sessions: std::collections::HashSet<_> = told.batches().into_iter().flatten().collect();
-    assert_eq!(sessions.len(), 5);
-    dispatcher.stop(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -118,6 +118,48 @@ async fn what_was_sealed_under_another_key_waits_for_that_key() {
     assert_eq!(delivered(&saw_back).len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sealed_under_a_lost_key_is_never_given_up_and_holds_up_nobody() {
+    let hash = json!({ "numbers": "hash", "key": "the first key of 16 bytes" });
+    let folder = tempfile::tempdir().unwrap();
+    let (mut before, saw) = masked(hash.clone(), true, false);
+    // The next attempt is that of another sink.
+    (before.retry.initial, before.retry.max) = (Duration::from_secs(1), Duration::from_secs(1));
+    let impatient = |now: &serde_json::Value| {
+        let (mut plan, saw) = masked(now.clone(), true, true);
+        plan.retry.give_up_after = Some(Duration::from_millis(50));
+        (plan, saw)
+    };
+    let (dispatcher, _events) = open(folder.path(), plan(vec![before]));
+    push_with(&dispatcher, "x").await;
+    until("it failed", || !delivered(&saw).is_empty()).await;
+    let other = json!({ "numbers": "hash", "key": "the other key of 16 bytes" });
+    for (round, now) in [other, serde_json::Value::Null].into_iter().enumerate() {
+        let (lost, saw_lost) = impatient(&now);
+        dispatcher.reload(plan(vec![lost]), Duration::from_secs(5)).await.unwrap();
+        if round == 0 {
+            // Nothing else has passed yet, so it may be the sink.
+            until("it waits", || snapshot(&dispatcher, "archive").now.paused.is_some()).await;
+        }
+        let attempts = || snapshot(&dispatcher, "archive").attempts;
+        for number in 0..3 {
+            push_with(&dispatcher, &format!("fresh-{round}-{number}")).await;
+            until("a fresh one passes", || delivered(&saw_lost).len() == number + 1).await;
+        }
+        let tried = attempts();
+        // Many times longer than it would take to give up.
+        until("it is looked at again and again", || attempts() > tried + 6).await;
+        let lane = snapshot(&dispatcher, "archive");
+        assert_eq!((lane.died, lane.now.open), (0, 1));
+        assert!(lane.now.paused.is_none() && lane.now.last_failure.contains("another mask.key"), "{lane:?}");
+    }
+    let (back, saw_back) = impatient(&hash);
+    dispatcher.reload(plan(vec![back]), Duration::from_secs(5)).await.unwrap();
+    until_idle(&dispatcher).await;
+    assert_eq!((delivered(&saw_back).len(), snapshot(&dispatcher, "archive").died), (1, 0));
+    dispatcher.stop(Duration::from_secs(5)).await;
+}
+
 /// A sink that cannot say how it wants its batches.
 struct Speechless(Arc<Told>);
 

@@ -333,3 +333,81 @@ async fn batches_do_not_wait_for_company_that_the_lane_has_no_room_for() {
     let objects = sink.objects();
     each_once(&objects, objects.values().map(Vec::len).sum());
 }
+
+/// What was tried raw and not confirmed lies there, as far as anybody knows.
+fn raw_then_sealed(raw: &Told, sealing: &Sealing) -> BTreeMap<String, Vec<String>> {
+    let mut there: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for session in raw.batches().into_iter().flatten() {
+        there.insert(format!("raw {session}"), vec![session]);
+    }
+    for (key, sessions) in sealing.attempts() {
+        let key = key.unwrap_or_else(|| format!("raw {}", sessions.join(" ")));
+        there.insert(key, sessions);
+    }
+    there
+}
+
+/// A lane whose sink got some pushes raw and confirmed none of them, before others wait.
+async fn left_raw(folder: &Path, answer: fn(&Batch) -> Report) -> (Arc<Dispatcher>, Arc<Told>) {
+    let raw = Told::batching(Batching { wait: Duration::ZERO, ..FIVE });
+    raw.answers(answer);
+    let slow = RetryPolicy { initial: Duration::from_secs(1), max: Duration::from_secs(1), ..QUICK };
+    let lane = LanePlan { retry: slow, ..lane("archive", &raw) };
+    let (dispatcher, _events) = open(folder, plan(vec![lane]));
+    push_all(&dispatcher, numbered(0..7)).await;
+    until("they were tried, and not confirmed", || {
+        let lane = snapshot(&dispatcher, "archive").now;
+        raw.batches().iter().flatten().collect::<BTreeSet<_>>().len() >= 5 && lane.trying == 0
+    })
+    .await;
+    (dispatcher, raw)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_there_by_itself_goes_into_no_object_after_a_reload() {
+    for answer in [fails, away] {
+        let folder = tempfile::tempdir().unwrap();
+        let (dispatcher, raw) = left_raw(folder.path(), answer).await;
+        let after = Sealing::new("a", good);
+        dispatcher.reload(plan(vec![sealing(&after)]), Duration::from_secs(5)).await.unwrap();
+        push_all(&dispatcher, numbered(7..30)).await;
+        until_idle(&dispatcher).await;
+        each_once(&raw_then_sealed(&raw, &after), 30);
+        assert!(after.keys().len() >= 4, "what is new is sealed: {:?}", after.keys());
+        dispatcher.stop(Duration::from_secs(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_there_by_itself_goes_into_no_object_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dispatcher, raw) = left_raw(folder.path(), fails).await;
+    dispatcher.stop(Duration::from_secs(5)).await;
+    drop(dispatcher);
+    let after = Sealing::new("a", good);
+    let (dispatcher, _events) = open(folder.path(), plan(vec![sealing(&after)]));
+    push_all(&dispatcher, numbered(7..30)).await;
+    until_idle(&dispatcher).await;
+    each_once(&raw_then_sealed(&raw, &after), 30);
+    dispatcher.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_gathered_before_a_reload_is_gathered_anew_for_the_new_sink() {
+    let folder = tempfile::tempdir().unwrap();
+    let patient = Batching { pushes: 100, wait: Duration::from_secs(3600), ..FIVE };
+    let before = Told::batching(patient);
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("archive", &before)]));
+    push_all(&dispatcher, (0..12).map(|number| format!("{}/{number}", number % 3))).await;
+    until("they wait for company", || snapshot(&dispatcher, "archive").now.open == 12).await;
+    let after = Sealing::new("a", good);
+    dispatcher.reload(plan(vec![sealing(&after)]), Duration::from_secs(5)).await.unwrap();
+    until_idle(&dispatcher).await;
+    assert!(before.batches().is_empty());
+    each_once(&after.objects(), 12);
+    let part = |session: &String| session.split_once('/').unwrap().0.to_owned();
+    for sessions in after.objects().values() {
+        assert_eq!(sessions.iter().map(part).collect::<BTreeSet<_>>().len(), 1, "{sessions:?}");
+    }
+    dispatcher.stop(Duration::from_secs(5)).await;
+}

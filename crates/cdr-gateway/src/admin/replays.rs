@@ -46,6 +46,7 @@ fn refused(error: &ReplayError) -> Answer {
         ReplayError::UnknownSink { .. } | ReplayError::Unknown(_) => StatusCode::NOT_FOUND,
         ReplayError::Condition(_) | ReplayError::NoTime { .. } => StatusCode::BAD_REQUEST,
         ReplayError::Seals | ReplayError::Many => StatusCode::CONFLICT,
+        ReplayError::Ending(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     told(status, &error.to_string())
 }
