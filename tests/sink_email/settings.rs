@@ -110,6 +110,17 @@ fn half_a_login_is_a_fault_and_so_is_an_authority_without_tls() {
     assert_eq!(places(with(json!({ "url": "smtps://h", "username": "cdr" }))), ["smtp.password"]);
     assert_eq!(places(with(json!({ "url": "smtps://h", "password": "p" }))), ["smtp.username"]);
     assert_eq!(places(with(json!({ "url": "smtp://h", "tls": "none", "ca": "x.pem" }))), ["smtp.ca"]);
+    for (login, place) in [
+        (json!({ "username": "u", "password": "p", "token_file": "t" }), "smtp.token_file"),
+        (json!({ "username": "u", "password": "p", "mechanism": "xoauth2" }), "smtp.mechanism"),
+        (json!({ "username": "u", "token_file": "t", "mechanism": "plain" }), "smtp.mechanism"),
+        (json!({ "token_file": "t" }), "smtp.username"),
+        (json!({ "username": "u", "mechanism": "xoauth2" }), "smtp.password"),
+    ] {
+        let mut smtp = json!({ "url": "smtps://h" });
+        super::merge(&mut smtp, login);
+        assert_eq!(places(with(smtp)), [place]);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A mail server on loopback (RFC 5321): takes mails, holds them, and misbehaves on request.
 //!
-//! It speaks EHLO and HELO, STARTTLS and TLS from the start, AUTH PLAIN and LOGIN, SIZE and PIPELINING. It holds
+//! It speaks EHLO and HELO, STARTTLS and TLS from the start, AUTH PLAIN, LOGIN and XOAUTH2, SIZE and PIPELINING. It holds
 //! what a mailbox would: the envelope and the bytes as they were before dot-stuffing.
 //!
 //! ```no_run

@@ -10,16 +10,17 @@ use cdr_core::{
     setting::{self, Step},
 };
 use jiff::tz::TimeZone;
-use lettre::message::Mailbox;
+use lettre::{message::Mailbox, transport::smtp::authentication::Mechanism};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use url::{Host, Url};
 
 use crate::{
-    EmailSink, GroupBy, Way,
+    EmailSink, GroupBy, Recipient, Way,
     letter::{Link, Numbers, Style, TemplateSettings, Templates, samples},
     outbox::Outbox,
-    smtp::{Encryption, Login, Server},
+    owed::OwedMails,
+    smtp::{Encryption, Kept, Login, Proof, Server},
 };
 
 /// What `email: { … }` holds: exactly one of `smtp` and `outbox`, a sender, and recipients.
@@ -114,10 +115,14 @@ pub struct SmtpSettings {
     pub url: String,
     /// What the URL's scheme says unless set; `none` must be said.
     pub tls: Option<TlsSetting>,
-    /// Together with `password`, or neither.
+    /// Together with `password` or `token_file`, or neither.
     pub username: Option<String>,
     /// Together with `username`, or neither.
     pub password: Option<Secret>,
+    /// Instead of `password`: a file that holds an OAuth 2.0 access token, read at each login (XOAUTH2).
+    pub token_file: Option<SettingPath>,
+    /// How to log in; what the server offers of `plain` and `login` unless set.
+    pub mechanism: Option<MechanismSetting>,
     /// PEM file of the only authorities that are trusted; the system's by default.
     pub ca: Option<SettingPath>,
 }
@@ -132,6 +137,18 @@ pub enum TlsSetting {
     Starttls,
     /// No TLS: password, names and numbers can be read on the way.
     None,
+}
+
+/// How the password is shown to the server. Both are as private as the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MechanismSetting {
+    /// RFC 4616.
+    Plain,
+    /// The older way, for servers that offer PLAIN and do not do it.
+    Login,
+    /// OAuth 2.0, as Microsoft 365 and Gmail want it; with `token_file`.
+    Xoauth2,
 }
 
 impl SinkConfig for EmailSettings {
@@ -150,12 +167,12 @@ impl SinkConfig for EmailSettings {
             faults.push("max_per_hour", "must be between 1 and 120");
         }
         let from = mailbox("from", &self.from, &mut faults);
-        let to = mailboxes(SettingFault::at("to", ""), &self.to, &mut faults);
+        let to = recipients(SettingFault::at("to", ""), &self.to, &mut faults);
         let mut to_by_route = BTreeMap::new();
         for (route, to) in self.to_by_route {
             let place =
                 SettingFault::at("", "").below(&["to_by_route".to_owned(), route.clone()].map(Step::Key));
-            to_by_route.insert(route, mailboxes(place, &to, &mut faults));
+            to_by_route.insert(route, recipients(place, &to, &mut faults));
         }
         let link = self.link.and_then(|link| Link::new(link).map_err(|why| faults.push("link", why)).ok());
         let zone = TimeZone::get(&self.timezone);
@@ -181,6 +198,7 @@ impl SinkConfig for EmailSettings {
                 max_per_hour: self.max_per_hour,
                 group_wait: self.group_wait,
                 group_interval: self.group_interval,
+                owed: OwedMails::default(),
             }),
             _ => Err(faults),
         }
@@ -211,15 +229,16 @@ fn way(
 }
 
 /// At least one recipient. `place` is where they stand.
-fn mailboxes(place: SettingFault, texts: &[String], faults: &mut BuildError) -> Vec<Mailbox> {
+fn recipients(place: SettingFault, texts: &[String], faults: &mut BuildError) -> Vec<Recipient> {
     if texts.is_empty() {
         faults.0.push(SettingFault { message: "needs at least one recipient".to_owned(), ..place.clone() });
     }
     let mut read = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let mut own = BuildError::default();
-        read.extend(mailbox("", text, &mut own));
         let way: Vec<Step> = place.path.iter().cloned().chain([Step::Index(index)]).collect();
+        let mailbox = mailbox("", text, &mut own);
+        read.extend(mailbox.map(|mailbox| Recipient { mailbox, place: setting::dotted(&way) }));
         faults.0.extend(own.0.into_iter().map(|fault| fault.below(&way)));
     }
     read
@@ -253,20 +272,10 @@ impl SmtpSettings {
         if matches!(place, Some((_, _, Encryption::None))) && self.ca.is_some() {
             faults.push("smtp.ca", "is of no use without TLS");
         }
-        let login = match (self.username, self.password) {
-            (Some(username), Some(password)) => Some(Login { username, password }),
-            (None, None) => None,
-            (Some(_), None) => {
-                faults.push("smtp.password", "is missing beside smtp.username");
-                None
-            }
-            (None, Some(_)) => {
-                faults.push("smtp.username", "is missing beside smtp.password");
-                None
-            }
-        };
+        let login = login(self.username, self.password, self.token_file, self.mechanism, faults);
         let (host, port, encryption) = place.filter(|_| faults.0.len() == before)?;
-        Some(Server { host, port, encryption, ca: self.ca.map(|path| path.0), login, timeout })
+        let ca = self.ca.map(|path| path.0);
+        Some(Server { host, port, encryption, ca, login, timeout, kept: Kept::default() })
     }
 
     /// Host, port and encryption. The URL is never quoted: somebody may have put a password into it.
@@ -295,6 +304,48 @@ impl SmtpSettings {
         };
         Ok((host, url.port().unwrap_or(port), encryption))
     }
+}
+
+/// A username and how it is proved: by exactly one of password and token.
+fn login(
+    username: Option<String>,
+    password: Option<Secret>,
+    token_file: Option<SettingPath>,
+    mechanism: Option<MechanismSetting>,
+    faults: &mut BuildError,
+) -> Option<Login> {
+    let password_by = match mechanism {
+        None => Some(None),
+        Some(MechanismSetting::Plain) => Some(Some(Mechanism::Plain)),
+        Some(MechanismSetting::Login) => Some(Some(Mechanism::Login)),
+        Some(MechanismSetting::Xoauth2) => None,
+    };
+    let is_for_a_token = matches!(mechanism, None | Some(MechanismSetting::Xoauth2));
+    let proof = match (password, token_file, password_by) {
+        (Some(password), None, Some(by)) => Some(Proof::Password(password, by)),
+        (None, Some(path), _) if is_for_a_token => Some(Proof::TokenFile(path.0)),
+        (None, None, _) if username.is_none() && mechanism.is_none() => return None,
+        (None, None, _) => {
+            faults.push("smtp.password", "is missing beside smtp.username; or set smtp.token_file");
+            None
+        }
+        (Some(_), Some(_), _) => {
+            faults.push("smtp.token_file", "stands beside smtp.password; only one can be");
+            None
+        }
+        (Some(_), None, None) => {
+            faults.push("smtp.mechanism", "xoauth2 wants smtp.token_file instead of smtp.password");
+            None
+        }
+        (None, Some(_), _) => {
+            faults.push("smtp.mechanism", "a token is shown by xoauth2 only; take mechanism away");
+            None
+        }
+    };
+    if username.is_none() {
+        faults.push("smtp.username", "is missing beside smtp.password or smtp.token_file");
+    }
+    Some(Login { username: username?, proof: proof? })
 }
 
 /// The host as it is looked up and named in certificates: an IPv6 address without its brackets.

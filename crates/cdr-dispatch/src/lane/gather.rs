@@ -168,11 +168,11 @@ impl Gather {
         Some(Ready { partition, positions: vec![position], was_held: false })
     }
 
-    /// A batch is over; the next one of its partition waits for the spacing if it was `delivered`.
-    pub fn finished(&mut self, partition: &Partition, delivered: bool) {
+    /// A batch is over; the next one of its partition waits for the spacing if it `left`, be it in part.
+    pub fn finished(&mut self, partition: &Partition, left: bool) {
         let Some(queue) = self.queues.get_mut(partition) else { return };
         queue.trying = queue.trying.saturating_sub(1);
-        if !delivered {
+        if !left {
             queue.not_before = None;
         }
         let idle = queue.ready.is_empty() && queue.trying == 0;

@@ -209,3 +209,35 @@ async fn what_the_hour_holds_back_holds_up_nothing_else_however_much_it_is() {
     assert_eq!(told, sessions.iter().collect::<Vec<_>>());
     assert!(batches[0].2 && batches[0].1.len() > 64, "held back, and no batch leaves half full: {batches:?}");
 }
+
+/// A sink that passes nothing on, but each time notes that the batch left in part.
+struct LeftInPart(Arc<Mutex<Vec<usize>>>);
+
+impl Sink for LeftInPart {
+    fn batching(&self) -> Batching {
+        let hour = Duration::from_secs(3600);
+        Batching { pushes: 20, bytes: usize::MAX, wait: hour, spacing: hour }
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Report {
+        self.0.lock().unwrap().push(batch.deliveries().len());
+        Report::all(batch, &Outcome::Retry(Failure::new("one is put off").alone())).with_memo("told")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_left_in_part_pauses_no_lane_and_the_next_one_is_spaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let plan_of = LanePlan { sink: Arc::new(LeftInPart(Arc::clone(&batches))), ..lane("sink", &Told::new()) };
+    let (dispatcher, mut events) = open(folder.path(), plan(vec![plan_of]));
+    for number in 0..20 {
+        push(&dispatcher, &format!("s{number}")).await;
+    }
+    until("all were tried", || batches.lock().unwrap().iter().sum::<usize>() == 20).await;
+    let now = || snapshot(&dispatcher, "sink").now;
+    until("their waits are over", || now().waiting == 0 && now().trying == 0).await;
+    assert!(now().paused.is_none() && now().open == 20);
+    assert!(events.try_recv().is_err(), "nobody is told that the sink is away");
+    assert_eq!(batches.lock().unwrap().len(), 1);
+}
