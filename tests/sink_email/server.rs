@@ -6,7 +6,10 @@ use std::{
 };
 
 use cdr_core::{Failure, Outcome, Report, registry::AnySink};
-use cdr_simulator::smtp::{Identity, Mishap, Privacy, SmtpReceiver, Step};
+use cdr_simulator::{
+    crm::{Behaviour, Crm},
+    smtp::{Identity, Mishap, Privacy, SmtpReceiver, Step},
+};
 use cdr_tests::batch;
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
@@ -155,6 +158,48 @@ async fn a_token_is_read_when_it_is_needed_and_shown_by_xoauth2() {
     assert!(sink.probe().await.unwrap_err().contains("smtp.token_file /"));
     std::fs::write(file.path(), "first.token").unwrap();
     sink.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_kept_and_fetched_again_when_the_server_takes_it_no_more() {
+    let endpoint = Crm::start("127.0.0.1:0").await.unwrap();
+    // Of several behaviours the newest counts.
+    for token in ["second.token", "first.token"] {
+        let granted = json!({ "access_token": token, "expires_in": 3600 });
+        endpoint.behave(Behaviour::status(200).body(granted.to_string()).times(1));
+    }
+    let smtp = |server: &SmtpReceiver| {
+        let oauth2 = json!({
+            "token_url": endpoint.url(), "client_id": "gateway", "refresh_token": "r3fresh", "scope": "smtp send",
+        });
+        settings(server, json!({ "smtp": { "username": "cdr@example.com", "oauth2": oauth2 } }))
+    };
+    let mut server = server(Privacy::None, Some(("cdr@example.com", "first.token"))).await;
+    let sink = email(smtp(&server));
+    delivered(&attempt(&sink).await);
+    sink.probe().await.unwrap();
+    let asked: Vec<String> =
+        endpoint.received().iter().map(|asked| String::from_utf8(asked.body.to_vec()).unwrap()).collect();
+    assert_eq!(
+        asked,
+        ["grant_type=refresh_token&refresh_token=r3fresh&scope=smtp+send&client_id=gateway"],
+        "one token for both"
+    );
+
+    server.knows(("cdr@example.com", "second.token"));
+    sink.probe().await.unwrap();
+    assert_eq!(endpoint.received().len(), 2);
+
+    server.knows(("cdr@example.com", "another"));
+    endpoint.behave(Behaviour::status(400).body(r#"{"error":"invalid_grant","r3fresh":"r3fresh"}"#));
+    let told = sink.probe().await.unwrap_err();
+    let expected = format!(
+        "no token for the login: {} answered 400 Bad Request with invalid_grant; check smtp.oauth2",
+        endpoint.origin()
+    );
+    assert_eq!(told, expected);
+    server.go_away().await;
+    assert!(sink.probe().await.unwrap_err().starts_with("nobody listens"));
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ use lettre::message::Mailbox;
 
 pub use incident::GroupBy;
 pub use letter::{Numbers, TemplateSettings};
-pub use settings::{EmailSettings, MechanismSetting, SmtpSettings, TlsSetting};
+pub use settings::{EmailSettings, MechanismSetting, Oauth2Settings, SmtpSettings, TlsSetting};
 
 use self::{
     letter::{Letter, Style, Templates, View, Written},

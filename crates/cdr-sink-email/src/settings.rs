@@ -1,26 +1,28 @@
 //! The settings of `email`, and every fault that they can have.
 
+mod smtp;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use cdr_core::{
-    BuildError, Language, Secret, SettingFault, SettingPath, SinkConfig, SinkName,
+    BuildError, Language, SettingFault, SettingPath, SinkConfig, SinkName,
     setting::{self, Step},
 };
 use jiff::tz::TimeZone;
-use lettre::{message::Mailbox, transport::smtp::authentication::Mechanism};
+use lettre::message::Mailbox;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use url::{Host, Url};
+
+pub use self::smtp::{MechanismSetting, Oauth2Settings, SmtpSettings, TlsSetting};
 
 use crate::{
     EmailSink, GroupBy, Recipient, Way,
     letter::{Link, Numbers, Style, TemplateSettings, Templates, samples},
     outbox::Outbox,
     owed::OwedMails,
-    smtp::{Encryption, Kept, Login, Proof, Server},
 };
 
 /// What `email: { … }` holds: exactly one of `smtp` and `outbox`, a sender, and recipients.
@@ -105,50 +107,6 @@ fn timeout() -> Duration {
 
 fn timezone() -> String {
     cdr_core::setting::timezone().unwrap_or_else(|| "Asia/Shanghai".to_owned())
-}
-
-/// A mail server and how to log in there.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SmtpSettings {
-    /// `smtps://host:465` (TLS from the start) or `smtp://host:587` (STARTTLS); the ports are the defaults.
-    pub url: String,
-    /// What the URL's scheme says unless set; `none` must be said.
-    pub tls: Option<TlsSetting>,
-    /// Together with `password` or `token_file`, or neither.
-    pub username: Option<String>,
-    /// Together with `username`, or neither.
-    pub password: Option<Secret>,
-    /// Instead of `password`: a file that holds an OAuth 2.0 access token, read at each login (XOAUTH2).
-    pub token_file: Option<SettingPath>,
-    /// How to log in; what the server offers of `plain` and `login` unless set.
-    pub mechanism: Option<MechanismSetting>,
-    /// PEM file of the only authorities that are trusted; the system's by default.
-    pub ca: Option<SettingPath>,
-}
-
-/// How a connection is kept private.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TlsSetting {
-    /// TLS from the start: `smtps://`.
-    Required,
-    /// Plain at first, TLS before anything is told, or nothing at all: `smtp://`.
-    Starttls,
-    /// No TLS: password, names and numbers can be read on the way.
-    None,
-}
-
-/// How the password is shown to the server. Both are as private as the connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MechanismSetting {
-    /// RFC 4616.
-    Plain,
-    /// The older way, for servers that offer PLAIN and do not do it.
-    Login,
-    /// OAuth 2.0, as Microsoft 365 and Gmail want it; with `token_file`.
-    Xoauth2,
 }
 
 impl SinkConfig for EmailSettings {
@@ -260,99 +218,4 @@ fn mailbox(setting: &str, text: &str, faults: &mut BuildError) -> Option<Mailbox
     };
     faults.push(setting, fault);
     None
-}
-
-/// A setting, and what is wrong with it.
-type Fault = (&'static str, &'static str);
-
-impl SmtpSettings {
-    fn server(self, timeout: Duration, faults: &mut BuildError) -> Option<Server> {
-        let before = faults.0.len();
-        let place = self.place().map_err(|(setting, message)| faults.push(setting, message)).ok();
-        if matches!(place, Some((_, _, Encryption::None))) && self.ca.is_some() {
-            faults.push("smtp.ca", "is of no use without TLS");
-        }
-        let login = login(self.username, self.password, self.token_file, self.mechanism, faults);
-        let (host, port, encryption) = place.filter(|_| faults.0.len() == before)?;
-        let ca = self.ca.map(|path| path.0);
-        Some(Server { host, port, encryption, ca, login, timeout, kept: Kept::default() })
-    }
-
-    /// Host, port and encryption. The URL is never quoted: somebody may have put a password into it.
-    fn place(&self) -> Result<(String, u16, Encryption), Fault> {
-        const EXPECTED: Fault =
-            ("smtp.url", "is no address of a mail server; write smtps://mail.example.com:465");
-        let url = Url::parse(&self.url).map_err(|_| EXPECTED)?;
-        let host = host(&url).ok_or(EXPECTED)?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(("smtp.url", "holds a login; it goes into smtp.username and smtp.password"));
-        }
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err(("smtp.url", "goes on after the port; it is smtps://mail.example.com:465, no more"));
-        }
-        let (port, encryption) = match (url.scheme(), self.tls) {
-            ("smtps", None | Some(TlsSetting::Required)) => (465, Encryption::Tls),
-            ("smtp", None | Some(TlsSetting::Starttls)) => (587, Encryption::StartTls),
-            ("smtp", Some(TlsSetting::None)) => (587, Encryption::None),
-            ("smtps", Some(_)) => {
-                return Err(("smtp.tls", "contradicts smtps://, which is TLS from the start; use smtp://"));
-            }
-            ("smtp", Some(TlsSetting::Required)) => {
-                return Err(("smtp.tls", "contradicts smtp://, which begins without TLS; use smtps://"));
-            }
-            _ => return Err(EXPECTED),
-        };
-        Ok((host, url.port().unwrap_or(port), encryption))
-    }
-}
-
-/// A username and how it is proved: by exactly one of password and token.
-fn login(
-    username: Option<String>,
-    password: Option<Secret>,
-    token_file: Option<SettingPath>,
-    mechanism: Option<MechanismSetting>,
-    faults: &mut BuildError,
-) -> Option<Login> {
-    let password_by = match mechanism {
-        None => Some(None),
-        Some(MechanismSetting::Plain) => Some(Some(Mechanism::Plain)),
-        Some(MechanismSetting::Login) => Some(Some(Mechanism::Login)),
-        Some(MechanismSetting::Xoauth2) => None,
-    };
-    let is_for_a_token = matches!(mechanism, None | Some(MechanismSetting::Xoauth2));
-    let proof = match (password, token_file, password_by) {
-        (Some(password), None, Some(by)) => Some(Proof::Password(password, by)),
-        (None, Some(path), _) if is_for_a_token => Some(Proof::TokenFile(path.0)),
-        (None, None, _) if username.is_none() && mechanism.is_none() => return None,
-        (None, None, _) => {
-            faults.push("smtp.password", "is missing beside smtp.username; or set smtp.token_file");
-            None
-        }
-        (Some(_), Some(_), _) => {
-            faults.push("smtp.token_file", "stands beside smtp.password; only one can be");
-            None
-        }
-        (Some(_), None, None) => {
-            faults.push("smtp.mechanism", "xoauth2 wants smtp.token_file instead of smtp.password");
-            None
-        }
-        (None, Some(_), _) => {
-            faults.push("smtp.mechanism", "a token is shown by xoauth2 only; take mechanism away");
-            None
-        }
-    };
-    if username.is_none() {
-        faults.push("smtp.username", "is missing beside smtp.password or smtp.token_file");
-    }
-    Some(Login { username: username?, proof: proof? })
-}
-
-/// The host as it is looked up and named in certificates: an IPv6 address without its brackets.
-fn host(url: &Url) -> Option<String> {
-    match url.host()? {
-        Host::Domain(name) => Some(name.to_owned()).filter(|name| !name.is_empty()),
-        Host::Ipv4(address) => Some(address.to_string()),
-        Host::Ipv6(address) => Some(address.to_string()),
-    }
 }

@@ -9,6 +9,7 @@
 
 mod kept;
 mod login;
+mod token;
 mod words;
 
 use std::{fmt, path::PathBuf, time::Duration};
@@ -27,10 +28,12 @@ use tokio::time::{Instant, timeout_at};
 pub(crate) use self::{
     kept::Kept,
     login::{Login, Proof},
+    token::{State as TokenState, Tokens},
 };
 
 use self::{
     kept::leave,
+    login::NoLogin,
     words::{ANSWER, code, root},
 };
 use crate::{Recipient, letter::one_line};
@@ -242,6 +245,15 @@ impl Server {
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, String> {
+        let connected = match self.connect_once().await {
+            // A token can be taken back before it expires.
+            Err(NoLogin { was_kept: true, .. }) => self.connect_once().await,
+            connected => connected,
+        };
+        connected.map_err(|error| error.reason)
+    }
+
+    async fn connect_once(&self) -> Result<AsyncSmtpConnection, NoLogin> {
         let hello = ClientId::default();
         let place = (self.host.as_str(), self.port);
         let tls = self.tls().await?;
@@ -254,9 +266,8 @@ impl Server {
                 .map_err(|error| self.no_connection(&error))?;
         if let (Some(tls), Encryption::StartTls) = (tls, self.encryption) {
             if !connection.can_starttls() {
-                return Err(format!(
-                    "{self} offers no STARTTLS, so nothing was told to it; use smtps:// if it has a TLS port"
-                ));
+                let why = "offers no STARTTLS, so nothing was told to it; use smtps:// if it has a TLS port";
+                return Err(format!("{self} {why}").into());
             }
             connection.starttls(tls, &hello).await.map_err(|error| self.no_connection(&error))?;
         }

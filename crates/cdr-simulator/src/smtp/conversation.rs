@@ -129,7 +129,7 @@ impl Conversation {
             ("PLAIN", None) => plain(&self.ask("").await?),
             ("XOAUTH2", Some(initial)) => {
                 let given = xoauth2(initial);
-                if given != self.desk.options.login {
+                if given != self.desk.login() {
                     // What is wrong comes as a question; the client answers with an empty line.
                     self.ask(r#"{"status":"401","schemes":"bearer"}"#).await?;
                 }
@@ -145,7 +145,7 @@ impl Conversation {
             }
             _ => return self.say("504 5.5.4 PLAIN, LOGIN or XOAUTH2").await,
         };
-        if given.is_none() || given != self.desk.options.login {
+        if given.is_none() || given != self.desk.login() {
             return self.say("535 5.7.8 wrong username or password").await;
         }
         self.login = given.map(|(username, _)| username);

@@ -12,6 +12,7 @@ use lettre::transport::smtp::{
 
 use super::{
     Server,
+    token::{Tokens, is_token},
     words::{answer, code, root},
 };
 
@@ -27,6 +28,22 @@ pub(crate) enum Proof {
     Password(Secret, Option<Mechanism>),
     /// By XOAUTH2, with what the file holds when it is needed: tokens live for an hour.
     TokenFile(PathBuf),
+    /// By XOAUTH2, with a token that is fetched.
+    Tokens(Tokens),
+}
+
+/// Why a login failed.
+pub(super) struct NoLogin {
+    /// In words for the operator.
+    pub(super) reason: String,
+    /// Whether a token was refused that had been kept: a new one may pass.
+    pub(super) was_kept: bool,
+}
+
+impl From<String> for NoLogin {
+    fn from(reason: String) -> Self {
+        Self { reason, was_kept: false }
+    }
 }
 
 impl Proof {
@@ -34,29 +51,29 @@ impl Proof {
         match self {
             Self::Password(_, Some(mechanism)) => std::slice::from_ref(mechanism),
             Self::Password(_, None) => DEFAULT_MECHANISMS,
-            Self::TokenFile(_) => &[Mechanism::Xoauth2],
+            Self::TokenFile(_) | Self::Tokens(_) => &[Mechanism::Xoauth2],
         }
     }
 
-    /// What is shown to the server. The error is in words for the operator.
-    async fn secret(&self) -> Result<String, String> {
+    /// What is shown to the server, and whether it is a token that was kept. The error is in words for the operator.
+    async fn secret(&self) -> Result<(String, bool), String> {
         let path = match self {
-            Self::Password(password, _) => return Ok(password.expose().to_owned()),
+            Self::Password(password, _) => return Ok((password.expose().to_owned(), false)),
+            Self::Tokens(tokens) => return tokens.token().await,
             Self::TokenFile(path) => path,
         };
         let unread = |why: &dyn std::fmt::Display| format!("smtp.token_file {}: {why}", path.display());
         let text = tokio::fs::read_to_string(path).await.map_err(|error| unread(&error))?;
         match text.trim() {
-            token if token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control()) => {
-                Err(unread(&"holds no access token on a line of its own; does what renews it still run?"))
-            }
-            token => Ok(token.to_owned()),
+            token if is_token(token) => Ok((token.to_owned(), false)),
+            _ => Err(unread(&"holds no access token and nothing else; does what renews it still run?")),
         }
     }
 
     fn settings(&self) -> &'static str {
         match self {
             Self::Password(..) => "smtp.username and smtp.password",
+            Self::Tokens(_) => "smtp.username, and what the token may be used for: smtp.oauth2.scope",
             Self::TokenFile(_) => "smtp.username, and whether what renews smtp.token_file still runs",
         }
     }
@@ -67,17 +84,21 @@ impl Server {
         &self,
         connection: &mut AsyncSmtpConnection,
         login: &Login,
-    ) -> Result<(), String> {
+    ) -> Result<(), NoLogin> {
         let wanted = login.proof.mechanisms();
         if connection.server_info().get_auth_mechanism(wanted).is_none() {
             let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
             let wanted = wanted.join(" or ");
-            return Err(format!("{self} offers no login that we speak ({wanted}); does it want TLS first?"));
+            let why = format!("{self} offers no login that we speak ({wanted}); does it want TLS first?");
+            return Err(why.into());
         }
-        let secret = login.proof.secret().await?;
+        let (secret, was_kept) = login.proof.secret().await?;
         let credentials = Credentials::new(login.username.clone(), secret.clone());
-        let answer = connection.auth(wanted, &credentials).await;
-        answer.map(drop).map_err(|error| self.no_login(&error, login, &secret))
+        let Err(error) = connection.auth(wanted, &credentials).await else { return Ok(()) };
+        if let Proof::Tokens(tokens) = &login.proof {
+            tokens.refused(&secret).await;
+        }
+        Err(NoLogin { reason: self.no_login(&error, login, &secret), was_kept })
     }
 
     /// A server may quote what it was sent; an answer that holds the password or token in any form is not told.
