@@ -99,7 +99,7 @@ impl fmt::Display for Recipient {
 
 /// Where mails go.
 enum Way {
-    Smtp(Server),
+    Smtp(Box<Server>),
     Outbox(Outbox),
 }
 

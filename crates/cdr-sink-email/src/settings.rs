@@ -175,7 +175,7 @@ fn way(
     faults: &mut BuildError,
 ) -> Option<Way> {
     match (smtp, outbox) {
-        (Some(smtp), None) => return smtp.server(timeout, faults).map(Way::Smtp),
+        (Some(smtp), None) => return smtp.server(timeout, faults).map(|server| Way::Smtp(Box::new(server))),
         (None, Some(path)) => return Some(Way::Outbox(Outbox(path.0))),
         (Some(smtp), Some(_)) => {
             smtp.server(timeout, faults);

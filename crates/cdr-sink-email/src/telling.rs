@@ -1,8 +1,9 @@
 //! One attempt on a batch: a mail for each group of recipients, and for those who lack one of an attempt before.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use cdr_core::{Batch, Delivery, Failure, Origin, Outcome, Receipt, Report, Unavailable};
+use tokio::time::Instant;
 
 use crate::{
     EmailSink, Recipient, Way,
@@ -12,6 +13,12 @@ use crate::{
     owed::{About, Owed},
     smtp::{self, Accepted, Failed, Refused, Server},
 };
+
+/// After so long no more mails are begun that only some lack: the lane cuts an attempt off, and then it is not known who was told.
+const ENOUGH: Duration = Duration::from_secs(60);
+
+/// Which of a batch's deliveries.
+type Indexes = Vec<usize>;
 
 /// A mail that is in somebody's hands.
 struct Told {
@@ -39,7 +46,7 @@ struct Progress {
     /// Whether somebody was told something new.
     left: bool,
     /// What nobody was told, since none of its recipients is one, and why.
-    to_nobody: Vec<(Vec<usize>, String)>,
+    to_nobody: Vec<(Indexes, String)>,
 }
 
 impl EmailSink {
@@ -51,13 +58,13 @@ impl EmailSink {
             left: false,
             to_nobody: Vec::new(),
         };
-        let away = self.tell_each(batch, before.as_ref(), &mut progress).await.err();
+        let mut away = self.tell_each(batch, before.as_ref(), &mut progress).await.err();
         let Progress { mut report, incident, left, to_nobody } = progress;
-        let mut away = away;
-        let was_taken = report.outcomes().iter().any(|outcome| *outcome != Outcome::Untried);
+        let is_delivered = |outcome: &Outcome| matches!(outcome, Outcome::Delivered(_));
+        let takes_others = left || report.outcomes().iter().any(is_delivered);
         for (indexes, reason) in to_nobody {
             // A server that takes mails for others is there; else `to` is as wrong as a password.
-            match was_taken {
+            match takes_others {
                 true => set(&mut report, &indexes, &Outcome::Retry(Failure::new(reason).alone())),
                 false => away = away.or(Some(reason)),
             }
@@ -71,21 +78,15 @@ impl EmailSink {
         }
     }
 
-    /// The error says why the sink is away; what comes after it is not tried.
+    /// First what nobody was told. The error says why the sink is away; what comes after it is not tried.
     async fn tell_each(
         &self,
         batch: &Batch,
         before: Option<&Incident>,
         progress: &mut Progress,
     ) -> Result<(), String> {
+        let began = Instant::now();
         let (owed, fresh) = self.owed_and_fresh(batch);
-        for (owed, indexes) in owed {
-            let outcome = self.tell_rest(&owed).await?;
-            if matches!(outcome, Outcome::Delivered(_)) {
-                indexes.iter().for_each(|&i| self.owed.settle(&About::of(&batch.deliveries()[i])));
-            }
-            set(&mut progress.report, &indexes, &outcome);
-        }
         for (recipients, indexes) in self.groups(batch, &fresh) {
             let deliveries: Vec<Delivery> = indexes.iter().map(|&i| batch.deliveries()[i].clone()).collect();
             let to: Vec<Recipient> = recipients.into_iter().cloned().collect();
@@ -108,6 +109,16 @@ impl EmailSink {
                 Err(Failed::Later(failure)) => Outcome::Retry(failure),
                 Err(Failed::Never(failure)) => Outcome::Reject(failure),
             };
+            set(&mut progress.report, &indexes, &outcome);
+        }
+        for (owed, indexes) in owed {
+            if began.elapsed() > ENOUGH {
+                break;
+            }
+            let outcome = self.tell_rest(&owed).await?;
+            if matches!(outcome, Outcome::Delivered(_)) {
+                indexes.iter().for_each(|&i| self.owed.settle(&About::of(&batch.deliveries()[i])));
+            }
             set(&mut progress.report, &indexes, &outcome);
         }
         Ok(())
@@ -236,8 +247,8 @@ impl EmailSink {
     }
 
     /// The indexes of a batch's deliveries: those of each mail that somebody lacks, and those that nobody was told.
-    fn owed_and_fresh(&self, batch: &Batch) -> (Vec<(Arc<Owed>, Vec<usize>)>, Vec<usize>) {
-        let mut owed: Vec<(Arc<Owed>, Vec<usize>)> = Vec::new();
+    fn owed_and_fresh(&self, batch: &Batch) -> (Vec<(Arc<Owed>, Indexes)>, Indexes) {
+        let mut owed: Vec<(Arc<Owed>, Indexes)> = Vec::new();
         let mut fresh = Vec::new();
         for (index, delivery) in batch.deliveries().iter().enumerate() {
             let Some(mail) = self.owed.of(delivery) else {
@@ -253,8 +264,8 @@ impl EmailSink {
     }
 
     /// Deliveries by those who are to be told: for each group of recipients, their indexes.
-    fn groups<'a>(&'a self, batch: &Batch, indexes: &[usize]) -> Vec<(Vec<&'a Recipient>, Vec<usize>)> {
-        let mut groups: Vec<(Vec<&Recipient>, Vec<usize>)> = Vec::new();
+    fn groups<'a>(&'a self, batch: &Batch, indexes: &[usize]) -> Vec<(Vec<&'a Recipient>, Indexes)> {
+        let mut groups: Vec<(Vec<&Recipient>, Indexes)> = Vec::new();
         for &index in indexes {
             let recipients = self.recipients(&batch.deliveries()[index].routes);
             match groups.iter_mut().find(|(known, _)| *known == recipients) {

@@ -160,7 +160,8 @@ fn login(
     }
     let by_password = password.map(|password| Proof::Password(password, password_by));
     let by_file = token_file.map(|path| Proof::TokenFile(path.0));
-    let by_tokens = oauth2.and_then(|oauth2| oauth2.tokens(faults)).map(Proof::Tokens);
+    let by_tokens =
+        oauth2.and_then(|oauth2| oauth2.tokens(faults)).map(|tokens| Proof::Tokens(Box::new(tokens)));
     Some(Login { username: username?, proof: by_password.or(by_file).or(by_tokens)? })
 }
 

@@ -29,7 +29,7 @@ pub(crate) enum Proof {
     /// By XOAUTH2, with what the file holds when it is needed: tokens live for an hour.
     TokenFile(PathBuf),
     /// By XOAUTH2, with a token that is fetched.
-    Tokens(Tokens),
+    Tokens(Box<Tokens>),
 }
 
 /// Why a login failed.
