@@ -16,6 +16,7 @@ mod looking;
 mod main_job;
 mod operating;
 mod other_pushes;
+mod proofs;
 mod proxies;
 mod quarantine;
 mod real_crm;
