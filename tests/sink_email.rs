@@ -1,13 +1,15 @@
 //! The e-mail sink against a real SMTP conversation, and into its outbox.
 
+mod connections;
 mod letters;
 mod outbox;
+mod recipients;
 mod server;
 mod settings;
 
 use std::sync::Arc;
 
-use cdr_core::{Batch, Delivery, Outcome, Push, Receipt, Report, registry::AnySink};
+use cdr_core::{Batch, Delivery, Failure, Outcome, Push, Receipt, Report, registry::AnySink};
 use cdr_simulator::smtp::{Privacy, SmtpOptions, SmtpReceiver};
 use cdr_sink_email::EmailSettings;
 use cdr_tests::{build, push, sample};
@@ -64,6 +66,17 @@ fn delivered(report: &Report) -> &Receipt {
 
 /// The same pushes, sent again by an operator.
 fn replayed(batch: &Batch) -> Batch {
-    let again = |delivery: &Delivery| Delivery { replay: true, ..delivery.clone() };
-    Batch::new(batch.deliveries().iter().map(again).collect()).unwrap()
+    each(batch, |delivery| Delivery { replay: true, ..delivery })
+}
+
+fn each(batch: &Batch, change: impl Fn(Delivery) -> Delivery) -> Batch {
+    Batch::new(batch.deliveries().iter().cloned().map(change).collect()).unwrap()
+}
+
+/// Why all of a batch is tried again, though the sink is there.
+fn retry(report: &Report) -> &Failure {
+    match (report.outcomes(), report.why_unavailable()) {
+        ([Outcome::Retry(failure), ..], None) => failure,
+        other => panic!("not a retry: {other:?}"),
+    }
 }

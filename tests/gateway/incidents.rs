@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
+use cdr_simulator::smtp::{Mishap, SmtpOptions, SmtpReceiver, Step};
 use cdr_tests::{Process, until};
 use serde_json::{Value, json};
 
@@ -127,4 +128,38 @@ fn more_mails_than_an_hour_may_have_gather_and_nothing_is_dropped() {
         until("the third", || outbox(folder.path()).into_iter().find(|mail| mail.contains("failed-9-")));
     assert!(third.contains("8 × noSeatOnline") && third.contains("held back"), "{third}");
     assert!(named(&outbox(folder.path()), 10).values().all(|&times| times == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_put_off_is_told_in_the_end_whatever_is_killed_and_the_sink_is_not_away() {
+    let server = SmtpReceiver::start(0, SmtpOptions::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = quick(1, 3600);
+    settings["sinks"]["on-call"]["email"] = json!({
+        "smtp": { "url": format!("smtp://127.0.0.1:{}", server.port()), "tls": "none" },
+        "from": "cdr@example.com",
+        "to": ["first@example.com", "second@example.com"],
+        "group_wait": "1s",
+        "group_interval": "1s",
+    });
+    server.misbehave(Mishap::reply(Step::Rcpt, "450 4.2.0 greylisted").about("second@"));
+    let told = |who: &str| -> Vec<String> {
+        let mails = server.mails().into_iter().filter(|mail| mail.to.iter().any(|to| to.starts_with(who)));
+        mails.map(|mail| mail.text).collect()
+    };
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    // More failures in a row than would pause a lane.
+    fails(&gateway, 0..8);
+    let puts_off = || server.lines().iter().filter(|line| line.contains("<second@example.com>")).count();
+    until("they are told, and the second is asked for again", || (puts_off() >= 3).then_some(()));
+    assert!(named(&told("first"), 8).values().all(|&times| times == 1), "the first is not told twice");
+    let lane = gateway.lane("on-call");
+    assert_eq!((&lane["open"], &lane["paused"]), (&json!(8), &Value::Null), "{lane}");
+    gateway.kill();
+
+    let gateway = Process::start_again(folder.path());
+    server.behave_well();
+    gateway.until_delivered();
+    assert!(named(&told("second"), 8).values().all(|&times| times == 1));
+    assert!(named(&told("first"), 8).values().all(|&times| times <= 2), "once more, since it was killed");
 }

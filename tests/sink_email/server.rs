@@ -6,12 +6,15 @@ use std::{
 };
 
 use cdr_core::{Failure, Outcome, Report, registry::AnySink};
-use cdr_simulator::smtp::{Identity, Mishap, Privacy, SmtpReceiver, Step};
+use cdr_simulator::{
+    crm::{Behaviour, Crm},
+    smtp::{Identity, Mishap, Privacy, SmtpReceiver, Step},
+};
 use cdr_tests::batch;
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{delivered, email, no_seat, plain_server, server, settings};
+use super::{delivered, email, no_seat, plain_server, retry, server, settings};
 
 const PASSWORD: &str = "correct horse 电池";
 
@@ -40,13 +43,6 @@ async fn attempt(sink: &Arc<dyn AnySink>) -> Report {
 fn away(report: &Report) -> &str {
     assert_eq!(report.outcomes(), [Outcome::Untried]);
     &report.why_unavailable().expect("the sink is away").reason
-}
-
-fn retry(report: &Report) -> &Failure {
-    match (report.outcomes(), report.why_unavailable()) {
-        ([Outcome::Retry(failure)], None) => failure,
-        other => panic!("not a retry: {other:?}"),
-    }
 }
 
 fn rejected(report: &Report) -> &Failure {
@@ -139,11 +135,90 @@ async fn a_wrong_password_pauses_the_sink_and_shows_nowhere() {
 }
 
 #[tokio::test]
+async fn a_token_is_read_when_it_is_needed_and_shown_by_xoauth2() {
+    let server = server(Privacy::None, Some(("cdr@example.com", "first.token"))).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "first.token\n").unwrap();
+    let login = json!({ "smtp": { "username": "cdr@example.com", "token_file": file.path() } });
+    let sink = email(settings(&server, login));
+    delivered(&attempt(&sink).await);
+    assert_eq!(server.mails()[0].login.as_deref(), Some("cdr@example.com"));
+    assert!(server.lines().iter().any(|line| line.starts_with("AUTH XOAUTH2 ")), "{:?}", server.lines());
+
+    std::fs::write(file.path(), "expired.token\n").unwrap();
+    let told = sink.probe().await.unwrap_err();
+    assert!(told.contains("refused the login") && told.contains("smtp.token_file"), "{told}");
+    assert!(!told.contains("expired.token"), "{told}");
+    for unusable in ["", "two words\n"] {
+        std::fs::write(file.path(), unusable).unwrap();
+        let told = sink.probe().await.unwrap_err();
+        assert!(told.contains("holds no access token") && !told.contains("words"), "{told}");
+    }
+    std::fs::remove_file(file.path()).unwrap();
+    assert!(sink.probe().await.unwrap_err().contains("smtp.token_file /"));
+    std::fs::write(file.path(), "first.token").unwrap();
+    sink.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_kept_and_fetched_again_when_the_server_takes_it_no_more() {
+    let endpoint = Crm::start("127.0.0.1:0").await.unwrap();
+    // Of several behaviours the newest counts.
+    for token in ["second.token", "first.token"] {
+        let granted = json!({ "access_token": token, "expires_in": 3600 });
+        endpoint.behave(Behaviour::status(200).body(granted.to_string()).times(1));
+    }
+    let smtp = |server: &SmtpReceiver| {
+        let oauth2 = json!({
+            "token_url": endpoint.url(), "client_id": "gateway", "refresh_token": "r3fresh", "scope": "smtp send",
+        });
+        settings(server, json!({ "smtp": { "username": "cdr@example.com", "oauth2": oauth2 } }))
+    };
+    let mut server = server(Privacy::None, Some(("cdr@example.com", "first.token"))).await;
+    let sink = email(smtp(&server));
+    delivered(&attempt(&sink).await);
+    sink.probe().await.unwrap();
+    let asked: Vec<String> =
+        endpoint.received().iter().map(|asked| String::from_utf8(asked.body.to_vec()).unwrap()).collect();
+    assert_eq!(
+        asked,
+        ["grant_type=refresh_token&refresh_token=r3fresh&scope=smtp+send&client_id=gateway"],
+        "one token for both"
+    );
+
+    server.knows(("cdr@example.com", "second.token"));
+    sink.probe().await.unwrap();
+    assert_eq!(endpoint.received().len(), 2);
+
+    server.knows(("cdr@example.com", "another"));
+    endpoint.behave(Behaviour::status(400).body(r#"{"error":"invalid_grant","r3fresh":"r3fresh"}"#));
+    let told = sink.probe().await.unwrap_err();
+    let expected = format!(
+        "no token for the login: {} answered 400 Bad Request with invalid_grant; check smtp.oauth2",
+        endpoint.origin()
+    );
+    assert_eq!(told, expected);
+    server.go_away().await;
+    assert!(sink.probe().await.unwrap_err().starts_with("nobody listens"));
+}
+
+#[tokio::test]
+async fn the_mechanism_that_is_set_is_the_one_that_is_used() {
+    let server = server(Privacy::None, Some(("cdr", PASSWORD))).await;
+    for mechanism in ["plain", "login"] {
+        let login = json!({ "smtp": { "username": "cdr", "password": PASSWORD, "mechanism": mechanism } });
+        delivered(&attempt(&email(settings(&server, login))).await);
+        let used = server.lines().into_iter().rfind(|line| line.starts_with("AUTH ")).unwrap();
+        assert!(used.starts_with(&format!("AUTH {}", mechanism.to_uppercase())), "{used}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_without_a_login_says_so_and_one_that_wants_it_too() {
     let server = plain_server().await;
     let login = json!({ "smtp": { "username": "cdr", "password": PASSWORD } });
     let report = attempt(&email(settings(&server, login))).await;
-    assert!(away(&report).contains("offers no login that we speak"), "{report:?}");
+    assert!(away(&report).contains("offers no login that we speak (PLAIN or LOGIN)"), "{report:?}");
 
     let server = self::server(Privacy::None, Some(("cdr", PASSWORD))).await;
     let report = attempt(&email(settings(&server, json!({})))).await;
@@ -220,44 +295,6 @@ async fn a_mail_whose_answer_was_lost_comes_again_under_the_same_id() {
     delivered(&sink.deliver(&batch).await);
     let ids: Vec<_> = server.mails().into_iter().map(|mail| mail.message_id).collect();
     assert!(ids.len() == 2 && ids[0] == ids[1] && ids[0].ends_with("@example.com"), "{ids:?}");
-}
-
-#[tokio::test]
-async fn those_who_are_not_refused_get_the_mail() {
-    let server = plain_server().await;
-    let to = ["ann@example.com", "bob@example.com", "Čeněk <cenek@example.org>"];
-    let sink = email(settings(&server, json!({ "to": to })));
-    server.misbehave(Mishap::reply(Step::Rcpt, "550 5.1.1 <bob@example.com>: no such user").about("bob@"));
-    let report = attempt(&sink).await;
-    let receipt = delivered(&report);
-    assert!(receipt.0.ends_with("; refused: to.1 b…@example.com (550)"), "{receipt:?}");
-    assert!(!receipt.0.contains("bob"));
-    assert_eq!(server.mails()[0].to, ["ann@example.com", "cenek@example.org"]);
-
-    server.misbehave(Mishap::reply(Step::Rcpt, "450 4.2.0 later").about("ann@"));
-    delivered(&attempt(&sink).await);
-    server.misbehave(Mishap::reply(Step::Rcpt, "550 5.1.1 no such user"));
-    let report = attempt(&sink).await;
-    assert!(
-        retry(&report).reason.contains("refused every recipient: to.0 a…@example.com (450)"),
-        "{report:?}"
-    );
-    server.behave_well();
-    server.misbehave(Mishap::reply(Step::Rcpt, "550 5.1.1 no such user"));
-    let report = attempt(&sink).await;
-    assert!(away(&report).ends_with("; check `to`"), "{report:?}");
-    assert_eq!(server.mails().len(), 2);
-}
-
-#[tokio::test]
-async fn a_server_that_leaves_without_a_goodbye_undoes_no_delivery() {
-    let server = plain_server().await;
-    let sink = email(settings(&server, json!({})));
-    server.misbehave(Mishap::cut(Step::Quit).times(1));
-    delivered(&attempt(&sink).await);
-    delivered(&attempt(&sink).await);
-    assert_eq!(server.mails().len(), 2);
-    assert_eq!(server.lines().iter().filter(|line| *line == "QUIT").count(), 2);
 }
 
 #[derive(Clone, Default)]

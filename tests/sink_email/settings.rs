@@ -110,6 +110,24 @@ fn half_a_login_is_a_fault_and_so_is_an_authority_without_tls() {
     assert_eq!(places(with(json!({ "url": "smtps://h", "username": "cdr" }))), ["smtp.password"]);
     assert_eq!(places(with(json!({ "url": "smtps://h", "password": "p" }))), ["smtp.username"]);
     assert_eq!(places(with(json!({ "url": "smtp://h", "tls": "none", "ca": "x.pem" }))), ["smtp.ca"]);
+    for (login, place) in [
+        (json!({ "username": "u", "password": "p", "token_file": "t" }), "smtp"),
+        (json!({ "username": "u", "password": "p", "mechanism": "xoauth2" }), "smtp.mechanism"),
+        (json!({ "username": "u", "token_file": "t", "mechanism": "plain" }), "smtp.mechanism"),
+        (json!({ "token_file": "t" }), "smtp.username"),
+        (
+            json!({ "username": "u", "oauth2": { "token_url": "https://h/t", "client_id": "c" } }),
+            "smtp.oauth2",
+        ),
+        (
+            json!({ "username": "u", "oauth2": { "token_url": "http://h/t", "client_id": "c", "refresh_token": "r" } }),
+            "smtp.oauth2.token_url",
+        ),
+    ] {
+        let mut smtp = json!({ "url": "smtps://h" });
+        super::merge(&mut smtp, login);
+        assert_eq!(places(with(smtp)), [place]);
+    }
 }
 
 #[test]

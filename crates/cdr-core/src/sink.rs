@@ -274,7 +274,7 @@ impl Batch {
         Self { was_held, ..self }
     }
 
-    /// What the sink noted with its last batch of this partition that was delivered; see [`Report::with_memo`].
+    /// What the sink noted with its last batch of this partition that left; see [`Report::with_memo`].
     pub fn memo(&self) -> Option<&[u8]> {
         self.memo.as_deref()
     }
@@ -338,6 +338,8 @@ pub struct Failure {
     pub excerpt: String,
     /// When the receiver wants to be asked again.
     pub retry_after: Option<Duration>,
+    /// Whether the sink was there and would have taken others: then a retry says nothing about the sink.
+    pub is_alone: bool,
 }
 
 impl Failure {
@@ -346,7 +348,13 @@ impl Failure {
 
     /// A failure without an answer to quote.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), excerpt: String::new(), retry_after: None }
+        Self { reason: reason.into(), excerpt: String::new(), retry_after: None, is_alone: false }
+    }
+
+    /// The same, while the sink is there and would have taken others: however many fail so, its lane does not pause.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { is_alone: true, ..self }
     }
 
     /// The same with the beginning of the receiver's answer.
@@ -443,8 +451,9 @@ impl Report {
         self
     }
 
-    /// The same, and a note about the batch's partition: the next batch of it brings it back, after a restart too. It is kept, at
-    /// most 1,000 bytes of 200 partitions, if something of the batch was delivered, in the same commit as that.
+    /// The same, and a note about the batch's partition: the next batch of it brings it back, after a restart too. At most 1,000
+    /// bytes of 200 partitions are kept, in the same commit as the outcomes. To be given with a batch that left, be it in part:
+    /// the next one waits for the [spacing](Batching::spacing) and this one counts for the hour, though all of it be tried again.
     pub fn with_memo(mut self, memo: impl Into<Bytes>) -> Self {
         self.memo = Some(memo.into());
         self

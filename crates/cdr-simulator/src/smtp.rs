@@ -1,6 +1,6 @@
 //! A mail server on loopback (RFC 5321): takes mails, holds them, and misbehaves on request.
 //!
-//! It speaks EHLO and HELO, STARTTLS and TLS from the start, AUTH PLAIN and LOGIN, SIZE and PIPELINING. It holds
+//! It speaks EHLO and HELO, STARTTLS and TLS from the start, AUTH PLAIN, LOGIN and XOAUTH2, SIZE and PIPELINING. It holds
 //! what a mailbox would: the envelope and the bytes as they were before dot-stuffing.
 //!
 //! ```no_run
@@ -225,6 +225,8 @@ struct State {
     lines: Vec<String>,
     connections: usize,
     mishaps: Vec<Mishap>,
+    /// What it knows now instead of what its options say.
+    login: Option<(String, String)>,
 }
 
 impl SmtpReceiver {
@@ -262,6 +264,11 @@ impl SmtpReceiver {
     /// How often somebody connected.
     pub fn connections(&self) -> usize {
         self.desk.state().connections
+    }
+
+    /// Knows this username and password or token from now on, instead of the one before.
+    pub fn knows(&self, (username, password): (&str, &str)) {
+        self.desk.state().login = Some((username.to_owned(), password.to_owned()));
     }
 
     /// Misbehaves from now on; the first mishap that applies happens.
@@ -313,6 +320,11 @@ fn listen(listener: TcpListener, desk: Arc<Desk>) -> AbortOnDropHandle<()> {
 impl Desk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one username and password that it knows.
+    fn login(&self) -> Option<(String, String)> {
+        self.state().login.clone().or_else(|| self.options.login.clone())
     }
 
     /// What was ordered to go wrong here.

@@ -10,18 +10,21 @@
 //! lies in the spool. The gateway's own alerts never wait behind calls.
 //!
 //! # What it promises
-//! * Delivered means that the mail server took the mail for at least one recipient, or that the file and its
-//!   folder are synced. A refused recipient is named in the receipt and warned of.
+//! * Delivered means that the mail server took the mail for every recipient whom it did not refuse for good, and for one at least;
+//!   or that the file and its folder are synced. A refused recipient is named in the receipt and warned of.
+//! * Whoever is put off is sent the very same mail later, alone; after a restart or a reload it goes to all once more.
 //! * A repeat bears the same `Message-ID`, so mailboxes and people can tell it; in the outbox it is the same file.
 //! * Nothing that a push says can add a header, a line, a recipient or an element of HTML.
-//! * Passwords are in no error and no log; numbers are in the mails only, masked unless the settings say otherwise.
+//! * Passwords and tokens are in no error and no log; numbers are in the mails only, masked unless the settings say otherwise.
 //!
 //! # What becomes of a failure
 //! | what happened | outcome | why |
 //! |---|---|---|
-//! | no connection, TLS or login; 421 at any time; 5xx to the sender or to all recipients | away | the settings or the server are at fault, whatever the mail |
-//! | some recipients are refused or put off, at least one is not | delivered | the others know; a repeat would tell them twice |
-//! | 4xx; the connection broke or stalled after the mail was begun | retry | it may pass later; and should this very mail break the server, it must not pause the lane for ever |
+//! | no connection, TLS or login; 421 at any time; 5xx to the sender, or to all recipients of all mails | away | the settings or the server are at fault, whatever the mail |
+//! | 5xx to all recipients of a mail, while the server takes one for others | retry, alone | a route's recipients are wrong; the others are told |
+//! | 5xx to some recipients | delivered | the others know; a repeat would tell them twice |
+//! | 4xx to some recipients | retry, alone | they are told later, the others are not told again |
+//! | 4xx to the mail or to all; the connection broke or stalled after the mail was begun | retry | it may pass later; and should this very mail break the server, it must not pause the lane for ever |
 //! | 5xx to the content | reject | this mail will never pass |
 //! | the folder cannot be written | away | |
 #![forbid(unsafe_code)]
@@ -30,30 +33,29 @@ mod incident;
 mod letter;
 mod mail;
 mod outbox;
+mod owed;
 mod settings;
 mod smtp;
+mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
-use cdr_core::{
-    Batch, Batching, Delivery, Failure, Origin, Outcome, Part, Partition, Preview, Push, Receipt, Report,
-    Sink, SinkName, Unavailable,
-};
-use lettre::{Address, message::Mailbox};
+use cdr_core::{Batch, Batching, Outcome, Part, Partition, Preview, Push, Report, Sink, SinkName};
+use lettre::message::Mailbox;
 
 pub use incident::GroupBy;
 pub use letter::{Numbers, TemplateSettings};
-pub use settings::{EmailSettings, SmtpSettings, TlsSetting};
+pub use settings::{EmailSettings, MechanismSetting, Oauth2Settings, SmtpSettings, TlsSetting};
 
 use self::{
-    incident::Incident,
     letter::{Letter, Style, Templates, View, Written},
-    mail::{Identity, Mail},
     outbox::Outbox,
-    smtp::{Accepted, Failed, Server},
+    owed::OwedMails,
+    smtp::Server,
 };
 
 /// A sink that writes a mail a batch. Built by [`EmailSettings`].
@@ -61,8 +63,8 @@ pub struct EmailSink {
     name: SinkName,
     way: Way,
     from: Mailbox,
-    to: Vec<Mailbox>,
-    to_by_route: BTreeMap<String, Vec<Mailbox>>,
+    to: Vec<Recipient>,
+    to_by_route: BTreeMap<String, Vec<Recipient>>,
     style: Style,
     templates: Templates,
     group_by: BTreeSet<GroupBy>,
@@ -71,11 +73,33 @@ pub struct EmailSink {
     send_resolved: bool,
     resolve_after: Duration,
     max_per_hour: usize,
+    owed: OwedMails,
+}
+
+/// Somebody who is to be told.
+#[derive(Clone, Debug)]
+struct Recipient {
+    mailbox: Mailbox,
+    /// Which setting names it, such as `to.1`.
+    place: String,
+}
+
+/// Whoever two settings name is one and the same.
+impl PartialEq for Recipient {
+    fn eq(&self, other: &Self) -> bool {
+        self.mailbox == other.mailbox
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.place, mail::masked(&self.mailbox.email))
+    }
 }
 
 /// Where mails go.
 enum Way {
-    Smtp(Server),
+    Smtp(Box<Server>),
     Outbox(Outbox),
 }
 
@@ -84,67 +108,6 @@ impl EmailSink {
     const PUSHES: usize = 1000;
     /// Most bytes of bodies behind a mail: a thousand pushes of ten times the usual size.
     const BYTES: usize = 16 << 20;
-
-    /// Hands a mail over.
-    async fn tell(&self, mail: &Mail, to: &[Mailbox]) -> Result<Receipt, Failed> {
-        match &self.way {
-            Way::Smtp(server) => self.send(server, mail, to).await,
-            Way::Outbox(outbox) => outbox.keep(mail).await.map(Receipt::new).map_err(Failed::Away),
-        }
-    }
-
-    fn write(&self, view: &View, identity: Identity, to: &[Mailbox]) -> Result<Mail, Failure> {
-        let unwritable = |error: String| Failure::new(format!("no mail can be made of it: {error}"));
-        let Written { letter, fell_back } =
-            self.templates.write(view).map_err(|error| unwritable(format!("{error:#}")))?;
-        if let Some(reason) = fell_back {
-            tracing::warn!(sink = %self.name, reason, "a template of this sink failed, so the built-in ones wrote the mail; check `templates`");
-        }
-        Mail::write(&self.name, identity, &letter, &self.from, to)
-            .map_err(|error| unwritable(error.to_string()))
-    }
-
-    async fn send(&self, server: &Server, mail: &Mail, to: &[Mailbox]) -> Result<Receipt, Failed> {
-        let to: Vec<Address> = to.iter().map(|mailbox| mailbox.email.clone()).collect();
-        let Accepted { answer, refused } = server.send(&self.from.email, &to, &mail.bytes).await?;
-        let mut receipt = format!("{} {answer}", mail.id);
-        if !refused.is_empty() {
-            let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
-            let refused = refused.join(", ");
-            tracing::warn!(
-                sink = %self.name, refused,
-                "the mail server took a mail for the other recipients only; check `to` of this sink"
-            );
-            receipt += &format!("; refused: {refused}");
-        }
-        Ok(Receipt::new(receipt))
-    }
-
-    /// Who is to be told of what these routes took, each once.
-    fn recipients(&self, routes: &[String]) -> Vec<&Mailbox> {
-        let of_route = |route: &String| self.to_by_route.get(route).unwrap_or(&self.to);
-        let mut recipients: Vec<&Mailbox> = Vec::new();
-        let all = routes.iter().map(of_route);
-        for mailbox in all.chain(routes.is_empty().then_some(&self.to)).flatten() {
-            if recipients.iter().all(|known| known.email != mailbox.email) {
-                recipients.push(mailbox);
-            }
-        }
-        recipients
-    }
-
-    /// A batch by those who are to be told: for each group of recipients, the indexes of its deliveries.
-    fn groups<'a>(&'a self, batch: &Batch) -> Vec<(Vec<&'a Mailbox>, Vec<usize>)> {
-        let mut groups: Vec<(Vec<&Mailbox>, Vec<usize>)> = Vec::new();
-        for (index, delivery) in batch.deliveries().iter().enumerate() {
-            let recipients = self.recipients(&delivery.routes);
-            match groups.iter_mut().find(|(known, _)| *known == recipients) {
-                Some((_, indexes)) => indexes.push(index),
-                None => groups.push((recipients, vec![index])),
-            }
-        }
-        groups
-    }
 }
 
 impl Sink for EmailSink {
@@ -171,58 +134,11 @@ impl Sink for EmailSink {
     }
 
     async fn deliver(&self, batch: &Batch) -> Report {
-        let mut report = Report::untried(batch);
-        let before = Incident::before(batch);
-        let mut incident = before.clone();
-        for (recipients, indexes) in self.groups(batch) {
-            let deliveries: Vec<Delivery> = indexes.iter().map(|&i| batch.deliveries()[i].clone()).collect();
-            let to: Vec<Mailbox> = recipients.into_iter().cloned().collect();
-            let view =
-                View::of(&deliveries, &self.style).going_on(before.as_ref(), batch.was_held(), &self.style);
-            let identity = Identity::of(&self.name, &deliveries, before.as_ref(), self.from.email.domain());
-            let id = identity.id.clone();
-            let told = match self.write(&view, identity, &to) {
-                Ok(mail) => self.tell(&mail, &to).await,
-                Err(failure) => Err(Failed::Never(failure)),
-            };
-            let outcome = match told {
-                Ok(receipt) => {
-                    incident = Incident::after(incident.as_ref(), &deliveries, 1, &id, &self.style);
-                    Outcome::Delivered(receipt)
-                }
-                Err(Failed::Away(reason)) => {
-                    report = report.and_unavailable(Unavailable::new(reason));
-                    break;
-                }
-                Err(Failed::Later(failure)) => Outcome::Retry(failure),
-                Err(Failed::Never(failure)) => Outcome::Reject(failure),
-            };
-            indexes.iter().for_each(|&index| report.set(index, outcome.clone()));
-        }
-        match incident.filter(|_| batch.first().push.facts().origin != Origin::Alert) {
-            Some(incident) => report.with_memo(incident.memo()),
-            None => report,
-        }
+        self.tell_batch(batch).await
     }
 
-    /// Tells those who were told of an incident that it is over. One call was no incident: it needs no end.
     async fn close(&self, _partition: &Partition, memo: &[u8]) -> Outcome {
-        let incident = Incident::read(memo).filter(|incident| self.send_resolved && incident.told > 1);
-        let Some(incident) = incident else { return Outcome::Delivered(Receipt::new("needs no mail")) };
-        let to = self.recipients(&incident.routes.iter().cloned().collect::<Vec<_>>());
-        let to: Vec<Mailbox> = to.into_iter().cloned().collect();
-        let view = View::over(&incident, self.resolve_after, &self.style);
-        let identity = Identity::of_end(&self.name, &incident, self.from.email.domain());
-        let told = match self.write(&view, identity, &to) {
-            Ok(mail) => self.tell(&mail, &to).await,
-            Err(failure) => Err(Failed::Never(failure)),
-        };
-        match told {
-            Ok(receipt) => Outcome::Delivered(receipt),
-            Err(Failed::Away(reason)) => Outcome::Retry(Failure::new(reason)),
-            Err(Failed::Later(failure)) => Outcome::Retry(failure),
-            Err(Failed::Never(failure)) => Outcome::Reject(failure),
-        }
+        self.tell_end(memo).await
     }
 
     fn preview(&self, batch: &Batch) -> Preview {
@@ -237,7 +153,7 @@ impl Sink for EmailSink {
     fn describe(&self) -> String {
         match &self.way {
             Way::Smtp(server) => {
-                let to: Vec<_> = self.to.iter().map(|mailbox| mail::masked(&mailbox.email)).collect();
+                let to: Vec<_> = self.to.iter().map(|to| mail::masked(&to.mailbox.email)).collect();
                 format!("mails to {} through {}", to.join(", "), server.describe())
             }
             Way::Outbox(outbox) => {

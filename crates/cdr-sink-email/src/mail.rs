@@ -13,7 +13,7 @@ use lettre::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{incident::Incident, letter::Letter};
+use crate::{Recipient, incident::Incident, letter::Letter};
 
 /// A mail, ready to be handed over.
 pub(crate) struct Mail {
@@ -35,11 +35,11 @@ impl Mail {
         identity: Identity,
         letter: &Letter,
         from: &Mailbox,
-        to: &[Mailbox],
+        to: &[Recipient],
     ) -> Result<Self, lettre::error::Error> {
         let Identity { id, answers, first } = identity;
-        let recipients: Mailboxes = to.iter().cloned().collect();
-        let addresses = to.iter().map(|mailbox| mailbox.email.clone()).collect();
+        let recipients: Mailboxes = to.iter().map(|to| to.mailbox.clone()).collect();
+        let addresses = to.iter().map(|to| to.mailbox.email.clone()).collect();
         let mut builder = Message::builder();
         if let Some(answers) = answers {
             builder = builder.in_reply_to(answers.clone()).references(answers);

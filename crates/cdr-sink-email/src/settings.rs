@@ -1,25 +1,28 @@
 //! The settings of `email`, and every fault that they can have.
 
+mod smtp;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use cdr_core::{
-    BuildError, Language, Secret, SettingFault, SettingPath, SinkConfig, SinkName,
+    BuildError, Language, SettingFault, SettingPath, SinkConfig, SinkName,
     setting::{self, Step},
 };
 use jiff::tz::TimeZone;
 use lettre::message::Mailbox;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use url::{Host, Url};
+
+pub use self::smtp::{MechanismSetting, Oauth2Settings, SmtpSettings, TlsSetting};
 
 use crate::{
-    EmailSink, GroupBy, Way,
+    EmailSink, GroupBy, Recipient, Way,
     letter::{Link, Numbers, Style, TemplateSettings, Templates, samples},
     outbox::Outbox,
-    smtp::{Encryption, Login, Server},
+    owed::OwedMails,
 };
 
 /// What `email: { … }` holds: exactly one of `smtp` and `outbox`, a sender, and recipients.
@@ -106,34 +109,6 @@ fn timezone() -> String {
     cdr_core::setting::timezone().unwrap_or_else(|| "Asia/Shanghai".to_owned())
 }
 
-/// A mail server and how to log in there.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SmtpSettings {
-    /// `smtps://host:465` (TLS from the start) or `smtp://host:587` (STARTTLS); the ports are the defaults.
-    pub url: String,
-    /// What the URL's scheme says unless set; `none` must be said.
-    pub tls: Option<TlsSetting>,
-    /// Together with `password`, or neither.
-    pub username: Option<String>,
-    /// Together with `username`, or neither.
-    pub password: Option<Secret>,
-    /// PEM file of the only authorities that are trusted; the system's by default.
-    pub ca: Option<SettingPath>,
-}
-
-/// How a connection is kept private.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TlsSetting {
-    /// TLS from the start: `smtps://`.
-    Required,
-    /// Plain at first, TLS before anything is told, or nothing at all: `smtp://`.
-    Starttls,
-    /// No TLS: password, names and numbers can be read on the way.
-    None,
-}
-
 impl SinkConfig for EmailSettings {
     const KIND: &'static str = "email";
     type Sink = EmailSink;
@@ -150,12 +125,12 @@ impl SinkConfig for EmailSettings {
             faults.push("max_per_hour", "must be between 1 and 120");
         }
         let from = mailbox("from", &self.from, &mut faults);
-        let to = mailboxes(SettingFault::at("to", ""), &self.to, &mut faults);
+        let to = recipients(SettingFault::at("to", ""), &self.to, &mut faults);
         let mut to_by_route = BTreeMap::new();
         for (route, to) in self.to_by_route {
             let place =
                 SettingFault::at("", "").below(&["to_by_route".to_owned(), route.clone()].map(Step::Key));
-            to_by_route.insert(route, mailboxes(place, &to, &mut faults));
+            to_by_route.insert(route, recipients(place, &to, &mut faults));
         }
         let link = self.link.and_then(|link| Link::new(link).map_err(|why| faults.push("link", why)).ok());
         let zone = TimeZone::get(&self.timezone);
@@ -181,6 +156,7 @@ impl SinkConfig for EmailSettings {
                 max_per_hour: self.max_per_hour,
                 group_wait: self.group_wait,
                 group_interval: self.group_interval,
+                owed: OwedMails::default(),
             }),
             _ => Err(faults),
         }
@@ -199,7 +175,7 @@ fn way(
     faults: &mut BuildError,
 ) -> Option<Way> {
     match (smtp, outbox) {
-        (Some(smtp), None) => return smtp.server(timeout, faults).map(Way::Smtp),
+        (Some(smtp), None) => return smtp.server(timeout, faults).map(|server| Way::Smtp(Box::new(server))),
         (None, Some(path)) => return Some(Way::Outbox(Outbox(path.0))),
         (Some(smtp), Some(_)) => {
             smtp.server(timeout, faults);
@@ -211,15 +187,16 @@ fn way(
 }
 
 /// At least one recipient. `place` is where they stand.
-fn mailboxes(place: SettingFault, texts: &[String], faults: &mut BuildError) -> Vec<Mailbox> {
+fn recipients(place: SettingFault, texts: &[String], faults: &mut BuildError) -> Vec<Recipient> {
     if texts.is_empty() {
         faults.0.push(SettingFault { message: "needs at least one recipient".to_owned(), ..place.clone() });
     }
     let mut read = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let mut own = BuildError::default();
-        read.extend(mailbox("", text, &mut own));
         let way: Vec<Step> = place.path.iter().cloned().chain([Step::Index(index)]).collect();
+        let mailbox = mailbox("", text, &mut own);
+        read.extend(mailbox.map(|mailbox| Recipient { mailbox, place: setting::dotted(&way) }));
         faults.0.extend(own.0.into_iter().map(|fault| fault.below(&way)));
     }
     read
@@ -241,67 +218,4 @@ fn mailbox(setting: &str, text: &str, faults: &mut BuildError) -> Option<Mailbox
     };
     faults.push(setting, fault);
     None
-}
-
-/// A setting, and what is wrong with it.
-type Fault = (&'static str, &'static str);
-
-impl SmtpSettings {
-    fn server(self, timeout: Duration, faults: &mut BuildError) -> Option<Server> {
-        let before = faults.0.len();
-        let place = self.place().map_err(|(setting, message)| faults.push(setting, message)).ok();
-        if matches!(place, Some((_, _, Encryption::None))) && self.ca.is_some() {
-            faults.push("smtp.ca", "is of no use without TLS");
-        }
-        let login = match (self.username, self.password) {
-            (Some(username), Some(password)) => Some(Login { username, password }),
-            (None, None) => None,
-            (Some(_), None) => {
-                faults.push("smtp.password", "is missing beside smtp.username");
-                None
-            }
-            (None, Some(_)) => {
-                faults.push("smtp.username", "is missing beside smtp.password");
-                None
-            }
-        };
-        let (host, port, encryption) = place.filter(|_| faults.0.len() == before)?;
-        Some(Server { host, port, encryption, ca: self.ca.map(|path| path.0), login, timeout })
-    }
-
-    /// Host, port and encryption. The URL is never quoted: somebody may have put a password into it.
-    fn place(&self) -> Result<(String, u16, Encryption), Fault> {
-        const EXPECTED: Fault =
-            ("smtp.url", "is no address of a mail server; write smtps://mail.example.com:465");
-        let url = Url::parse(&self.url).map_err(|_| EXPECTED)?;
-        let host = host(&url).ok_or(EXPECTED)?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(("smtp.url", "holds a login; it goes into smtp.username and smtp.password"));
-        }
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err(("smtp.url", "goes on after the port; it is smtps://mail.example.com:465, no more"));
-        }
-        let (port, encryption) = match (url.scheme(), self.tls) {
-            ("smtps", None | Some(TlsSetting::Required)) => (465, Encryption::Tls),
-            ("smtp", None | Some(TlsSetting::Starttls)) => (587, Encryption::StartTls),
-            ("smtp", Some(TlsSetting::None)) => (587, Encryption::None),
-            ("smtps", Some(_)) => {
-                return Err(("smtp.tls", "contradicts smtps://, which is TLS from the start; use smtp://"));
-            }
-            ("smtp", Some(TlsSetting::Required)) => {
-                return Err(("smtp.tls", "contradicts smtp://, which begins without TLS; use smtps://"));
-            }
-            _ => return Err(EXPECTED),
-        };
-        Ok((host, url.port().unwrap_or(port), encryption))
-    }
-}
-
-/// The host as it is looked up and named in certificates: an IPv6 address without its brackets.
-fn host(url: &Url) -> Option<String> {
-    match url.host()? {
-        Host::Domain(name) => Some(name.to_owned()).filter(|name| !name.is_empty()),
-        Host::Ipv4(address) => Some(address.to_string()),
-        Host::Ipv6(address) => Some(address.to_string()),
-    }
 }

@@ -1,32 +1,42 @@
-//! Hands a mail to a mail server (RFC 5321), and says in words what happened when it did not take it.
+//! Hands a mail to a mail server (RFC 5321), and says what happened when it did not take it.
 //!
-//! lettre speaks the protocol; the steps are taken here one by one, because its transport gives up at the first
-//! refused recipient and does not say at which step it failed. Both decide what becomes of a push. A mail has a
-//! connection of its own: with minutes between mails, a server would have closed a kept one long ago.
+//! lettre speaks the protocol; the steps are taken here one by one, because its transport, and the pool in it, give up at the
+//! first refused recipient and do not say at which step they failed. Both decide what becomes of a push. A connection on which a
+//! mail was taken or refused is kept for the next one, for a while.
+//!
+//! A mail goes out at most once in an attempt: a kept connection that breaks before the mail's text is replaced by a new one;
+//! once the text is on its way, nothing is sent again.
 
-use std::{error::Error as _, fmt, path::PathBuf, time::Duration};
+mod kept;
+mod login;
+mod token;
+mod words;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use cdr_core::{Failure, Secret};
+use std::{fmt, path::PathBuf, time::Duration};
+
+use cdr_core::Failure;
 use lettre::{
     Address,
     transport::smtp::{
-        Error,
-        authentication::{Credentials, DEFAULT_MECHANISMS},
         client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters},
         commands::{Data, Mail, Rcpt},
         extension::ClientId,
     },
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use crate::{letter::one_line, mail::masked};
+pub(crate) use self::{
+    kept::Kept,
+    login::{Login, Proof},
+    token::{State as TokenState, Tokens},
+};
 
-/// How long a server may take to say goodbye. The mail is in its hands by then.
-const GOODBYE: Duration = Duration::from_secs(1);
-
-/// Most characters of a server's answer that are told.
-const ANSWER: usize = 200;
+use self::{
+    kept::leave,
+    login::NoLogin,
+    words::{ANSWER, code, root},
+};
+use crate::{Recipient, letter::one_line};
 
 /// A mail server.
 pub(crate) struct Server {
@@ -36,6 +46,7 @@ pub(crate) struct Server {
     pub(crate) ca: Option<PathBuf>,
     pub(crate) login: Option<Login>,
     pub(crate) timeout: Duration,
+    pub(crate) kept: Kept,
 }
 
 /// How the connection is kept private.
@@ -46,12 +57,6 @@ pub(crate) enum Encryption {
     None,
 }
 
-/// Who we are to the server.
-pub(crate) struct Login {
-    pub(crate) username: String,
-    pub(crate) password: Secret,
-}
-
 /// A mail that the server took.
 pub(crate) struct Accepted {
     /// What it answered.
@@ -60,48 +65,74 @@ pub(crate) struct Accepted {
     pub(crate) refused: Vec<Refused>,
 }
 
-/// A recipient that the server refused.
+/// A recipient for whom the server did not take a mail.
+#[derive(Clone, Debug)]
 pub(crate) struct Refused {
-    /// Which entry of `to`.
-    index: usize,
-    masked: String,
+    /// Which of those who were named.
+    pub(crate) index: usize,
+    who: String,
     code: u16,
+}
+
+impl Refused {
+    /// Whether it may take it later (4xx).
+    pub(crate) fn is_put_off(&self) -> bool {
+        self.code < 500
+    }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "to.{} {} ({})", self.index, self.masked, self.code)
+        write!(f, "{} ({})", self.who, self.code)
     }
 }
 
-/// A mail that nobody took.
+/// Why a mail was not taken.
 pub(crate) enum Failed {
-    /// No mail would pass at present.
+    /// No mail would be, at present.
     Away(String),
+    /// None of its recipients is one, as far as the server knows.
+    Nobody(String),
     /// This one may pass another time.
     Later(Failure),
     /// This one will never pass.
     Never(Failure),
 }
 
+/// Why a conversation did not get further.
+enum Stopped {
+    /// The server left, or the connection broke.
+    Gone(Failed),
+    /// The server said no.
+    Answered(Failed),
+}
+
+impl From<Stopped> for Failed {
+    fn from(stopped: Stopped) -> Self {
+        let (Stopped::Gone(failed) | Stopped::Answered(failed)) = stopped;
+        failed
+    }
+}
+
 impl Server {
     /// Hands a mail over, within `timeout`.
-    pub(crate) async fn send(&self, from: &Address, to: &[Address], mail: &[u8]) -> Result<Accepted, Failed> {
+    pub(crate) async fn send(
+        &self,
+        from: &Address,
+        to: &[Recipient],
+        mail: &[u8],
+    ) -> Result<Accepted, Failed> {
         let deadline = Instant::now() + self.timeout;
-        let mut connection = self.connect_by(deadline).await.map_err(Failed::Away)?;
-        let Ok(handed_over) = timeout_at(deadline, self.hand_over(&mut connection, from, to, mail)).await
-        else {
+        let Ok(handed_over) = timeout_at(deadline, self.hand_over(deadline, from, to, mail)).await else {
             let reason = format!("{self} did not take the mail within {:?}", self.timeout);
             return Err(Failed::Later(Failure::new(reason)));
         };
-        let _ = timeout(GOODBYE, connection.quit()).await;
         handed_over
     }
 
     /// Connects, logs in and leaves again.
     pub(crate) async fn probe(&self) -> Result<(), String> {
-        let mut connection = self.connect_by(Instant::now() + self.timeout).await?;
-        let _ = timeout(GOODBYE, connection.quit()).await;
+        leave(self.connect_by(Instant::now() + self.timeout).await?).await;
         Ok(())
     }
 
@@ -116,6 +147,94 @@ impl Server {
         format!("{self} ({login}, {privacy})")
     }
 
+    async fn hand_over(
+        &self,
+        deadline: Instant,
+        from: &Address,
+        to: &[Recipient],
+        mail: &[u8],
+    ) -> Result<Accepted, Failed> {
+        let (mut connection, refused) = self.announced(deadline, from, to).await?;
+        let answer = connection.message(mail).await;
+        let answer = match answer.map_err(|error| self.content_refused(&error)) {
+            Ok(answer) => answer,
+            Err(stopped) => return Err(self.given_up(connection, stopped).await),
+        };
+        self.kept.keep(connection).await;
+        let words = answer.message().collect::<Vec<_>>().join(" ");
+        Ok(Accepted { answer: one_line(&format!("{} {words}", answer.code()), ANSWER), refused })
+    }
+
+    /// A connection on which the server waits for the mail's text, and for whom it does not take it.
+    async fn announced(
+        &self,
+        deadline: Instant,
+        from: &Address,
+        to: &[Recipient],
+    ) -> Result<(AsyncSmtpConnection, Vec<Refused>), Failed> {
+        if let Some(mut kept) = self.kept.take().await {
+            match self.announce(&mut kept, from, to).await {
+                Ok(refused) => return Ok((kept, refused)),
+                Err(stopped @ Stopped::Answered(_)) => return Err(self.given_up(kept, stopped).await),
+                // Some servers take only so many mails on a connection. Nothing of this one was sent.
+                Err(Stopped::Gone(_)) => {}
+            }
+        }
+        let mut connection = self.connect_by(deadline).await.map_err(Failed::Away)?;
+        match self.announce(&mut connection, from, to).await {
+            Ok(refused) => Ok((connection, refused)),
+            Err(stopped) => Err(self.given_up(connection, stopped).await),
+        }
+    }
+
+    /// Why a mail was not taken. A connection on which the server said so is as good as before.
+    async fn given_up(&self, connection: AsyncSmtpConnection, stopped: Stopped) -> Failed {
+        if matches!(stopped, Stopped::Answered(_)) {
+            self.kept.keep(connection).await;
+        }
+        stopped.into()
+    }
+
+    async fn announce(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        from: &Address,
+        to: &[Recipient],
+    ) -> Result<Vec<Refused>, Stopped> {
+        let sender = Mail::new(Some(from.clone()), vec![]);
+        connection.command(sender).await.map_err(|error| self.sender_refused(&error))?;
+        let refused = self.name_recipients(connection, to).await?;
+        connection.command(Data).await.map_err(|error| self.content_refused(&error))?;
+        Ok(refused)
+    }
+
+    /// Names every recipient; goes on while one of them is accepted.
+    async fn name_recipients(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        to: &[Recipient],
+    ) -> Result<Vec<Refused>, Stopped> {
+        let mut refused = Vec::new();
+        for (index, recipient) in to.iter().enumerate() {
+            let rcpt = Rcpt::new(recipient.mailbox.email.clone(), vec![]);
+            let Err(error) = connection.command(rcpt).await else { continue };
+            match code(&error) {
+                Some(code) if code != 421 => {
+                    refused.push(Refused { index, who: recipient.to_string(), code })
+                }
+                _ => return Err(self.broken(&error)),
+            }
+        }
+        if refused.len() < to.len() {
+            return Ok(refused);
+        }
+        let reason = format!("{self} refused every recipient: {}", list(&refused));
+        Err(Stopped::Answered(match refused.iter().any(Refused::is_put_off) {
+            true => Failed::Later(Failure::new(reason)),
+            false => Failed::Nobody(format!("{reason}; check `to`")),
+        }))
+    }
+
     async fn connect_by(&self, deadline: Instant) -> Result<AsyncSmtpConnection, String> {
         let hint = match self.encryption {
             Encryption::Tls => "is it there?",
@@ -126,6 +245,15 @@ impl Server {
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, String> {
+        let connected = match self.connect_once().await {
+            // A token can be taken back before it expires.
+            Err(NoLogin { was_kept: true, .. }) => self.connect_once().await,
+            connected => connected,
+        };
+        connected.map_err(|error| error.reason)
+    }
+
+    async fn connect_once(&self) -> Result<AsyncSmtpConnection, NoLogin> {
         let hello = ClientId::default();
         let place = (self.host.as_str(), self.port);
         let tls = self.tls().await?;
@@ -138,22 +266,19 @@ impl Server {
                 .map_err(|error| self.no_connection(&error))?;
         if let (Some(tls), Encryption::StartTls) = (tls, self.encryption) {
             if !connection.can_starttls() {
-                return Err(format!(
-                    "{self} offers no STARTTLS, so nothing was told to it; use smtps:// if it has a TLS port"
-                ));
+                let why = "offers no STARTTLS, so nothing was told to it; use smtps:// if it has a TLS port";
+                return Err(format!("{self} {why}").into());
             }
             connection.starttls(tls, &hello).await.map_err(|error| self.no_connection(&error))?;
         }
         if let Some(login) = &self.login {
-            let credentials = Credentials::new(login.username.clone(), login.password.expose().to_owned());
-            let answer = connection.auth(DEFAULT_MECHANISMS, &credentials).await;
-            answer.map_err(|error| self.no_login(&error, login))?;
+            self.log_in(&mut connection, login).await?;
         }
         Ok(connection)
     }
 
-    /// What the server's certificate is checked against. Read for every mail, off the runtime's threads: files may
-    /// be renewed, and mails are minutes apart.
+    /// What the server's certificate is checked against. Read for every connection, off the runtime's threads: files may
+    /// be renewed, and connections are minutes apart.
     async fn tls(&self) -> Result<Option<TlsParameters>, String> {
         if self.encryption == Encryption::None {
             return Ok(None);
@@ -167,114 +292,11 @@ impl Server {
         });
         read.await.unwrap_or_else(|error| Err(format!("TLS cannot be set up: {error}"))).map(Some)
     }
+}
 
-    async fn hand_over(
-        &self,
-        connection: &mut AsyncSmtpConnection,
-        from: &Address,
-        to: &[Address],
-        mail: &[u8],
-    ) -> Result<Accepted, Failed> {
-        let sender = Mail::new(Some(from.clone()), vec![]);
-        connection.command(sender).await.map_err(|error| self.sender_refused(&error))?;
-        let refused = self.name_recipients(connection, to).await?;
-        connection.command(Data).await.map_err(|error| self.content_refused(&error))?;
-        let answer = connection.message(mail).await.map_err(|error| self.content_refused(&error))?;
-        let words = answer.message().collect::<Vec<_>>().join(" ");
-        Ok(Accepted { answer: one_line(&format!("{} {words}", answer.code()), ANSWER), refused })
-    }
-
-    /// Names every recipient; goes on while one of them is accepted.
-    async fn name_recipients(
-        &self,
-        connection: &mut AsyncSmtpConnection,
-        to: &[Address],
-    ) -> Result<Vec<Refused>, Failed> {
-        let mut refused = Vec::new();
-        for (index, address) in to.iter().enumerate() {
-            let Err(error) = connection.command(Rcpt::new(address.clone(), vec![])).await else { continue };
-            match code(&error) {
-                Some(code) if code != 421 => refused.push(Refused { index, masked: masked(address), code }),
-                _ => return Err(self.broken(&error)),
-            }
-        }
-        if refused.len() < to.len() {
-            return Ok(refused);
-        }
-        let all: Vec<_> = refused.iter().map(ToString::to_string).collect();
-        let reason = format!("{self} refused every recipient: {}", all.join(", "));
-        match refused.iter().any(|refused| refused.code < 500) {
-            true => Err(Failed::Later(Failure::new(reason))),
-            false => Err(Failed::Away(format!("{reason}; check `to`"))),
-        }
-    }
-
-    fn no_connection(&self, error: &Error) -> String {
-        let why = root(error);
-        match io_kind(error) {
-            _ if error.status().is_some() => format!("{self} turned us away: {}", answer(error)),
-            _ if error.is_response() => format!("{self} does not answer as a mail server would ({why})"),
-            Some(std::io::ErrorKind::ConnectionRefused) => format!("nobody listens at {self}"),
-            Some(std::io::ErrorKind::InvalidData) => format!(
-                "no TLS with {self}: {why}; check scheme and port of smtp.url, and smtp.ca for a private authority"
-            ),
-            _ => format!("no connection to {self}: {why}; check smtp.url"),
-        }
-    }
-
-    /// A server may quote what it was sent; an answer that holds the password in any form is not told.
-    fn no_login(&self, error: &Error, login: &Login) -> String {
-        let Login { username, password } = login;
-        let password = password.expose();
-        let forms = [
-            password.to_owned(),
-            STANDARD.encode(password),
-            STANDARD.encode(format!("\0{username}\0{password}")),
-        ];
-        let answer = answer(error);
-        match code(error) {
-            None if error.is_client() => {
-                format!("{self} offers no login that we speak (PLAIN or LOGIN); does it want TLS first?")
-            }
-            None => format!("{self} broke off the login: {}", root(error)),
-            Some(code) if forms.iter().any(|form| answer.contains(form)) => {
-                format!("{self} refused the login ({code}); check smtp.username and smtp.password")
-            }
-            Some(_) => format!("{self} refused the login: {answer}; check smtp.username and smtp.password"),
-        }
-    }
-
-    /// A sender that is refused is refused for every mail.
-    fn sender_refused(&self, error: &Error) -> Failed {
-        match code(error) {
-            Some(500..) => Failed::Away(format!(
-                "{self} refused the sender: {}; check `from`, and smtp.username if it wants a login",
-                answer(error)
-            )),
-            _ => self.content_refused(error),
-        }
-    }
-
-    fn content_refused(&self, error: &Error) -> Failed {
-        let quoting = |reason: String| Failure::new(reason).quoting(answer(error).as_bytes());
-        match code(error) {
-            None | Some(421) => self.broken(error),
-            Some(code @ ..500) => Failed::Later(quoting(format!("{self} put the mail off ({code})"))),
-            Some(code) => Failed::Never(quoting(format!("{self} refused the mail ({code})"))),
-        }
-    }
-
-    /// The conversation ended in the middle: because the server leaves, or for a reason that may be this mail.
-    fn broken(&self, error: &Error) -> Failed {
-        match code(error) {
-            Some(_) => Failed::Away(format!("{self} is closing down: {}", answer(error))),
-            None => {
-                let reason =
-                    format!("the connection to {self} broke in the middle of the mail: {}", root(error));
-                Failed::Later(Failure::new(reason))
-            }
-        }
-    }
+/// Recipients for whom a mail was not taken, in a row.
+pub(crate) fn list<'a>(refused: impl IntoIterator<Item = &'a Refused>) -> String {
+    refused.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Server {
@@ -292,35 +314,4 @@ fn private_tls(host: String, ca: &std::path::Path) -> Result<TlsParameters, Stri
     let authorities = Certificate::from_pem(&pem).map_err(|error| root(&error))?;
     let builder = TlsParameters::builder(host).certificate_store(CertificateStore::None);
     builder.add_root_certificate(authorities).build().map_err(|error| root(&error))
-}
-
-fn code(error: &Error) -> Option<u16> {
-    error.status().map(u16::from)
-}
-
-/// The server's answer, as one line.
-fn answer(error: &Error) -> String {
-    let words = error.source().map(ToString::to_string).unwrap_or_default();
-    let code = code(error).map(|code| code.to_string()).unwrap_or_default();
-    one_line(&format!("{code} {words}"), ANSWER)
-}
-
-/// What lies at the bottom of an error, as one line: lettre wraps errors in others that say nothing more.
-fn root(error: &Error) -> String {
-    let mut deepest: &dyn std::error::Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    one_line(&deepest.to_string(), ANSWER)
-}
-
-fn io_kind(error: &Error) -> Option<std::io::ErrorKind> {
-    let mut at: Option<&dyn std::error::Error> = error.source();
-    while let Some(error) = at {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return Some(error.kind());
-        }
-        at = error.source();
-    }
-    None
 }

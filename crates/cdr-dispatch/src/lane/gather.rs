@@ -12,11 +12,19 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Gather {
     batching: Batching,
-    /// No batch of a partition that is counted by the hour goes out before this.
-    held_until: Option<Instant>,
+    hold: Hold,
     queues: BTreeMap<Partition, Queue>,
     ready: usize,
     bytes: usize,
+}
+
+/// What keeps back the batches of partitions that are counted by the hour.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hold {
+    /// None goes out before this.
+    until: Option<Instant>,
+    /// More of them are being read back: each mail counts, so none goes out half full.
+    is_filling: bool,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +61,7 @@ impl Gather {
     /// Gathers as a sink wants it.
     pub fn new(batching: Batching) -> Self {
         let batching = Batching { pushes: batching.pushes.max(1), ..batching };
-        Self { batching, held_until: None, queues: BTreeMap::new(), ready: 0, bytes: 0 }
+        Self { batching, hold: Hold::default(), queues: BTreeMap::new(), ready: 0, bytes: 0 }
     }
 
     /// Takes the wishes of a new sink, and gives back what is ready: it may belong to other partitions now.
@@ -78,16 +86,30 @@ impl Gather {
         self.batching.spacing
     }
 
-    /// Holds back what is counted by the hour.
-    pub fn hold(&mut self, until: Option<Instant>) {
+    /// Holds back what is counted by the hour: until then, and while more of it `is_filling` up what is ready.
+    pub fn hold(&mut self, until: Option<Instant>, is_filling: bool) {
         let (batching, now) = (self.batching, Instant::now());
         // Seen when the hold ends, too: nothing need have woken the lane in between.
-        if self.held_until.is_some() {
+        if self.hold.until.is_some() {
             for queue in self.queues.values_mut().filter(|queue| queue.is_counted) {
-                queue.was_held |= queue.due(&batching, false, None).is_some_and(|due| due <= now);
+                queue.was_held |= queue.due(&batching, false, Hold::default()).is_some_and(|due| due <= now);
             }
         }
-        self.held_until = until;
+        self.hold = Hold { until, is_filling };
+    }
+
+    /// Gives away what the hour holds back until then, with its bodies: whoever wants it ready adds it again.
+    pub fn give_away_held(&mut self, until: Instant) -> Vec<Position> {
+        let mut given = Vec::new();
+        for queue in self.queues.values_mut().filter(|queue| queue.is_counted && !queue.ready.is_empty()) {
+            // The least time between two batches may hold it back for longer; then it is not the hour that does.
+            queue.was_held |= queue.not_before.is_none_or(|not_before| not_before < until);
+            self.bytes = self.bytes.saturating_sub(std::mem::take(&mut queue.bytes));
+            self.ready -= queue.ready.len();
+            given.extend(std::mem::take(&mut queue.ready));
+            queue.alone.clear();
+        }
+        given
     }
 
     /// The next batch of a partition waits until then: what a restart interrupted goes on.
@@ -133,8 +155,8 @@ impl Gather {
     /// can hold no more, so that none would come.
     pub fn next(&mut self, size: impl Fn(Position) -> usize, hurry: bool) -> Option<Ready> {
         let now = Instant::now();
-        let (batching, held) = (self.batching, self.held_until);
-        let due = |queue: &Queue| queue.due(&batching, hurry, held).is_some_and(|due| due <= now);
+        let (batching, hold) = (self.batching, self.hold);
+        let due = |queue: &Queue| queue.due(&batching, hurry, hold).is_some_and(|due| due <= now);
         let (partition, queue) =
             self.queues.iter_mut().filter(|(_, queue)| due(queue)).min_by_key(|(_, queue)| queue.since)?;
         let positions = queue.front(&self.batching, &size);
@@ -153,8 +175,7 @@ impl Gather {
         burden: impl Fn(Position) -> u32,
     ) -> Option<Ready> {
         let now = Instant::now();
-        let due =
-            |queue: &Queue| queue.due(&self.batching, true, self.held_until).is_some_and(|due| due <= now);
+        let due = |queue: &Queue| queue.due(&self.batching, true, self.hold).is_some_and(|due| due <= now);
         let ready =
             self.queues.iter().filter(|(_, queue)| due(queue)).flat_map(|(partition, queue)| {
                 queue.ready.iter().map(move |&position| (partition, position))
@@ -167,11 +188,11 @@ impl Gather {
         Some(Ready { partition, positions: vec![position], was_held: false })
     }
 
-    /// A batch is over; the next one of its partition waits for the spacing if it was `delivered`.
-    pub fn finished(&mut self, partition: &Partition, delivered: bool) {
+    /// A batch is over; the next one of its partition waits for the spacing if it `left`, be it in part.
+    pub fn finished(&mut self, partition: &Partition, left: bool) {
         let Some(queue) = self.queues.get_mut(partition) else { return };
         queue.trying = queue.trying.saturating_sub(1);
-        if !delivered {
+        if !left {
             queue.not_before = None;
         }
         // All of them: of a partition that stays quiet, nothing else comes to an end after its spacing.
@@ -181,18 +202,19 @@ impl Gather {
 
     /// When the next batch may go out, if nothing else happens.
     pub fn next_due(&self, hurry: bool) -> Option<Instant> {
-        self.queues.values().filter_map(|queue| queue.due(&self.batching, hurry, self.held_until)).min()
+        self.queues.values().filter_map(|queue| queue.due(&self.batching, hurry, self.hold)).min()
     }
 }
 
 impl Queue {
-    /// Whether nothing needs to be known of it.
+    /// Whether nothing needs to be known of it. What the hour holds back may be given away, and comes again.
     fn is_over(&self, now: Instant) -> bool {
-        self.ready.is_empty() && self.trying == 0 && self.not_before.is_none_or(|until| until <= now)
+        let is_idle = self.ready.is_empty() && self.trying == 0 && !self.was_held;
+        is_idle && self.not_before.is_none_or(|until| until <= now)
     }
 
     /// When a batch of this queue may go out; none when it is empty or must wait for another one.
-    fn due(&self, batching: &Batching, hurry: bool, held_until: Option<Instant>) -> Option<Instant> {
+    fn due(&self, batching: &Batching, hurry: bool, hold: Hold) -> Option<Instant> {
         let since = self.since.filter(|_| !self.ready.is_empty())?;
         // Spaced batches follow each other; otherwise the first two would leave side by side.
         if batching.spacing > Duration::ZERO && self.trying > 0 {
@@ -200,8 +222,11 @@ impl Queue {
         }
         let waits_for_nobody = self.ready.first().is_some_and(|first| self.alone.contains(first));
         let full = waits_for_nobody || self.ready.len() >= batching.pushes || self.bytes >= batching.bytes;
+        if self.is_counted && hold.is_filling && !full {
+            return None;
+        }
         let gathered = if full || hurry { since } else { since + batching.wait };
-        let held = held_until.filter(|_| self.is_counted);
+        let held = hold.until.filter(|_| self.is_counted);
         Some([self.not_before, held].into_iter().flatten().fold(gathered, Instant::max))
     }
 

@@ -1,7 +1,7 @@
 //! What a lane has read and not closed: each delivery, what it is doing, and since when.
 //!
-//! Bounded: at most [`Ledger::MOST`] deliveries are open, and the bodies of those that wait long for their next
-//! attempt are let go and read again from the spool. A backlog costs disk, not memory.
+//! Bounded: at most [`Ledger::MOST`] deliveries are open, beside [`Ledger::MOST_HELD`] that the hour holds back, and the bodies
+//! of those that wait long for their next attempt are let go and read again from the spool. A backlog costs disk, not memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +23,8 @@ pub struct Ledger {
     waiting: BTreeSet<(Instant, Position)>,
     /// Due ones whose body must be read from the spool first.
     due: BTreeSet<Position>,
+    /// Those that the most of an hour holds back, their body let go.
+    held: BTreeSet<Position>,
 }
 
 /// One open delivery.
@@ -75,6 +77,10 @@ impl Ledger {
     /// Most open deliveries; when full the lane reads no further.
     pub const MOST: usize = 4096;
 
+    /// Most deliveries beside these that the hour holds back: what it does not hold back, such as alerts, is read past them. Each
+    /// takes 200 bytes.
+    pub const MOST_HELD: usize = 4 * Self::MOST;
+
     /// How many are open.
     pub fn len(&self) -> usize {
         self.open.len()
@@ -87,7 +93,7 @@ impl Ledger {
 
     /// Whether one more may be opened.
     pub fn has_room(&self) -> bool {
-        self.open.len() < Self::MOST
+        self.open.len() < Self::MOST + self.held.len().min(Self::MOST_HELD)
     }
 
     /// The oldest open delivery.
@@ -182,18 +188,33 @@ impl Ledger {
         ready
     }
 
-    /// Takes up to `most` due deliveries whose body must be read.
-    pub fn unread(&mut self, most: usize) -> Vec<Position> {
-        let chosen: Vec<_> = self.due.iter().copied().take(most).collect();
+    /// Lets a ready delivery wait until the hour lets more leave, and lets go of its body.
+    pub fn hold(&mut self, position: Position) {
+        if let Some(open) = self.open.get_mut(&position) {
+            open.push = None;
+            self.held.insert(position);
+        }
+    }
+
+    /// Whether the hour holds something back whose body was let go.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Takes up to `most` due deliveries whose body must be read, and of those held back too if the hour `lets` them leave.
+    pub fn unread(&mut self, most: usize, lets: bool) -> Vec<Position> {
+        let held = self.held.iter().filter(|_| lets);
+        let chosen: Vec<_> = self.due.iter().chain(held).copied().take(most).collect();
         for position in &chosen {
             self.due.remove(position);
+            self.held.remove(position);
         }
         chosen
     }
 
-    /// Whether a due delivery's body must be read.
-    pub fn has_unread(&self) -> bool {
-        !self.due.is_empty()
+    /// Whether there is such a one.
+    pub fn has_unread(&self, lets: bool) -> bool {
+        !self.due.is_empty() || (lets && self.holds())
     }
 
     /// Puts back what was not read.
@@ -205,6 +226,7 @@ impl Ledger {
     pub fn close(&mut self, positions: &[Position]) {
         for position in positions {
             self.open.remove(position);
+            self.held.remove(position);
         }
     }
 }

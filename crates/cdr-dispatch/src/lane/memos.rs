@@ -52,7 +52,7 @@ pub struct Memos {
 #[derive(Debug)]
 struct Known {
     bytes: Bytes,
-    /// When the last batch of the partition was delivered.
+    /// When the last batch of the partition left.
     at: Instant,
     /// How often closing failed, and when it may be tried again.
     failed: u32,
@@ -182,10 +182,10 @@ impl Lane {
     }
 
     /// A batch of a partition is over, with what its report noted.
-    pub(super) fn note(&mut self, partition: Option<&Partition>, delivered: bool, memo: Option<Bytes>) {
+    pub(super) fn note(&mut self, partition: Option<&Partition>, left: bool, memo: Option<Bytes>) {
         let Some(partition) = partition.filter(|_| self.errand.is_none()) else { return };
         let is_counted = self.is_counted(partition);
-        match (delivered, memo) {
+        match (left, memo) {
             (true, Some(memo)) => self.memos.note(partition, memo),
             (true, None) if is_counted => self.memos.note_left(),
             (true, None) => {}

@@ -285,7 +285,7 @@ impl Lane {
             let before = (self.next, self.attempts.len());
             let is_more = self.read_ahead().await || is_more_due;
             self.share_pace();
-            self.start_attempts();
+            self.start_attempts(is_more_due);
             self.share_pace();
             self.close_quiet();
             if self.next != before.0 && self.attempts.len() == before.1 {
@@ -336,10 +336,10 @@ impl Lane {
 
     // === attempts ===
 
-    fn start_attempts(&mut self) {
+    fn start_attempts(&mut self, is_more_due: bool) {
         while self.may_start() {
             let held = self.memos.held_until();
-            self.gather.hold(held);
+            self.gather.hold(held, is_more_due);
             let hurry = self.is_crowded();
             let push = |position| self.ledger.get(position).and_then(|open| open.push.as_ref());
             let size = |position| push(position).map_or(0, |push| push.body().len());
@@ -502,10 +502,25 @@ impl Lane {
         let held = self.pace.held_until();
         let batch = batch.map(|due| held.map_or(due, |until| due.max(until)));
         let idle = Instant::now() + Duration::from_secs(3600);
-        [self.ledger.next_due(), self.next_close(), self.summary.due(), self.look_at, read_again, batch]
-            .into_iter()
-            .flatten()
-            .fold(idle, Instant::min)
+        let lets_go = self.next_let_go();
+        [
+            self.ledger.next_due(),
+            self.next_close(),
+            self.summary.due(),
+            self.look_at,
+            read_again,
+            batch,
+            lets_go,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(idle, Instant::min)
+    }
+
+    /// When the hour lets leave what it holds back without bodies, and it may be read again.
+    fn next_let_go(&mut self) -> Option<Instant> {
+        let may_read = self.ledger.holds() && self.may_take_more() && !self.must_not_read();
+        may_read.then(|| self.memos.held_until().unwrap_or_else(Instant::now))
     }
 
     /// Whether something could go out now if there were no rate limit.

@@ -18,6 +18,9 @@ const READ_AHEAD: usize = 256;
 /// Bytes of pushes that may be ready or under way in memory; beyond this they stay on disk.
 const IN_HAND_BYTES: usize = 6 << 20;
 
+/// What the hour holds back for no longer stays in memory.
+const SOON: Duration = Duration::from_secs(2);
+
 /// When nobody can decide where a push goes, the lane looks again after this.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
@@ -32,7 +35,8 @@ impl Lane {
         if !self.may_take_more() || self.must_not_read() {
             return false;
         }
-        let unread = self.ledger.unread(READ_BACK);
+        let lets = self.memos.held_until().is_none();
+        let unread = self.ledger.unread(READ_BACK, lets);
         if unread.is_empty() {
             return false;
         }
@@ -44,7 +48,7 @@ impl Lane {
                 None => self.ledger.still_unread(position),
             }
         }
-        self.ledger.has_unread() && self.may_take_more() && !self.must_not_read()
+        self.ledger.has_unread(lets) && self.may_take_more() && !self.must_not_read()
     }
 
     fn came_back(&mut self, position: Position, push: Option<Arc<Push>>) {
@@ -77,8 +81,19 @@ impl Lane {
         self.ready(position);
     }
 
+    /// What the hour holds back makes room for what it does not, such as alerts: it waits in the ledger, without bodies.
+    fn let_held_wait(&mut self) {
+        // Once some of it does, so does what comes after it: the hour then lets the oldest leave first.
+        let is_much = self.is_full_up() || self.ledger.holds();
+        let Some(until) = self.memos.held_until().filter(|_| is_much) else { return };
+        if until.duration_since(Instant::now()) > SOON {
+            self.gather.give_away_held(until).into_iter().for_each(|position| self.ledger.hold(position));
+        }
+    }
+
     /// Reads pushes that the lane has not seen yet, one look at a time; true when it should look again at once.
     pub(super) async fn read_ahead(&mut self) -> bool {
+        self.let_held_wait();
         let may_read =
             |lane: &Self| lane.may_hold_more() && lane.next < lane.store.routed_end().min(lane.until);
         if self.must_not_read() || !may_read(self) {
@@ -95,6 +110,7 @@ impl Lane {
             }
             Err(error) => self.not_read_ahead(&error).await,
         }
+        self.let_held_wait();
         !self.must_not_read() && may_read(self)
     }
 
@@ -170,7 +186,7 @@ impl Lane {
     }
 
     /// Whether bodies may be read: what is under way takes of the same room.
-    fn may_take_more(&self) -> bool {
+    pub(super) fn may_take_more(&self) -> bool {
         !self.is_full_up() && self.ready_bytes() + self.trying < IN_HAND_BYTES
     }
 

@@ -63,8 +63,9 @@ impl Lane {
             None if delivered && away.is_none() => self.back.passed(),
             None => {}
         }
-        self.finished(partition.as_ref(), delivered);
-        self.note(partition.as_ref(), delivered, memo);
+        let left = delivered || memo.is_some();
+        self.finished(partition.as_ref(), left);
+        self.note(partition.as_ref(), left, memo);
         // A mail about each call would be worse than one that is late.
         let stays_whole = seal.is_some() || self.gather.spacing() > Duration::ZERO;
         if !stays_whole {
@@ -95,9 +96,9 @@ impl Lane {
         }
     }
 
-    fn finished(&mut self, partition: Option<&Partition>, delivered: bool) {
+    fn finished(&mut self, partition: Option<&Partition>, left: bool) {
         if let Some(partition) = partition {
-            self.gather.finished(partition, delivered);
+            self.gather.finished(partition, left);
         }
     }
 
@@ -200,7 +201,9 @@ impl Lane {
         let active = self.pace.active_time();
         let Some(open) = self.ledger.get_mut(position) else { return };
         let (attempts, spent) = open.failed(active);
-        if !is_away {
+        if failure.is_alone {
+            self.shown_alive(began, is_away);
+        } else if !is_away {
             let turn = self.pace.failed(began, position, attempts == 1, &failure.reason);
             self.turn(turn, &failure.reason);
         }

@@ -56,8 +56,9 @@ impl Sink for Counts {
         Some(self.0.quiet)
     }
 
-    fn most_an_hour(&self, _partition: &Partition) -> Option<usize> {
-        self.0.most_an_hour
+    /// What begins with `z` is told whatever the hour.
+    fn most_an_hour(&self, partition: &Partition) -> Option<usize> {
+        self.0.most_an_hour.filter(|_| partition.0 != "z")
     }
 
     async fn deliver(&self, batch: &Batch) -> Report {
@@ -88,8 +89,11 @@ fn count(memo: &[u8]) -> u64 {
 
 fn counting(path: &Path, sink: Counting) -> (Arc<Counting>, Arc<Dispatcher>) {
     let sink = Arc::new(sink);
-    let plan_of = LanePlan { sink: Arc::new(Counts(Arc::clone(&sink))), ..lane("sink", &Told::new()) };
-    (sink, open(path, plan(vec![plan_of])).0)
+    (Arc::clone(&sink), open(path, plan_of(sink)).0)
+}
+
+fn plan_of(sink: Arc<Counting>) -> Plan {
+    plan(vec![LanePlan { sink: Arc::new(Counts(sink)), ..lane("sink", &Told::new()) }])
 }
 
 async fn stop(dispatcher: Arc<Dispatcher>) {
@@ -176,4 +180,64 @@ async fn no_more_leave_in_an_hour_than_the_sink_wants_whatever_is_restarted() {
     let (sink, dispatcher) = counting(folder.path(), Counting { most_an_hour: Some(100), ..limited() });
     until_idle(&dispatcher).await;
     assert_eq!(sink.batches().iter().map(|(_, sessions, _)| sessions.len()).sum::<usize>(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_hour_holds_back_holds_up_nothing_else_however_much_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let limited = Counting { most_an_hour: Some(1), ..Counting::new(0, LONG) };
+    let (sink, dispatcher) = counting(folder.path(), limited);
+    push(&dispatcher, "a").await;
+    until_idle(&dispatcher).await;
+    // More than a lane holds in memory.
+    let large = "x".repeat(80_000);
+    let sessions: Vec<String> = (100..220).map(|n| format!("a{n}")).collect();
+    for session in &sessions {
+        dispatcher.store(incoming_with(session, &large)).await.unwrap();
+    }
+    push(&dispatcher, "z").await;
+    until("what is not counted is told", || sink.batches().len() == 2).await;
+    assert_eq!(sink.batches()[1], (0, vec!["z".to_owned()], false));
+    until("the others wait", || snapshot(&dispatcher, "sink").now.open == sessions.len()).await;
+
+    let freed = Arc::new(Counting { most_an_hour: Some(100), ..Counting::new(0, LONG) });
+    dispatcher.reload(plan_of(Arc::clone(&freed)), Duration::from_secs(5)).await.unwrap();
+    until_idle(&dispatcher).await;
+    let batches = freed.batches();
+    let mut told: Vec<&String> = batches.iter().flat_map(|(_, sessions, _)| sessions).collect();
+    told.sort();
+    assert_eq!(told, sessions.iter().collect::<Vec<_>>());
+    assert!(batches[0].2 && batches[0].1.len() > 64, "held back, and no batch leaves half full: {batches:?}");
+}
+
+/// A sink that passes nothing on, but each time notes that the batch left in part.
+struct LeftInPart(Arc<Mutex<Vec<usize>>>);
+
+impl Sink for LeftInPart {
+    fn batching(&self) -> Batching {
+        let hour = Duration::from_secs(3600);
+        Batching { pushes: 20, bytes: usize::MAX, wait: hour, spacing: hour }
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Report {
+        self.0.lock().unwrap().push(batch.deliveries().len());
+        Report::all(batch, &Outcome::Retry(Failure::new("one is put off").alone())).with_memo("told")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_left_in_part_pauses_no_lane_and_the_next_one_is_spaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let plan_of = LanePlan { sink: Arc::new(LeftInPart(Arc::clone(&batches))), ..lane("sink", &Told::new()) };
+    let (dispatcher, mut events) = open(folder.path(), plan(vec![plan_of]));
+    for number in 0..20 {
+        push(&dispatcher, &format!("s{number}")).await;
+    }
+    until("all were tried", || batches.lock().unwrap().iter().sum::<usize>() == 20).await;
+    let now = || snapshot(&dispatcher, "sink").now;
+    until("their waits are over", || now().waiting == 0 && now().trying == 0).await;
+    assert!(now().paused.is_none() && now().open == 20);
+    assert!(events.try_recv().is_err(), "nobody is told that the sink is away");
+    assert_eq!(batches.lock().unwrap().len(), 1);
 }

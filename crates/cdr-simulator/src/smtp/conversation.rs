@@ -88,7 +88,7 @@ impl Conversation {
             reply += "250-STARTTLS\r\n";
         }
         if self.may_log_in() {
-            reply += "250-AUTH PLAIN LOGIN\r\n";
+            reply += "250-AUTH PLAIN LOGIN XOAUTH2\r\n";
         }
         self.say(&format!("{reply}250 SIZE {}", self.desk.options.max_size)).await
     }
@@ -127,6 +127,14 @@ impl Conversation {
         let given = match (mechanism.as_str(), words.next()) {
             ("PLAIN", Some(initial)) => plain(initial),
             ("PLAIN", None) => plain(&self.ask("").await?),
+            ("XOAUTH2", Some(initial)) => {
+                let given = xoauth2(initial);
+                if given != self.desk.login() {
+                    // What is wrong comes as a question; the client answers with an empty line.
+                    self.ask(r#"{"status":"401","schemes":"bearer"}"#).await?;
+                }
+                given
+            }
             ("LOGIN", initial) => {
                 let username = match initial {
                     Some(initial) => initial.to_owned(),
@@ -135,9 +143,9 @@ impl Conversation {
                 let password = self.ask("Password:").await?;
                 decode(&username).zip(decode(&password))
             }
-            _ => return self.say("504 5.5.4 PLAIN or LOGIN").await,
+            _ => return self.say("504 5.5.4 PLAIN, LOGIN or XOAUTH2").await,
         };
-        if given.is_none() || given != self.desk.options.login {
+        if given.is_none() || given != self.desk.login() {
             return self.say("535 5.7.8 wrong username or password").await;
         }
         self.login = given.map(|(username, _)| username);
@@ -267,6 +275,13 @@ fn address(line: &str) -> Option<String> {
 
 fn decode(base64: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(base64).ok()?).ok()
+}
+
+/// `user=…\x01auth=Bearer …\x01\x01`, as <https://developers.google.com/workspace/gmail/imap/xoauth2-protocol> has it.
+fn xoauth2(base64: &str) -> Option<(String, String)> {
+    let decoded = decode(base64)?;
+    let (user, token) = decoded.strip_suffix("\x01\x01")?.split_once('\x01')?;
+    Some((user.strip_prefix("user=")?.to_owned(), token.strip_prefix("auth=Bearer ")?.to_owned()))
 }
 
 /// RFC 4616: authorization id, username, password, separated by NUL.
