@@ -42,6 +42,7 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut page = Page(encoder);
         self.lanes(&mut page)?;
+        self.archives(&mut page)?;
         self.door(&mut page)?;
         self.routes(&mut page)?;
         self.spool(&mut page)?;
@@ -149,6 +150,15 @@ impl Scrape {
             "replay_unread_positions",
             "Positions that replays to this sink have yet to read",
             replays(&ErrandNow::unread),
+        )
+    }
+
+    fn archives(&self, page: &mut Page) -> fmt::Result {
+        let until = self.0.manifests_until().into_iter();
+        page.gauge(
+            "archive_manifests_until_timestamp_seconds",
+            "Every day of this archive that ended before this time has its manifest, or held nothing; no value before the first look",
+            until.map(|(sink, until)| (vec![("sink", sink)], until.as_second() as f64)).collect(),
         )
     }
 

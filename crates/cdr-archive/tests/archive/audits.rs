@@ -55,7 +55,7 @@ impl Shelf {
 
     /// Writes the manifests that are due, and tells their days.
     fn note(&mut self, last: &str) -> Vec<String> {
-        let due = self.audit().due(SPOOL, day(last));
+        let due = self.audit().due(SPOOL, day(last), &BTreeMap::new());
         let days = due.iter().map(|manifest| manifest.day.to_string()).collect();
         self.objects.extend(due.iter().map(|manifest| (manifest.key(), manifest.bytes())));
         days
@@ -65,7 +65,7 @@ impl Shelf {
         let mut audit = self.audit();
         for position in expected {
             let digest = Sha256::digest(format!(r#"{{"SessionId":"s-{position}"}}"#));
-            audit.expect(SPOOL, position, digest.into());
+            audit.expect(SPOOL, position, Some(digest.into()));
         }
         audit.end()
     }
