@@ -20,8 +20,7 @@ use super::{call, configuration, crash, paths};
 fn archiving(crm: &str, layout: &str) -> Value {
     let mut settings = configuration(crm);
     settings["timezone"] = json!("UTC");
-    settings["sinks"]["archive"] =
-        json!({ "file": { "path": "data/archive", "layout": layout, "manifest": false }, "start_at": "beginning" });
+    settings["sinks"]["archive"] = json!({ "file": { "path": "data/archive", "layout": layout, "manifest": false }, "start_at": "beginning" });
     if layout != "raw" {
         settings["sinks"]["archive"]["file"]["batch"] = json!({ "pushes": 7, "age": "20ms" });
     }

@@ -151,7 +151,8 @@ impl Manifests {
 
     fn has_come_to(&mut self, number: usize, next: Date) {
         let archive = &self.archives[number];
-        if let Some(begin) = archive.holding.filing().begin_of(next) {
+        let is_current = Arc::ptr_eq(&self.engine.archives(), &self.archives);
+        if let Some(begin) = archive.holding.filing().begin_of(next).filter(|_| is_current) {
             self.engine.note_manifests(&archive.sink, begin);
         }
         if let Some(progress) = self.progress.get_mut(&archive.sink) {

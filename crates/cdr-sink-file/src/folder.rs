@@ -78,7 +78,9 @@ impl Folder {
             return Ok(false);
         }
         let mut drafts = Vec::new();
-        self.draft(|file| file.write_all(bytes), path, &mut drafts)?;
+        // A command may do the same beside the gateway: neither writes into the other's draft.
+        let own = Self::new(self.path.clone(), &format!("{}-{}", self.writer, std::process::id()));
+        own.draft(|file| file.write_all(bytes), path, &mut drafts)?;
         publish(&drafts)?;
         self.sync_folders(&[Kept::There(name.to_owned())])?;
         Ok(true)

@@ -83,6 +83,7 @@ impl Holding for S3Sink {
                 .body(ByteStream::from(bytes))
                 .set_server_side_encryption(self.keeping.encryption())
                 .set_ssekms_key_id(self.keeping.kms_key())
+                .set_checksum_algorithm(self.keeping.checksum())
                 .set_if_none_match(self.only_new());
             match put.send().await {
                 Ok(stored) => {

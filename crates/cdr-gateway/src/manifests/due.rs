@@ -94,7 +94,9 @@ fn settled(
     let mut held: BTreeMap<Date, (usize, Timestamp)> = BTreeMap::new();
     for given_up in delivered.given_up() {
         let of = day(given_up.received_at);
-        let Some(until) = given_up.dead_since.and_then(|since| since.checked_add(GRACE).ok()) else { continue };
+        let Some(until) = given_up.dead_since.and_then(|since| since.checked_add(GRACE).ok()) else {
+            continue;
+        };
         if of >= first && until > now {
             let (count, last) = held.entry(of).or_insert((0, until));
             (*count, *last) = (*count + 1, until.max(*last));
