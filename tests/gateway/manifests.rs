@@ -118,6 +118,22 @@ async fn each_day_that_is_over_gets_its_manifest_by_itself_and_once() {
     }
 }
 
+/// Its name tells no day, and so it is of the day of its first push.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_holds_several_days_stands_in_the_manifest_of_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    days_ago(folder.path(), 3, &[]).await;
+    let mut settings = in_files("ndjson");
+    settings["sinks"]["archive"]["file"]["key"] = json!("{spool}-{first}-{last}-{sha}.{ext}");
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    until_noted(&gateway, day(0));
+    let told: Vec<_> =
+        manifests(folder.path()).into_iter().map(|(noted, _)| (noted.day, noted.pushes)).collect();
+    assert_eq!(told, [(day(3), 30)]);
+    let (code, findings) = verified(folder.path());
+    assert_eq!((code, &findings["pushes"]), (Some(0), &json!(30)), "{findings}");
+}
+
 /// Each round ends as soon as the bucket has one more manifest, in the middle of the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_while_manifests_are_written_leaves_none_or_the_whole() {

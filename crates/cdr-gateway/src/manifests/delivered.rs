@@ -15,7 +15,7 @@ use crate::traced::moment;
 
 /// What the log says of one sink, as far as it is kept.
 ///
-/// About 100 bytes for each push; bodies are read and let go.
+/// About 150 bytes for each push; bodies are read and let go.
 pub struct Delivered {
     spool: SpoolId,
     known: BTreeMap<u64, Known>,
