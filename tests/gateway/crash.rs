@@ -100,8 +100,9 @@ async fn nothing_acknowledged_is_lost_by_kill_9_under_load() {
     );
     assert_eq!((lost, in_archive), (0, 0));
     assert!(files < lines / 2, "pushes do share files");
-    // Eight attempts under way, and what was answered while the last commit was synced.
-    let in_flight = 64;
+    // Eight attempts under way, and what was answered while the last commit was synced: 8 to 10 in all when nobody else uses
+    // the disk, and more the longer a sync takes.
+    let in_flight = 16 * connections;
     assert!(repeats <= rounds * in_flight, "a kill repeats what was in flight, and no more");
 }
 

@@ -92,12 +92,14 @@ impl Traced {
         let facts = self.push.facts();
         let status =
             self.push.cdr().and_then(|cdr| cdr.end_status.as_ref()).map_or("", |status| status.as_str());
+        let session = self.push.session_id().map_or("none", cdr_core::push::short);
         let mut text = format!(
-            "push {}: {} {}, arrived {} from {}, {} bytes, uuid {}",
+            "push {}: {} {}, session {}, arrived {} from {}, {} bytes, uuid {}",
             self.push.position(),
             facts.action,
             // A line of its own would pass for one of ours.
             status.escape_debug(),
+            session.escape_debug(),
             local(facts.received_at, timezone),
             facts.sender.map_or_else(|| "unknown".to_owned(), |sender| sender.to_string()),
             self.push.body().len(),
