@@ -118,6 +118,31 @@ async fn each_day_that_is_over_gets_its_manifest_by_itself_and_once() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_does_not_hold_what_was_delivered_gets_none_and_those_before_do() {
+    let folder = tempfile::tempdir().unwrap();
+    days_ago(folder.path(), 3, &[]).await;
+    let mut settings = in_files("ndjson");
+    settings["sinks"]["archive"]["file"]["manifest"] = json!(false);
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    gateway.until_delivered();
+    gateway.kill();
+    fs::remove_dir_all(folder.path().join(format!("data/archive/cdr/dt={}", day(2)))).unwrap();
+    let gateway = Process::start(folder.path(), &in_files("ndjson").to_string());
+    let told = gateway.until_logged("a day of the archive is over and gets no manifest");
+    let why = told["why"].as_str().unwrap();
+    let parts = [
+        &*format!("{} gets no manifest", day(2)),
+        "are not there: 11-20",
+        "archive verify --archive archive",
+    ];
+    assert!(parts.iter().all(|part| why.contains(part)), "{why}");
+    assert_eq!(days(&manifests(folder.path())), [day(3)]);
+    until_noted(&gateway, day(2));
+    let by_hand = cli(folder.path(), &["archive", "manifest"], &[]);
+    assert_eq!((by_hand.code, by_hand.stdout.as_str()), (Some(1), ""), "{}", by_hand.stderr);
+}
+
 /// Its name tells no day, and so it is of the day of its first push.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_holds_several_days_stands_in_the_manifest_of_the_first() {
@@ -249,6 +274,7 @@ async fn a_manifest_that_cannot_be_written_is_said_once_tried_again_and_holds_up
     let told = "a day of the archive is over and gets no manifest";
     let why = gateway.until_logged(told);
     assert!(why["why"].as_str().unwrap().contains("_manifest"), "{why}");
+    until_noted(&gateway, Date::constant(1970, 1, 1));
     gateway.push("cdr", call("today", "ok").as_bytes(), None);
     gateway.until_delivered();
     fs::remove_file(&in_the_way).unwrap();

@@ -139,6 +139,11 @@ impl Engine {
         self.lock_manifests().insert(sink.to_owned(), until);
     }
 
+    /// A look failed. An archive of which nothing is known yet then has no manifest of any day: who alerts must see it.
+    pub fn note_no_manifests(&self, sink: &str) {
+        self.lock_manifests().entry(sink.to_owned()).or_insert(Timestamp::UNIX_EPOCH);
+    }
+
     /// By archive the time before which every day has its manifest; none until that was looked at.
     pub fn manifests_until(&self) -> BTreeMap<String, Timestamp> {
         self.lock_manifests().clone()

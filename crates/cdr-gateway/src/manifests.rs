@@ -61,6 +61,46 @@ impl Progress {
         self.wait = (2 * self.wait).min(LATEST);
     }
 
+    fn came(&mut self, sink: &str, looked: Looked) {
+        let Looked { written, next, waits } = looked;
+        for manifest in &written {
+            let (key, pushes, objects) = (manifest.key(), manifest.pushes, manifest.objects.len());
+            info!(sink, key, pushes, objects, absent = manifest.absent, "the manifest of a day was written");
+        }
+        let Some(waits) = waits else {
+            *self = Self { next: Some(next), dead: self.dead, ..Self::begin() };
+            return;
+        };
+        if !written.is_empty() {
+            self.look_soon();
+        }
+        self.look_later();
+        match waits {
+            Waits::Open => {
+                debug!(sink, day = %next, "the manifest of a day waits for what is still owed to the archive");
+            }
+            Waits::DeadLetters { count, until } if self.is_news(&format!("{next} {count}")) => warn!(
+                sink, day = %next, dead_letters = count, %until,
+                "the manifest of a day waits for a decision about its dead letters (cdr-gateway dead list --sink {sink}); in the \
+                 end it says that they are absent"
+            ),
+            Waits::DeadLetters { .. } => {}
+        }
+    }
+
+    fn failed(&mut self, sink: &str, error: &anyhow::Error) {
+        self.look_later();
+        let why = format!("{error:#}");
+        if self.is_news(&why) {
+            warn!(
+                sink,
+                why,
+                "a day of the archive is over and gets no manifest; it is tried again, deliveries go on, and \
+                 `manifest: false` leaves it"
+            );
+        }
+    }
+
     /// Whether this was not said before.
     fn is_news(&mut self, text: &str) -> bool {
         let is_news = self.said != text;
@@ -168,40 +208,10 @@ impl Manifests {
         }
         let Some(progress) = self.progress.get_mut(&sink) else { return };
         match looked {
-            Ok(Looked { written, next, waits }) => {
-                for manifest in &written {
-                    let (key, pushes, objects) = (manifest.key(), manifest.pushes, manifest.objects.len());
-                    info!(
-                        sink,
-                        key,
-                        pushes,
-                        objects,
-                        absent = manifest.absent,
-                        "the manifest of a day was written"
-                    );
-                }
-                match waits {
-                    None => *progress = Progress { next: Some(next), ..Progress::begin() },
-                    Some(waits) => {
-                        if !written.is_empty() {
-                            progress.look_soon();
-                        }
-                        progress.look_later();
-                        say_waits(progress, &sink, next, &waits);
-                    }
-                }
-            }
+            Ok(looked) => progress.came(&sink, looked),
             Err(error) => {
-                progress.look_later();
-                let why = format!("{error:#}");
-                if progress.is_news(&why) {
-                    warn!(
-                        sink,
-                        why,
-                        "a day of the archive is over and gets no manifest; it is tried again, deliveries go on, and \
-                         `manifest: false` leaves it"
-                    );
-                }
+                progress.failed(&sink, &error);
+                self.engine.note_no_manifests(&sink);
             }
         }
     }
@@ -216,22 +226,5 @@ impl Manifests {
         };
         // A look that panics has told so, and is made again.
         spawn_blocking(look).await.unwrap_or_else(|ended| Some(Err(ended.into())))
-    }
-}
-
-fn say_waits(progress: &mut Progress, sink: &str, day: Date, waits: &Waits) {
-    match waits {
-        Waits::Open => {
-            debug!(sink, %day, "the manifest of a day waits for what is still owed to the archive")
-        }
-        Waits::DeadLetters { count, until } => {
-            if progress.is_news(&format!("{day} {count}")) {
-                warn!(
-                    sink, %day, dead_letters = count, %until,
-                    "the manifest of a day waits for a decision about its dead letters (cdr-gateway dead list --sink {sink}); then \
-                     it says that they are absent"
-                );
-            }
-        }
     }
 }

@@ -157,7 +157,7 @@ impl Scrape {
         let until = self.0.manifests_until().into_iter();
         page.gauge(
             "archive_manifests_until_timestamp_seconds",
-            "Every day of this archive that ended before this time has its manifest, or held nothing; no value before the first look",
+            "Every day of this archive that ended before this time has its manifest, or held nothing; 0 while that cannot be seen, no value before the first look",
             until.map(|(sink, until)| (vec![("sink", sink)], until.as_second() as f64)).collect(),
         )
     }

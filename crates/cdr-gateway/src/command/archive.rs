@@ -6,7 +6,7 @@
 mod resend;
 
 use anyhow::bail;
-use cdr_archive::{Absent, Audit, Findings, Holding};
+use cdr_archive::{Absent, Audit, Findings, Holding, Manifest};
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, civil::Date};
 use serde_json::json;
@@ -178,36 +178,44 @@ fn tell(common: &Common, archive: &Archive, findings: &Findings) {
 
 async fn manifest(common: &Common, archive: &Archive) -> Ended {
     let kept = Kept::find(common)?;
-    let Looked { written, next, waits } = due::look(archive, &kept.at.spool, Timestamp::now()).await?;
-    for manifest in &written {
-        let (key, pushes, objects, absent) =
-            (manifest.key(), manifest.pushes, manifest.objects.len(), &manifest.absent);
-        match common.wants_json() {
-            true => {
-                say!(
-                    "{}",
-                    json!({ "manifest": key, "pushes": pushes, "objects": objects, "absent": absent })
-                );
+    let mut is_first = true;
+    loop {
+        let looked = due::look(archive, &kept.at.spool, Timestamp::now()).await?;
+        looked.written.iter().for_each(|manifest| tell_written(common, manifest));
+        if looked.written.is_empty() {
+            if !common.wants_json() {
+                tell_waits(&kept, archive, &looked, is_first);
             }
-            false if absent.is_empty() => say!("{key}: {pushes} pushes in {objects} objects"),
-            false => say!("{key}: {pushes} pushes in {objects} objects; given up and absent: {absent}"),
+            return Ok(());
         }
+        is_first = false;
     }
-    if common.wants_json() {
-        return Ok(());
-    }
-    match waits {
-        Some(Waits::Open) => {
-            say!("no manifest is due: something of {next} is still open (cdr-gateway sink list)");
+}
+
+fn tell_written(common: &Common, manifest: &Manifest) {
+    let Manifest { pushes, objects, absent, .. } = manifest;
+    let (key, objects) = (manifest.key(), objects.len());
+    match common.wants_json() {
+        true => {
+            say!("{}", json!({ "manifest": key, "pushes": pushes, "objects": objects, "absent": absent }));
         }
+        false if absent.is_empty() => say!("{key}: {pushes} pushes in {objects} objects"),
+        false => say!("{key}: {pushes} pushes in {objects} objects; given up and absent: {absent}"),
+    }
+}
+
+/// Why there are no more.
+fn tell_waits(kept: &Kept, archive: &Archive, looked: &Looked, is_first: bool) {
+    let next = looked.next;
+    let none = if is_first { "no manifest is due" } else { "no other manifest is due" };
+    match &looked.waits {
+        Some(Waits::Open) => say!("{none}: something of {next} is still open (cdr-gateway sink list)"),
         Some(Waits::DeadLetters { count, until }) => say!(
-            "no manifest is due: that of {next} waits for a decision about {count} dead letters until {} (cdr-gateway dead list \
-             --sink {})",
-            kept.local(until),
+            "{none}: that of {next} waits for a decision about {count} dead letters until {} (cdr-gateway dead list --sink {})",
+            kept.local(*until),
             archive.sink
         ),
-        None if written.is_empty() => say!("no manifest is due"),
+        None if is_first => say!("{none}"),
         None => {}
     }
-    Ok(())
 }

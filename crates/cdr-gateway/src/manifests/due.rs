@@ -55,7 +55,8 @@ pub fn today(archive: &Archive, now: Timestamp) -> Date {
     archive.holding.filing().day(now.checked_sub(SETTLES_IN).unwrap_or(now))
 }
 
-/// Writes the manifests that are due, of the pushes of the spool at this path. Reading the log blocks.
+/// Writes the manifests that are due, of the pushes of the spool at this path. What fails after some were written is met by
+/// the next look. Reading the log blocks.
 ///
 /// # Errors
 /// The log or the archive cannot be read or written, or the archive does not hold what it should; then no manifest
@@ -74,12 +75,14 @@ pub async fn look(archive: &Archive, spool: &Path, now: Timestamp) -> anyhow::Re
     let day = |at| holding.filing().day(at);
     let first = after_newest.or_else(|| delivered.oldest().map(day)).unwrap_or(today);
     let (end, waits) = settled(&delivered, day, first, today, now);
-    let mut due = Due { archive, delivered: &delivered, days: first..end, manifests: Vec::new() };
-    let written = match first < end {
-        true => due.write(&there).await?,
-        false => Vec::new(),
-    };
-    Ok(Looked { written, next: end.max(first), waits })
+    let mut due =
+        Due { archive, delivered: &delivered, days: first..end, objects: Vec::new(), manifests: Vec::new() };
+    if first < end {
+        due.find(&there).await?;
+        let (written, next) = due.write().await?;
+        return Ok(Looked { written, next, waits: waits.filter(|_| next == end) });
+    }
+    Ok(Looked { written: Vec::new(), next: first, waits })
 }
 
 /// The first day from `first` on that is not over, or of which something may yet come; and what.
@@ -113,35 +116,51 @@ struct Due<'a> {
     archive: &'a Archive,
     delivered: &'a Delivered,
     days: std::ops::Range<Date>,
+    /// What lies there of these days, and of days that something came late for; each key with its day, if it tells one.
+    objects: Vec<(Option<Date>, String)>,
     /// Those that are there and matter here, and their bytes.
     manifests: Vec<(String, Bytes)>,
 }
 
 impl Due<'_> {
-    /// Checks and notes one day after the other; `there` are the keys of all manifests of the spool.
-    async fn write(&mut self, there: &[String]) -> anyhow::Result<Vec<Manifest>> {
-        let objects = self.objects().await?;
-        self.read_manifests(there, &objects).await?;
+    /// Finds what lies there, and of manifests those that matter; `there` are the keys of all of the spool.
+    async fn find(&mut self, there: &[String]) -> anyhow::Result<()> {
+        self.objects = self.objects().await?;
+        self.manifests = self.manifests(there).await?;
+        Ok(())
+    }
+
+    /// Checks and notes one day after the other. Gives what was written, and the day behind the last that is done.
+    async fn write(&mut self) -> anyhow::Result<(Vec<Manifest>, Date)> {
         let absent = self.absent();
-        let mut days: BTreeSet<Date> = objects.iter().filter_map(|(day, _)| *day).collect();
+        let mut days: BTreeSet<Date> = self.objects.iter().filter_map(|(day, _)| *day).collect();
         days.extend(self.delivered.pushes().map(|push| self.day(push.received_at)));
         days.extend(absent.keys());
-        let mut written = Vec::new();
         days.retain(|day| self.days.contains(day));
+        let mut written = Vec::new();
         for day in days {
-            for manifest in self.checked(day, &objects, &absent).await? {
-                self.add(&manifest).await?;
-                written.push(manifest);
+            match self.note(day, &absent).await {
+                Ok(noted) => written.extend(noted),
+                // What was written is told first; the next look meets the error again.
+                Err(_) if !written.is_empty() => return Ok((written, day)),
+                Err(error) => return Err(error),
             }
         }
-        Ok(written)
+        Ok((written, self.days.end))
+    }
+
+    async fn note(&mut self, day: Date, absent: &BTreeMap<Date, Vec<u64>>) -> anyhow::Result<Vec<Manifest>> {
+        let due = self.checked(day, absent).await?;
+        for manifest in &due {
+            self.add(manifest).await?;
+        }
+        Ok(due)
     }
 
     fn day(&self, at: Timestamp) -> Date {
         self.archive.holding.filing().day(at)
     }
 
-    /// What lies there of these days, and of days that something came late for; each key with its day, if it tells one.
     async fn objects(&self) -> anyhow::Result<Vec<(Option<Date>, String)>> {
         let holding = self.archive.holding.as_ref();
         let filing = holding.filing();
@@ -159,22 +178,19 @@ impl Due<'_> {
     }
 
     /// Reads the newest manifest, to be linked to, and those in which the objects may stand.
-    async fn read_manifests(
-        &mut self,
-        there: &[String],
-        objects: &[(Option<Date>, String)],
-    ) -> anyhow::Result<()> {
+    async fn manifests(&self, there: &[String]) -> anyhow::Result<Vec<(String, Bytes)>> {
+        let mut manifests = Vec::new();
         let newest = there.iter().filter_map(|key| manifest::day_of(key)).max();
-        let tells_no_day = objects.iter().any(|(day, _)| day.is_none());
-        let oldest = objects.iter().filter_map(|(day, _)| *day).min();
+        let tells_no_day = self.objects.iter().any(|(day, _)| day.is_none());
+        let oldest = self.objects.iter().filter_map(|(day, _)| *day).min();
         for key in there {
             let Some(day) = manifest::day_of(key) else { continue };
             if tells_no_day || Some(day) == newest || oldest.is_some_and(|oldest| day >= oldest) {
                 let bytes = self.archive.holding.read(key).await.map_err(anyhow::Error::msg)?;
-                self.manifests.push((key.clone(), bytes));
+                manifests.push((key.clone(), bytes));
             }
         }
-        Ok(())
+        Ok(manifests)
     }
 
     /// What was given up, by its day.
@@ -187,19 +203,14 @@ impl Due<'_> {
     }
 
     /// The manifests that are due up to a day, after a check that what they will say is so.
-    async fn checked(
-        &self,
-        day: Date,
-        objects: &[(Option<Date>, String)],
-        absent: &BTreeMap<Date, Vec<u64>>,
-    ) -> anyhow::Result<Vec<Manifest>> {
+    async fn checked(&self, day: Date, absent: &BTreeMap<Date, Vec<u64>>) -> anyhow::Result<Vec<Manifest>> {
         let (holding, spool) = (self.archive.holding.as_ref(), self.delivered.spool());
         let mut audit = Audit::new(holding.filing());
         self.manifests.iter().for_each(|(key, bytes)| audit.take(key, bytes));
         let noted = audit.noted(spool);
         // What stands in a manifest was checked when that was written; `verify` looks again.
         let is_new = |of: &Option<Date>| of.is_none_or(|of| of == day || of < self.days.start);
-        for (_, key) in objects.iter().filter(|(of, key)| is_new(of) && !noted.has(key)) {
+        for (_, key) in self.objects.iter().filter(|(of, key)| is_new(of) && !noted.has(key)) {
             audit.take(key, &holding.read(key).await.map_err(anyhow::Error::msg)?);
         }
         for push in self.delivered.pushes().filter(|push| self.day(push.received_at) == day) {
