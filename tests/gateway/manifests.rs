@@ -9,7 +9,7 @@ use cdr_archive::Manifest;
 use cdr_core::{Facts, Incoming};
 use cdr_gateway::{
     config,
-    manifests::due::{self, Looked},
+    manifests::due::{self, Faulty, Looked},
 };
 use cdr_simulator::s3::{Keys, S3Receiver};
 use cdr_spool::{NewLane, Outcome, Position, Settings, Spool, Start};
@@ -141,6 +141,14 @@ async fn a_day_that_does_not_hold_what_was_delivered_gets_none_and_those_before_
     until_noted(&gateway, day(2));
     let by_hand = cli(folder.path(), &["archive", "manifest"], &[]);
     assert_eq!((by_hand.code, by_hand.stdout.as_str()), (Some(1), ""), "{}", by_hand.stderr);
+
+    let decided = cli(folder.path(), &["archive", "manifest", "--with-faults"], &[]);
+    assert_eq!(decided.code, Some(0), "{}", decided.stderr);
+    let noted = manifests(folder.path());
+    assert_eq!(days(&noted), [day(3), day(2), day(1)]);
+    assert_eq!((noted[1].0.pushes, noted[1].0.absent.as_str()), (0, "11-20"));
+    assert!(noted[1].0.faults[0].contains("were delivered and are not there"), "{:?}", noted[1].0.faults);
+    assert!(noted[2].0.faults.is_empty() && noted[2].0.absent.is_empty());
 }
 
 /// Its name tells no day, and so it is of the day of its first push.
@@ -222,14 +230,14 @@ async fn a_day_waits_for_a_decision_about_its_dead_letters_and_names_those_that_
 
     let verify = cli(folder.path(), &["archive", "verify"], &[]);
     assert_eq!(verify.code, Some(0), "{} {}", verify.stdout, verify.stderr);
-    assert!(verify.stderr.contains("were given up") && verify.stderr.contains("are not there: 15 "));
+    assert!(verify.stderr.contains("1 pushes of ") && verify.stderr.contains("not there by now: 15 "));
 }
 
 /// One look, as the gateway makes it, at this moment.
 async fn look_at(folder: &Path, now: Timestamp) -> Looked {
     let source = config::Source::File(folder.join("gateway.yaml"));
     let archive = config::archives(&source, []).unwrap().remove(0);
-    due::look(&archive, &folder.join("data/spool"), now).await.unwrap()
+    due::look(&archive, &folder.join("data/spool"), Faulty::Waits, now).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -201,6 +201,11 @@ impl<'a> Audit<'a> {
         }
     }
 
+    /// What was expected of a spool and not found.
+    pub fn missing(&self, spool: SpoolId) -> &[u64] {
+        self.missing.get(&spool.0).map_or(&[], Vec::as_slice)
+    }
+
     /// What stands in the manifests of a spool.
     pub fn noted(&self, spool: SpoolId) -> Noted {
         let all = self.manifests.iter().filter_map(|(key, bytes)| Manifest::read(key, bytes).ok());

@@ -40,9 +40,13 @@ pub struct Manifest {
     /// Its objects, by key.
     pub objects: Vec<Listed>,
     /// Positions of pushes of the day that were owed to the archive and given up before this was written, such as `1-5,7`:
-    /// dead letters, and what a person discarded. Those that come after all stand in a later manifest.
+    /// dead letters, and what a person discarded; and, beside its [`faults`](Self::faults), what was missing. Those that come
+    /// after all stand in a later manifest.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub absent: String,
+    /// What was found wrong with the day, when a person had its manifest written in spite of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
     /// The manifest before; none in the first.
     pub previous: Option<Link>,
 }
@@ -82,6 +86,7 @@ impl Manifest {
             last: positions().max(),
             objects: listed,
             absent: runs(absent),
+            faults: Vec::new(),
             previous,
         }
     }

@@ -20,7 +20,7 @@ use jiff::{Timestamp, civil::Date};
 use tokio::{runtime::Handle, task::spawn_blocking, time::MissedTickBehavior};
 use tracing::{debug, info, warn};
 
-use self::due::{Looked, Waits};
+use self::due::{Faulty, Looked, Waits};
 use crate::{config::Archive, engine::Engine};
 
 /// After a look that did not come to its end the next one waits so long, and twice as long each time.
@@ -189,10 +189,14 @@ impl Manifests {
             && read.pushes.first().is_none_or(|oldest| filing.day(oldest.push.facts().received_at) >= today)
     }
 
+    /// Whether no reload came while a look was under way.
+    fn is_current(&self) -> bool {
+        Arc::ptr_eq(&self.engine.archives(), &self.archives)
+    }
+
     fn has_come_to(&mut self, number: usize, next: Date) {
         let archive = &self.archives[number];
-        let is_current = Arc::ptr_eq(&self.engine.archives(), &self.archives);
-        if let Some(begin) = archive.holding.filing().begin_of(next).filter(|_| is_current) {
+        if let Some(begin) = archive.holding.filing().begin_of(next).filter(|_| self.is_current()) {
             self.engine.note_manifests(&archive.sink, begin);
         }
         if let Some(progress) = self.progress.get_mut(&archive.sink) {
@@ -211,7 +215,9 @@ impl Manifests {
             Ok(looked) => progress.came(&sink, looked),
             Err(error) => {
                 progress.failed(&sink, &error);
-                self.engine.note_no_manifests(&sink);
+                if self.is_current() {
+                    self.engine.note_no_manifests(&sink);
+                }
             }
         }
     }
@@ -222,7 +228,12 @@ impl Manifests {
         let runtime = Handle::current();
         let look = move || {
             let spool = &engine.started_with.spool.path;
-            runtime.block_on(engine.unless_stopping(due::look(&archives[number], spool, Timestamp::now())))
+            runtime.block_on(engine.unless_stopping(due::look(
+                &archives[number],
+                spool,
+                Faulty::Waits,
+                Timestamp::now(),
+            )))
         };
         // A look that panics has told so, and is made again.
         spawn_blocking(look).await.unwrap_or_else(|ended| Some(Err(ended.into())))

@@ -16,7 +16,7 @@ use crate::{
     config::{self, Archive},
     manifests::{
         delivered::Delivered,
-        due::{self, Looked, Waits},
+        due::{self, Faulty, Looked, Waits},
     },
 };
 
@@ -41,6 +41,10 @@ pub enum ArchiveCommand {
     Manifest {
         #[command(flatten)]
         chosen: Chosen,
+        /// Also those of days that do not hold what they should: the manifest then says what is wrong. For what cannot be
+        /// mended.
+        #[arg(long)]
+        with_faults: bool,
     },
     /// Sends what an archive holds to a sink, one push after the other, as a replay; the spool need not have it any more.
     ///
@@ -73,7 +77,10 @@ impl ArchiveCommand {
     pub async fn run(&self, common: &Common, sinks: &cdr_core::Sinks) -> Ended {
         match self {
             Self::Verify { chosen, days } => verify(common, &chosen.open(common)?, *days).await,
-            Self::Manifest { chosen } => manifest(common, &chosen.open(common)?).await,
+            Self::Manifest { chosen, with_faults } => {
+                let faulty = if *with_faults { Faulty::IsNoted } else { Faulty::Waits };
+                manifest(common, &chosen.open(common)?, faulty).await
+            }
             Self::Replay(resend) => resend.run(common, sinks).await,
         }
     }
@@ -159,7 +166,7 @@ fn tell(common: &Common, archive: &Archive, findings: &Findings) {
     }
     for Absent { day, manifest, positions } in absent {
         eprintln!(
-            "{} pushes of {day} were given up, as {manifest} says, and are not there: {} (cdr-gateway dead list --sink {})",
+            "{} pushes of {day} are absent, as {manifest} says, and not there by now: {} (cdr-gateway dead list --sink {})",
             positions.len(),
             cdr_archive::manifest::runs(positions),
             archive.sink
@@ -176,11 +183,11 @@ fn tell(common: &Common, archive: &Archive, findings: &Findings) {
     );
 }
 
-async fn manifest(common: &Common, archive: &Archive) -> Ended {
+async fn manifest(common: &Common, archive: &Archive, faulty: Faulty) -> Ended {
     let kept = Kept::find(common)?;
     let mut is_first = true;
     loop {
-        let looked = due::look(archive, &kept.at.spool, Timestamp::now()).await?;
+        let looked = due::look(archive, &kept.at.spool, faulty, Timestamp::now()).await?;
         looked.written.iter().for_each(|manifest| tell_written(common, manifest));
         if looked.written.is_empty() {
             if !common.wants_json() {
@@ -193,14 +200,20 @@ async fn manifest(common: &Common, archive: &Archive) -> Ended {
 }
 
 fn tell_written(common: &Common, manifest: &Manifest) {
-    let Manifest { pushes, objects, absent, .. } = manifest;
+    let Manifest { pushes, objects, absent, faults, .. } = manifest;
     let (key, objects) = (manifest.key(), objects.len());
     match common.wants_json() {
         true => {
-            say!("{}", json!({ "manifest": key, "pushes": pushes, "objects": objects, "absent": absent }));
+            say!(
+                "{}",
+                json!({ "manifest": key, "pushes": pushes, "objects": objects, "absent": absent, "faults": faults })
+            );
         }
         false if absent.is_empty() => say!("{key}: {pushes} pushes in {objects} objects"),
-        false => say!("{key}: {pushes} pushes in {objects} objects; given up and absent: {absent}"),
+        false => say!("{key}: {pushes} pushes in {objects} objects; absent: {absent}"),
+    }
+    if !common.wants_json() {
+        faults.iter().for_each(|fault| say!("  {fault}"));
     }
 }
 

@@ -25,6 +25,15 @@ pub const SETTLES_IN: SignedDuration = SignedDuration::from_mins(5);
 /// So long after it was given up a dead letter holds up the manifest of its day: time for a person to decide about it.
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
 
+/// What becomes of a day that does not hold what it should.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Faulty {
+    /// It gets no manifest, and no day behind it does.
+    Waits,
+    /// A person knows, and has its manifest say what is wrong.
+    IsNoted,
+}
+
 /// How far an archive's manifests have come.
 #[derive(Debug)]
 pub struct Looked {
@@ -61,7 +70,7 @@ pub fn today(archive: &Archive, now: Timestamp) -> Date {
 /// # Errors
 /// The log or the archive cannot be read or written, or the archive does not hold what it should; then no manifest
 /// says so.
-pub async fn look(archive: &Archive, spool: &Path, now: Timestamp) -> anyhow::Result<Looked> {
+pub async fn look(archive: &Archive, spool: &Path, faulty: Faulty, now: Timestamp) -> anyhow::Result<Looked> {
     let (holding, today) = (archive.holding.as_ref(), today(archive, now));
     let folder = manifest::folder_of(spool_at(spool)?);
     let there = holding.keys_in(&folder, &|_| cdr_archive::Below::All).await.map_err(anyhow::Error::msg)?;
@@ -75,8 +84,14 @@ pub async fn look(archive: &Archive, spool: &Path, now: Timestamp) -> anyhow::Re
     let day = |at| holding.filing().day(at);
     let first = after_newest.or_else(|| delivered.oldest().map(day)).unwrap_or(today);
     let (end, waits) = settled(&delivered, day, first, today, now);
-    let mut due =
-        Due { archive, delivered: &delivered, days: first..end, objects: Vec::new(), manifests: Vec::new() };
+    let mut due = Due {
+        archive,
+        faulty,
+        delivered: &delivered,
+        days: first..end,
+        objects: Vec::new(),
+        manifests: Vec::new(),
+    };
     if first < end {
         due.find(&there).await?;
         let (written, next) = due.write().await?;
@@ -114,6 +129,7 @@ fn settled(
 /// The days whose manifests are due.
 struct Due<'a> {
     archive: &'a Archive,
+    faulty: Faulty,
     delivered: &'a Delivered,
     days: std::ops::Range<Date>,
     /// What lies there of these days, and of days that something came late for; each key with its day, if it tells one.
@@ -204,6 +220,34 @@ impl Due<'_> {
 
     /// The manifests that are due up to a day, after a check that what they will say is so.
     async fn checked(&self, day: Date, absent: &BTreeMap<Date, Vec<u64>>) -> anyhow::Result<Vec<Manifest>> {
+        let (audit, spool) = (self.audit(day).await?, self.delivered.spool());
+        if self.faulty == Faulty::IsNoted {
+            let mut absent = absent.clone();
+            let of_day = absent.entry(day).or_default();
+            of_day.extend(audit.missing(spool));
+            of_day.sort_unstable();
+            let mut due = audit.due(spool, day, &absent);
+            let faults: Vec<String> = audit.end_of_objects().faults.iter().map(ToString::to_string).collect();
+            let of_day = due.iter_mut().filter(|manifest| manifest.day == day);
+            of_day.for_each(|manifest| manifest.faults.clone_from(&faults));
+            return Ok(due);
+        }
+        let due = audit.due(spool, day, absent);
+        let findings = audit.end_of_objects();
+        let Some(first) = findings.faults.first() else { return Ok(due) };
+        let more = match findings.faults.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more,"),
+        };
+        bail!(
+            "{day} gets no manifest, since what it would say is not so: {first};{more} see cdr-gateway archive verify --archive {sink}. \
+             What cannot be mended is noted by cdr-gateway archive manifest --with-faults --archive {sink}",
+            sink = self.archive.sink
+        )
+    }
+
+    /// What lies there of a day, and what should.
+    async fn audit(&self, day: Date) -> anyhow::Result<Audit<'_>> {
         let (holding, spool) = (self.archive.holding.as_ref(), self.delivered.spool());
         let mut audit = Audit::new(holding.filing());
         self.manifests.iter().for_each(|(key, bytes)| audit.take(key, bytes));
@@ -218,19 +262,7 @@ impl Due<'_> {
                 audit.expect(spool, push.position, self.archive.sha256_of(&push));
             }
         }
-        let due = audit.due(spool, day, absent);
-        let findings = audit.end_of_objects();
-        if findings.is_good() {
-            return Ok(due);
-        }
-        let faults: Vec<String> = findings.faults.iter().take(3).map(ToString::to_string).collect();
-        let more = findings.faults.len().saturating_sub(faults.len());
-        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        bail!(
-            "{day} gets no manifest, since what it would say is not so: {}{more}; cdr-gateway archive verify --archive {} tells all",
-            faults.join("; "),
-            self.archive.sink
-        )
+        Ok(audit)
     }
 
     async fn add(&mut self, manifest: &Manifest) -> anyhow::Result<()> {
