@@ -19,7 +19,7 @@ bench *ARGS:
 crash ROUNDS="ROUNDS=50":
     CDR_CRASH_{{ROUNDS}} cargo test --release -p cdr-tests -- --nocapture nothing_acknowledged_is_lost
 
-# Starts a real CRM in FOLDER (5 minutes the first time: tests/crm/start says what it needs), and brings it calls.
+# Starts a real CRM in FOLDER (3 minutes the first time: tests/crm/start says what it needs), and brings it calls.
 crm FOLDER="target/crm":
     #!/usr/bin/env bash
     set -euo pipefail

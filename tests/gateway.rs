@@ -17,6 +17,7 @@ mod main_job;
 mod manifests;
 mod operating;
 mod other_pushes;
+mod proofs;
 mod proxies;
 mod quarantine;
 mod real_crm;

@@ -6,7 +6,7 @@ mod process;
 mod secrecy;
 
 pub use faulty_disk::{Call, FaultyDisk};
-pub use process::{Answer, Cli, Following, Process, cli, exchange, until};
+pub use process::{Answer, Cli, Following, Process, binary, cli, exchange, until};
 
 use std::{
     path::PathBuf,

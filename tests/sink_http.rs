@@ -2,11 +2,13 @@
 
 mod batches;
 mod connections;
+mod hostile;
 mod login;
 mod mapping;
 mod network;
 mod outcomes;
 mod presets;
+mod redirects;
 mod requests;
 mod settings;
 mod steps;

@@ -1,8 +1,8 @@
 //! The commands of `docs/ingress.md`, run as they stand there but for the ports.
 
-use std::process::Command;
+use std::{ffi::OsString, process::Command};
 
-use cdr_tests::Process;
+use cdr_tests::{Process, binary};
 
 use super::{Block, Page, page};
 
@@ -60,10 +60,18 @@ fn run(gateway: &Process, block: &Block<'_>) -> usize {
         let (command, expected) = dialogue.split_once('\n').expect("an answer is printed");
         let command = command.replace("127.0.0.1:8080", &gateway.door.to_string());
         let command = command.replace("127.0.0.1:8081", &gateway.admin.to_string());
-        let output =
-            Command::new("sh").args(["-c", &command]).current_dir(gateway.folder()).output().unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &command]).current_dir(gateway.folder()).env("PATH", path());
+        let output = shell.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(said.trim_end(), expected.trim_end(), "{command}");
     }
     dialogues.len()
+}
+
+/// Where commands are found, the gateway's first.
+fn path() -> OsString {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let ours = binary().parent().expect("it lies in a folder").to_owned();
+    std::env::join_paths(std::iter::once(ours).chain(std::env::split_paths(&folders))).unwrap()
 }

@@ -132,6 +132,31 @@ async fn show_tells_each_attempt_the_answer_and_what_to_do_and_gives_the_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn show_tells_the_same_with_the_catalog_and_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let crm = Crm::start("127.0.0.1:0").await.unwrap();
+    let gateway = three_dead(folder.path(), &crm).await;
+    assert_eq!(ask(&gateway, &["dead", "retry", "2", "--sink", "crm"], &[]).code, Some(0));
+    gateway.until_delivered();
+    assert_eq!(gateway.terminate(), Some(0));
+    let show = || cli(folder.path(), &["dead", "show", "3", "2", "1", "--format", "json"], &[]);
+    let with = show();
+    assert_eq!((with.code, with.stderr.as_str()), (Some(0), ""));
+    let letters: Vec<Value> = with.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(sessions(&letters), ["one", "two", "three"]);
+    let events = |letter: &Value| -> Vec<String> {
+        let story = letter["story"].as_array().unwrap().iter();
+        story.map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(events(&letters[0]), ["dead"]);
+    assert_eq!(events(&letters[1]), ["dead", "sent again", "dead"]);
+    std::fs::remove_file(folder.path().join("data/spool/catalog.sqlite")).unwrap();
+    let without = show();
+    assert!(without.stderr.contains("the catalog is not used"), "{}", without.stderr);
+    assert_eq!(without.stdout, with.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_decided_about_all_without_saying_so() {
     let folder = tempfile::tempdir().unwrap();
     let crm = Crm::start("127.0.0.1:0").await.unwrap();

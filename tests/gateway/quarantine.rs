@@ -2,8 +2,8 @@
 
 use cdr_core::Suspect;
 use cdr_spool::{Settings, Spool};
-use cdr_tests::{Process, facts};
-use serde_json::json;
+use cdr_tests::{Process, cli, facts};
+use serde_json::{Value, json};
 
 use super::{ask, call, configuration, files};
 
@@ -59,5 +59,33 @@ fn numbers_or_all_must_be_said() {
     assert_eq!(shown.bytes, b"two");
     assert_eq!(ask(&gateway, &["quarantine", "discard", "--all"], &[]).stdout, "2 discarded\n");
     let json = ask(&gateway, &["quarantine", "retry", "1", "--format", "json"], &[]).stdout;
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), json!({ "number": 1 }));
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), json!({ "number": 1 }));
+}
+
+#[test]
+fn the_list_is_the_same_with_the_catalog_and_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Process::start(folder.path(), &configuration("http://127.0.0.1:1/").to_string());
+    // More than are read at once.
+    for number in 0..40 {
+        assert_eq!(gateway.push("cdr", format!("no push {number}").as_bytes(), None).err_code(), 400);
+    }
+    let discarded = ask(&gateway, &["quarantine", "discard", "7", "40"], &[]);
+    assert_eq!(discarded.stdout, "2 discarded\n");
+    assert_eq!(gateway.terminate(), Some(0));
+    let told = |arguments: &[&str]| cli(folder.path(), &[&["quarantine"], arguments].concat(), &[]);
+    let both = || [told(&["list"]), told(&["list", "--format", "json"]), told(&["show", "8", "--raw"])];
+    let with = both();
+    assert_eq!(with[0].stderr, "38 in quarantine\n");
+    let of = |line: &str| serde_json::from_str::<Value>(line).unwrap()["number"].as_u64().unwrap();
+    let numbers: Vec<u64> = with[1].stdout.lines().map(of).collect();
+    assert_eq!(numbers, (1..=39).filter(|number| *number != 7).collect::<Vec<_>>());
+    assert_eq!(with[2].bytes, b"no push 7");
+    let gone = told(&["show", "7"]);
+    assert!(gone.code == Some(1) && gone.stderr.contains("nothing lies in quarantine under 7"));
+    std::fs::remove_file(folder.path().join("data/spool/catalog.sqlite")).unwrap();
+    for (with, without) in with.iter().zip(both()) {
+        assert!(without.stderr.contains("the catalog is not used"), "{}", without.stderr);
+        assert_eq!(without.bytes, with.bytes);
+    }
 }

@@ -138,3 +138,18 @@ async fn a_signature_is_of_the_standard_and_of_both_keys() {
     });
     assert_eq!(signature, expected.join(" "));
 }
+
+#[tokio::test]
+async fn a_token_endpoint_that_never_answers_is_away_and_no_push_is_at_fault() {
+    let (crm, endpoint) = (crm().await, crm().await);
+    endpoint.behave(Behaviour::hang());
+    let mut settings = oauth(&endpoint, json!({}));
+    settings["timeout"] = json!("200ms");
+    let sink = sink(&crm.url(), settings);
+    // One asks, and the others wait for its token.
+    let reports = futures_util::future::join_all([attempt(&sink), attempt(&sink), attempt(&sink)]).await;
+    let expected =
+        format!("auth: no token: http://{} did not answer in time; check auth.oauth2", endpoint.addr());
+    reports.iter().for_each(|report| assert_eq!(away(report).reason, expected));
+    assert_eq!(crm.received().len(), 0);
+}

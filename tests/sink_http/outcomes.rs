@@ -107,20 +107,6 @@ async fn err_codes_can_be_left_unread() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_and_names_no_more_than_the_host() {
-    let (crm, other) = (crm().await, crm().await);
-    let location = format!("{}/s3cret-hook?token=s3cret", other.url());
-    crm.behave(Behaviour::status(307).header("location", &location));
-    let report = attempt(&sink(&crm.url(), json!({}))).await;
-    let expected = format!(
-        "the receiver answered 307 Temporary Redirect to http://{}; redirects are not followed, check url",
-        other.addr()
-    );
-    assert_eq!(away(&report).reason, expected);
-    assert_eq!(other.received().len(), 0);
-}
-
-#[tokio::test]
 async fn of_a_long_answer_the_beginning_is_kept() {
     let crm = crm().await;
     crm.behave(Behaviour::status(500).body("x".repeat(4 << 20)));

@@ -95,7 +95,12 @@ async fn hubspot_finds_or_makes_the_contact_and_logs_the_call() {
         (&json!("INBOUND"), &json!("COMPLETED"))
     );
     assert_eq!(receipt(&again(&sink).await), "call: stored by an earlier attempt");
-    crm.behave(Behaviour::status(200).body(r#"{"total":1,"results":[{"id":"77"}]}"#).only_at(SEARCH));
+    // The number of another country, and the one that is meant as somebody typed it.
+    let found = json!({ "total": 2, "results": [
+        { "id": "66", "properties": { "phone": "+1 380 013 8000", "mobilephone": "+1 13800138000" } },
+        { "id": "77", "properties": { "phone": null, "mobilephone": "138 0013-8000" } },
+    ] });
+    crm.behave(Behaviour::status(200).body(found.to_string()).only_at(SEARCH));
     receipt(&send(&sink, &call()).await);
     assert_eq!(bodies(&crm).last().unwrap()["associations"][0]["to"]["id"], "77");
     // https://developers.hubspot.com/docs/api/error-handling
@@ -111,6 +116,7 @@ async fn hubspot_finds_or_makes_the_contact_and_logs_the_call() {
         (423, r#"{"status":"error","message":"locked"}"#, "retry"),
         (477, r#"{"status":"error","message":"migration in progress"}"#, "retry"),
         (502, "<html>", "retry"),
+        (200, "<html>please log in</html>", "retry"),
     ];
     for (status, body, expected) in errors {
         let became = outcome("hubspot", &crm, "POST /crm/v3/objects/calls", status, body).await;
@@ -151,6 +157,8 @@ async fn salesforce_upserts_the_call_by_its_session() {
         (403, r#"[{"errorCode":"REQUEST_LIMIT_EXCEEDED","message":"…"}]"#, "away"),
         (404, r#"[{"errorCode":"NOT_FOUND"}]"#, "retry"),
         (500, r#"[{"errorCode":"UNKNOWN_EXCEPTION"}]"#, "retry"),
+        (200, "<html>down for maintenance</html>", "retry"),
+        (300, r#"["/services/data/v62.0/sobjects/Task/00TA"]"#, "delivered"),
         (204, "", "delivered"),
     ];
     for (status, body, expected) in errors {
@@ -163,16 +171,29 @@ async fn zoho_finds_none_with_a_204_and_duplicates_by_code() {
     const SEARCH: &str = "GET /crm/v8/Contacts/search";
     const CONTACT: &str = "POST /crm/v8/Contacts";
     const CALLS: &str = "POST /crm/v8/Calls";
+    const CALLED: &str = "GET /crm/v8/Calls/search";
     let made = r#"{"data":[{"code":"SUCCESS","details":{"id":"4150868"},"status":"success"}]}"#;
     let crm = answering(&[
         (SEARCH, 204, ""),
         (CONTACT, 201, made),
         (CALLS, 201, made),
-        ("GET /crm/v8/Calls/search", 200, r#"{"data":[{"id":"1"}]}"#),
+        (CALLED, 200, r#"{"data":[{"id":"1","TCCC_Session_ID":"d69d8132-aec3-2"}]}"#),
     ])
     .await;
     let sink = preset("zoho", &crm);
     assert_eq!(receipt(&send(&sink, &call()).await), "call: HTTP 201");
+    // The session of another call begins like this one's, and the number of another contact ends so.
+    assert_eq!(receipt(&again(&sink).await), "call: HTTP 201");
+    let told = r#"{"data":[{"id":"1","TCCC_Session_ID":"d69d8132-aec3"}]}"#;
+    crm.behave(Behaviour::status(200).body(told).only_at(CALLED));
+    let others = r#"{"data":[{"id":"5","Phone":"0113800138000","Mobile":null}]}"#;
+    crm.behave(Behaviour::status(200).body(others).only_at(SEARCH).times(1));
+    receipt(&send(&sink, &call()).await);
+    assert_eq!(bodies(&crm).last().unwrap()["data"][0]["Who_Id"]["id"], "4150868");
+    let spelled = r#"{"data":[{"id":"6","Phone":null,"Mobile":"+86 138 0013 8000"}]}"#;
+    crm.behave(Behaviour::status(200).body(spelled).only_at(SEARCH).times(1));
+    receipt(&send(&sink, &call()).await);
+    assert_eq!(bodies(&crm).last().unwrap()["data"][0]["Who_Id"]["id"], "6");
     assert_eq!(receipt(&again(&sink).await), "call: stored by an earlier attempt");
     let logged = &bodies(&crm)[2]["data"][0];
     assert_eq!((&logged["Call_Duration"], &logged["Who_Id"]["id"]), (&json!("01:05"), &json!("4150868")));
@@ -220,7 +241,8 @@ async fn odoo_notes_the_call_on_the_partner() {
     let bodies = bodies(&crm);
     assert_eq!(bodies[0]["domain"][0][2], json!(["+8613800138000", "008613800138000", "13800138000"]));
     let note = "Call from +8613800138000, 2026-03-01 16:30:00, 65 s: ended normally. Agent: li.na@example.com. \
-        Remark: call back \"soon\". Session d69d8132-aec3";
+        Remark: call back \"soon\". Session d69d8132-aec3.";
+    assert_eq!(bodies.last().unwrap()["domain"][2], json!(["body", "ilike", "Session d69d8132-aec3."]));
     assert_eq!(bodies[2], json!({ "ids": [25], "body": note }));
     // https://www.odoo.com/documentation/19.0/developer/reference/external_api.html
     let errors = [
@@ -229,6 +251,7 @@ async fn odoo_notes_the_call_on_the_partner() {
         (404, r#"{"name":"werkzeug.exceptions.NotFound","message":"…"}"#, "retry"),
         (422, r#"{"name":"odoo.exceptions.ValidationError","message":"…"}"#, "reject"),
         (500, r#"{"name":"psycopg2.errors.SerializationFailure","message":"…"}"#, "retry"),
+        (200, "<html>Database selector</html>", "retry"),
     ];
     for (status, body, expected) in errors {
         assert_eq!(outcome("odoo", &crm, NOTE, status, body).await, expected, "{status} {body}");
@@ -307,12 +330,37 @@ async fn bottlecrm_knows_a_short_number_by_its_name() {
     let logged = bodies(&crm).pop().unwrap();
     assert_eq!(
         (&logged["outcome"], &logged["occurred_at"]),
-        (&json!("busy"), &json!("2026-03-31T23:30:00.000Z"))
+        (&json!("busy"), &json!("2026-03-31T23:30:00Z"))
     );
     let known = r#"{"duplicates":[{"id":"95","name":"Caller 95588","phone":"","matched_on":["name"]}]}"#;
     crm.behave(Behaviour::status(200).body(known.to_owned()).only_at("POST /api/contacts/duplicates/"));
     receipt(&send(&sink, &short).await);
     assert_eq!(bodies(&crm).last().unwrap()["contact"], "95");
+}
+
+/// These want a time; a 400 would be a dead letter.
+#[tokio::test]
+async fn a_call_without_a_start_is_told_of_with_the_time_at_which_it_came() {
+    let contact = r#"{"id":"a7","success":true,"results":[],"records":[],"data":[{"code":"SUCCESS","details":{"id":"a7"}}]}"#;
+    for (name, member) in [
+        ("hubspot", "/properties/hs_timestamp"),
+        ("salesforce", "/ActivityDate"),
+        ("zoho", "/data/0/Call_Start_Time"),
+        ("odoo", "/body"),
+    ] {
+        let crm = crm().await;
+        crm.behave(Behaviour::status(200).body(if name == "odoo" { r#"[{"id":7}]"# } else { contact }));
+        let body = r#"{"SessionId":"s","Direction":0,"Caller":"13800138000","StartTimestamp":0,"EndStatusString":"busy"}"#;
+        let received_at = "2099-01-01T12:00:00Z".parse().unwrap();
+        let facts = cdr_core::Facts { received_at, ..cdr_tests::facts("cdr", body.as_bytes()) };
+        let report = send(&preset(name, &crm), &cdr_tests::push_of(facts, body)).await;
+        let told = bodies(&crm);
+        let moment = told.iter().find_map(|body| body.pointer(member));
+        assert!(
+            moment.is_some_and(|moment| moment.to_string().contains("2099-01-01")),
+            "{name}: {report:?} {told:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -267,3 +267,56 @@ async fn a_step_whose_when_does_not_hold_is_no_failure() {
     assert_eq!(receipt(&report), "call: not sent, its when does not hold");
     assert_eq!(book(&crm).calls.len(), 0);
 }
+
+#[tokio::test]
+async fn a_find_that_is_answered_with_a_page_for_people_is_asked_again() {
+    let crm = crm_with_book().await;
+    let sink = with_steps(&crm, steps());
+    let push = call("s1", "008613800138000");
+    receipt(&send(&sink, &push).await);
+    crm.behave(Behaviour::status(200).body("<html>please log in</html>").only_at("GET /calls").times(1));
+    let report = again(&sink, &push).await;
+    assert_eq!(retry(&report).reason, "call: find: the receiver answered 200 OK with what is no JSON");
+    assert_eq!(receipt(&again(&sink, &push).await), "call: stored by an earlier attempt");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_an_answer() {
+    let crm = crm().await;
+    crm.behave(Behaviour::status(200).body("\u{feff}{\"ok\":true}"));
+    let sink = sink(&crm.url(), json!({ "success": { "when": "body.ok" } }));
+    receipt(&attempt(&sink).await);
+}
+
+#[tokio::test]
+async fn a_preview_shows_each_request_and_neither_address_nor_headers() {
+    let settings =
+        json!({ "steps": steps(), "auth": { "bearer": "s3cret-token" }, "headers": { "X-Key": "s3cret" } });
+    let sink = sink("http://127.0.0.1:9/s3cret-hook?key=s3cret", settings);
+    let shown = |push: Arc<Push>| sink.preview(&batch([push])).0;
+    let parts = shown(call("s1", "008613800138000"));
+    let expected = r#"look: GET …/contacts?phone=%2B8613800138000&phone=008613800138000&phone=13800138000
+contact: if contact == null: POST …/contacts
+{
+  "phone": "+8613800138000"
+}
+call: POST …/calls
+{
+  "contact": "{{contact}}",
+  "seconds": 7,
+  "session": "s1"
+}"#;
+    assert_eq!((parts.len(), parts[0].name, parts[0].text.as_str()), (1, "requests", expected));
+    let none = super::sink("http://127.0.0.1:9/", json!({ "path": "/calls/{{Caller}}" }));
+    let none = none.preview(&batch([push("cdr", r#"{"SessionId":"s"}"#)])).0;
+    assert_eq!(none[0].text, "no request: path: a part of it is null or empty");
+    let plain = super::sink("http://127.0.0.1:9/", json!({}));
+    assert_eq!(plain.preview(&batch([call("s1", "1")])).0, []);
+}
+
+#[tokio::test]
+async fn a_preview_tells_which_request_is_not_sent() {
+    let sink = sink("http://127.0.0.1:9/", json!({ "preset": "odoo" }));
+    let shown = sink.preview(&batch([push("record", r#"{"SessionId":"s"}"#)])).0;
+    assert!(shown[0].text.ends_with("call: not sent, its when does not hold"), "{}", shown[0].text);
+}

@@ -7,10 +7,13 @@
 //! Sources: the published push page (679/67257), the status code page (679/123938), the pull API's model
 //! `TelCdrInfo` of `tencentcloud-sdk-python-ccc` 3.1.177, the pages of `imcdr` and `videoCdr`.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize,
+    de::{self, IntoDeserializer},
+};
 
 use crate::cdr::Text;
 
@@ -72,7 +75,7 @@ pub struct Published {
     pub name: &'static str,
     /// What it means for the caller.
     pub result: CallResult,
-    /// In plain English, for mails.
+    /// In plain English.
     pub words: &'static str,
     /// The same in Chinese.
     pub words_zh: &'static str,
@@ -88,7 +91,7 @@ impl Published {
     }
 }
 
-/// A language that mails are written in.
+/// A language that people are told things in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
@@ -97,6 +100,15 @@ pub enum Language {
     En,
     /// Chinese, in simplified characters.
     Zh,
+}
+
+impl FromStr for Language {
+    type Err = de::value::Error;
+
+    /// Reads it as settings have it: `en`, `zh`.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::deserialize(name.into_deserializer())
+    }
 }
 
 macro_rules! published {
@@ -202,10 +214,10 @@ impl EndStatus {
         }
     }
 
-    /// In plain English; an unpublished status speaks for itself.
-    pub fn words(&self) -> &str {
+    /// In words for people; an unpublished status speaks for itself.
+    pub fn words_in(&self, language: Language) -> &str {
         match self {
-            Self::Known(status) => status.words,
+            Self::Known(status) => status.words_in(language),
             Self::Unpublished(text) => text,
         }
     }

@@ -26,7 +26,7 @@ pub enum Verdict {
 /// | 429 | unavailable | it asks us to slow down |
 /// | 503 with `Retry-After` | unavailable | it says that it is away |
 /// | 400, 411, 413, 414, 415, 422, 431 | reject | it read this push and does not want it |
-/// | 3xx | unavailable | redirects are not followed: the address in the settings is out of date |
+/// | 3xx | unavailable | the address in the settings is out of date; those that may be followed were |
 /// | the rest: 404, 408, 409, 425, 5xx … | retry | may be this push, may be a passing fault |
 pub fn judge(status: u16, has_retry_after: bool) -> Verdict {
     match status {

@@ -9,11 +9,12 @@
 //! | `time(moment, zone)` | the same in a time zone: `2026-03-01T16:30:00+08:00` |
 //! | `time(moment, zone, format)` | as strftime has it: `time(StartTimestamp, "Asia/Shanghai", "%Y-%m-%d %H:%M:%S")` |
 //! | `words(status)` | a status in plain English: `the caller hung up while waiting`; an unpublished one as it is |
+//! | `words(status, language)` | the same in `"en"` or `"zh"`: `客户在排队时挂断` |
 //! | `join(list, separator)` | its texts and numbers as one text |
 //!
 //! Of null each gives null, and so does `time` of 0 and below: in a CDR that means that it did not happen.
 
-use cdr_core::{EndStatus, cdr};
+use cdr_core::{EndStatus, Language, cdr};
 use cel::{
     DeclarationError, Env, ExecutionError,
     common::{
@@ -30,9 +31,8 @@ pub(super) fn add_to(env: &mut Env) -> Result<(), DeclarationError> {
     let any = |arguments: usize| (0..arguments).map(|_| DYN_TYPE).collect();
     env.add_overload("e164", "e164", any(1), |args| of_text("e164", args, e164))?;
     env.add_overload("local", "local", any(1), |args| of_text("local", args, local))?;
-    env.add_overload("words", "words", any(1), |args| {
-        of_text("words", args, |status| EndStatus::new(status).words().to_owned())
-    })?;
+    env.add_overload("words", "words", any(1), words)?;
+    env.add_overload("words", "words in a language", any(2), words)?;
     env.add_overload("phones", "phones", any(1), forms)?;
     env.add_overload("time", "time", any(1), time)?;
     env.add_overload("time", "time in a zone", any(2), time)?;
@@ -42,9 +42,14 @@ pub(super) fn add_to(env: &mut Env) -> Result<(), DeclarationError> {
 
 /// What is wrong with arguments that are spelled out; none for those that are known only when there is a push.
 pub(super) fn check(name: &str, args: &[Option<&str>]) -> Result<(), String> {
-    if name != "time" {
-        return Ok(());
+    match name {
+        "time" => check_time(args),
+        "words" => args.get(1).copied().flatten().map_or(Ok(()), |name| language(name).map(drop)),
+        _ => Ok(()),
     }
+}
+
+fn check_time(args: &[Option<&str>]) -> Result<(), String> {
     let zone = match args.get(1).copied().flatten() {
         Some(name) => TimeZone::get(name)
             .map_err(|_| format!("\"{name}\" is no time zone; expected something like Asia/Shanghai"))?,
@@ -67,6 +72,22 @@ fn of_text<'b, 'v>(name: &str, args: Vec<CowVal<'b, 'v>>, make: impl Fn(&str) ->
         },
         None => Err(ExecutionError::missing_argument_or_target()),
     }
+}
+
+fn words<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Answer<'b, 'v> {
+    let language = match args.get(1).map(|language| language.downcast_ref::<CelString<'_>>()) {
+        None => Language::En,
+        Some(Some(name)) => {
+            language(name.inner()).map_err(|why| ExecutionError::function_error("words", why))?
+        }
+        Some(None) if is_null(args[1].as_ref()) => return Ok(CowVal::owned(CelNull)),
+        Some(None) => return Err(no_meaning("words", &args)),
+    };
+    of_text("words", args, |status| EndStatus::new(status).words_in(language).to_owned())
+}
+
+fn language(name: &str) -> Result<Language, String> {
+    name.parse().map_err(|_| format!("\"{name}\" is no language; expected en or zh"))
 }
 
 fn forms<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Answer<'b, 'v> {

@@ -260,7 +260,14 @@ pub(super) static FUNCTIONS: [Function; 19] = [
     of_text("e164", Type::TEXT, "e164(customer)"),
     of_text("local", Type::TEXT, "local(customer)"),
     of_text("phones", Type::Any, "phones(customer)"),
-    of_text("words", Type::TEXT, "words(EndStatusString)"),
+    Function {
+        name: "words",
+        plain: &[1, 2],
+        on_value: &[],
+        of_texts: true,
+        gives: Type::TEXT,
+        usage: r#"words(EndStatusString), words(EndStatusString, "zh")"#,
+    },
     Function {
         name: "time",
         plain: &[1, 2, 3],

@@ -4,10 +4,10 @@
 //! disk. No phone number and no session ever becomes a label. First comes what an operator should watch: the
 //! age of the oldest undelivered push per lane, and the watermark before which everything is delivered.
 
+mod lanes;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use cdr_core::SinkName;
-use cdr_dispatch::{Errand, ErrandNow, LaneSnapshot};
 use cdr_spool::Health;
 use jiff::Timestamp;
 use prometheus_client::{
@@ -41,7 +41,7 @@ impl fmt::Debug for Scrape {
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut page = Page(encoder);
-        self.lanes(&mut page)?;
+        lanes::tell(&mut page, &self.0.dispatcher)?;
         self.archives(&mut page)?;
         self.door(&mut page)?;
         self.routes(&mut page)?;
@@ -51,108 +51,6 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
-    fn lanes(&self, page: &mut Page) -> fmt::Result {
-        let now = Timestamp::now();
-        let lanes = self.0.dispatcher.lanes();
-        let errands: Vec<ErrandNow> =
-            self.0.dispatcher.errands().into_iter().filter(ErrandNow::is_under_way).collect();
-        let oldest_of = |sink: &SinkName, lane: &LaneSnapshot| {
-            let of_left =
-                left_to(sink, &errands).filter_map(|errand| errand.did.as_ref()?.now.oldest_received_at_ms);
-            of_left.chain(lane.now.oldest_received_at_ms).min()
-        };
-        let end = self.0.dispatcher.pushes().end().0;
-        let age = |received_at_ms: Option<i64>| received_at_ms.map_or(0.0, |ms| seconds_since(now, ms));
-        let by_sink = |value: &dyn Fn(&LaneSnapshot) -> f64| -> Vec<Row> {
-            lanes.iter().map(|(sink, lane)| (vec![("sink", sink.to_string())], value(lane))).collect()
-        };
-        let with_left = |value: &dyn Fn(&LaneSnapshot) -> u64,
-                         of_left: &dyn Fn(&ErrandNow) -> u64|
-         -> Vec<Row> {
-            let sum = |sink: &SinkName, lane| value(lane) + left_to(sink, &errands).map(of_left).sum::<u64>();
-            lanes
-                .iter()
-                .map(|(sink, lane)| (vec![("sink", sink.to_string())], sum(sink, lane) as f64))
-                .collect()
-        };
-        let ages =
-            lanes.iter().map(|(sink, lane)| (vec![("sink", sink.to_string())], age(oldest_of(sink, lane))));
-        page.gauge(
-            "lane_oldest_undelivered_seconds",
-            "Age of the oldest push that is still owed to this sink; 0 when none is. Replays do not count",
-            ages.collect(),
-        )?;
-        let oldest = lanes.iter().filter_map(|(sink, lane)| oldest_of(sink, lane)).min();
-        page.gauge("watermark_timestamp_seconds", "All pushes that arrived before this time are delivered everywhere, but for parked lanes and dead letters",
-            vec![(vec![], oldest.unwrap_or(now.as_millisecond()) as f64 / 1e3)])?;
-        page.gauge(
-            "lane_paused",
-            "1 while the sink is away and its lane waits",
-            by_sink(&|lane| f64::from(u8::from(lane.now.paused.is_some()))),
-        )?;
-        page.gauge(
-            "lane_unread_positions",
-            "Positions of the spool that the lane has not read",
-            with_left(&|lane| end.saturating_sub(lane.now.next), &ErrandNow::unread),
-        )?;
-        page.gauge(
-            "lane_open_deliveries",
-            "Deliveries read and not closed",
-            with_left(&|lane| lane.now.open as u64, &|errand| errand.open as u64),
-        )?;
-        page.gauge(
-            "lane_waiting_deliveries",
-            "Deliveries that failed and wait for their next attempt",
-            with_left(&|lane| lane.now.waiting as u64, &|errand| {
-                errand.did.as_ref().map_or(0, |lane| lane.now.waiting as u64)
-            }),
-        )?;
-        page.gauge(
-            "lane_unreadable_deliveries",
-            "Deliveries whose push the disk does not give at present; they are looked for again",
-            by_sink(&|lane| lane.now.unreadable.as_ref().map_or(0.0, |unreadable| unreadable.pushes as f64)),
-        )?;
-        page.counter(
-            "lane_rate_limited_seconds",
-            "Time for which pushes waited for nothing but the sink's rate_limit",
-            by_sink(&|lane| lane.now.held_back.total().as_secs_f64()),
-        )?;
-        page.counter("lane_attempts", "Calls of the sink", by_sink(&|lane| lane.attempts as f64))?;
-        let outcomes = lanes.iter().flat_map(|(sink, lane)| {
-            let counted = [("delivered", lane.delivered), ("failed", lane.failed), ("dead", lane.died)];
-            counted.map(|(outcome, count)| {
-                (vec![("sink", sink.to_string()), ("outcome", outcome.to_owned())], count as f64)
-            })
-        });
-        page.counter(
-            "deliveries",
-            "Outcomes of attempts: delivered, failed (will be tried again), dead (given up)",
-            outcomes.collect(),
-        )?;
-        page.gauge(
-            "lanes_parked",
-            "Lanes that the spool knows and nobody drives; their pushes wait for a decision",
-            vec![(vec![], self.0.dispatcher.parked().len() as f64)],
-        )?;
-        let replays = |value: &dyn Fn(&ErrandNow) -> u64| -> Vec<Row> {
-            let of_sink = |sink: &SinkName| {
-                let is_of = |errand: &&ErrandNow| errand.replay().is_some() && errand.sink == sink.as_str();
-                errands.iter().filter(is_of).map(value).sum::<u64>()
-            };
-            lanes.iter().map(|(sink, _)| (vec![("sink", sink.to_string())], of_sink(sink) as f64)).collect()
-        };
-        page.gauge(
-            "replays",
-            "Replays under way, those that wait with dead letters included",
-            replays(&|_| 1),
-        )?;
-        page.gauge(
-            "replay_unread_positions",
-            "Positions that replays to this sink have yet to read",
-            replays(&ErrandNow::unread),
-        )
-    }
-
     fn archives(&self, page: &mut Page) -> fmt::Result {
         let until = self.0.manifests_until().into_iter();
         page.gauge(
@@ -312,12 +210,6 @@ impl Page<'_> {
             false => metric.encode_family(labels)?.encode_counter::<NoLabelSet, _, f64>(value, None),
         })
     }
-}
-
-/// What renamed sinks left to this one: it is owed like everything else, and a replay is not.
-fn left_to<'a>(sink: &'a SinkName, errands: &'a [ErrandNow]) -> impl Iterator<Item = &'a ErrandNow> {
-    let is_left = |errand: &&ErrandNow| errand.errand.as_deref().is_some_and(Errand::is_owed);
-    errands.iter().filter(move |errand| errand.sink == sink.as_str()).filter(is_left)
 }
 
 fn seconds_since(now: Timestamp, ms: i64) -> f64 {

@@ -86,6 +86,8 @@ verdicts! {
     LargeHead = "large_head",
     /// A TLS handshake that failed or took too long.
     Tls = "tls",
+    /// More TLS handshakes of senders of whom nothing is known than are made.
+    Handshakes = "handshakes",
     /// More connections than `limits.connections`.
     Connections = "connections",
     /// More connections of one client than `limits.connections_per_client`.
@@ -109,9 +111,14 @@ verdicts! {
 /// Why a request was not answered with `ErrCode` 0.
 #[derive(Clone, Debug)]
 pub(crate) enum Rejection {
-    /// Whether it asks for what is served here: then it may have been a push.
     Network {
+        /// Whether it asks for what is served here: then it may have been a push.
         is_for_us: bool,
+    },
+    /// So many such connections are open already that this one is not heard.
+    CrowdedNetwork {
+        limit: usize,
+        per_client: usize,
     },
     Method,
     Path,
@@ -149,6 +156,10 @@ pub(crate) enum Rejection {
     ProxyHeader {
         is_trusted: bool,
     },
+    Handshakes {
+        limit: u32,
+        per_client: u32,
+    },
     LargeHead,
     Connections {
         limit: usize,
@@ -163,6 +174,8 @@ pub(crate) enum Rejection {
     ClientRequests {
         limit: u32,
         wait: Duration,
+        /// As with [`Network`](Self::Network).
+        is_for_us: bool,
     },
     Quarantined {
         fault: Fault,
@@ -206,6 +219,8 @@ impl Rejection {
         match self {
             Self::Network { .. } => row(V::Network, 403, "pushes from this network are not accepted",
                 "its network is not in ingress.allow.networks"),
+            Self::CrowdedNetwork { limit, per_client } => row(V::Network, 403, "pushes from this network are not accepted",
+                format!("its network is not in ingress.allow.networks, and {per_client} such connections of its own or {limit} of all are open, so that it was not heard")),
             Self::Method => row(V::Method, 405, "pushes come by POST",
                 "its method is not POST"),
             Self::Path => row(V::Path, 404, "nothing is here; check the path of the push URL",
@@ -249,6 +264,8 @@ impl Rejection {
             Self::ProxyHeader { is_trusted: false } => row(V::NotHttp, 400, "this is not HTTP/1.1",
                 "it speaks the PROXY protocol, which counts only from ingress.trusted_proxies"),
             Self::NoHandshake(why) => no_handshake(why),
+            Self::Handshakes { limit, per_client } => row(V::Handshakes, 429, NO_TLS,
+                format!("it is not in ingress.allow.networks and has brought no push yet, and of such senders no more TLS handshakes are made than {per_client} a second of one and {limit} of all")),
             Self::LargeHead => row(V::LargeHead, 431, "the head of the request is too large",
                 "its head has more than 100 lines or 64 KiB"),
             Self::Connections { limit } => row(V::Connections, 429, "too many connections; come again later",
@@ -271,7 +288,9 @@ impl Rejection {
     /// Whether this may have been the sender whom the operator waits for: it is one alert's matter.
     pub fn may_be_ours(&self) -> bool {
         match self {
-            Self::Network { is_for_us } => *is_for_us,
+            Self::Network { is_for_us } | Self::ClientRequests { is_for_us, .. } => *is_for_us,
+            // It has proven who it is.
+            Self::Requests { .. } => true,
             // Whoever looks for doors can show a certificate of his own making.
             Self::NoHandshake(NoHandshake::BadCertificate(_)) => false,
             // Each push of a sender that does not trust our certificate is lost.
@@ -310,7 +329,7 @@ impl Rejection {
             headers.append(header::WWW_AUTHENTICATE, challenge);
         }
         if !self.comes_after_the_body() {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(header::CONNECTION, CLOSE);
         }
         response
     }
@@ -374,9 +393,13 @@ fn is_for_now(status: StatusCode) -> bool {
 
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
-/// Nobody hears the text for the sender: where TLS fails, only TLS is spoken.
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// Nobody hears this: where TLS fails, only TLS is spoken.
+const NO_TLS: &str = "no TLS";
+
 fn no_handshake(why: &NoHandshake) -> Row {
-    let said = "no TLS";
+    let said = NO_TLS;
     match why {
         NoHandshake::TooSlow => {
             row(Verdict::Tls, 408, said, "its TLS handshake took longer than ingress.limits.header_timeout")
@@ -406,6 +429,16 @@ fn not_stored(why: &NotStored) -> Verdict {
         NotStored::Slow(_) => Verdict::SlowCommit,
         NotStored::Stopping => Verdict::Stopping,
     }
+}
+
+/// Beside an answer after which its connection is of no use to the sender. Over HTTP/2 other refusals leave it be for a while.
+#[derive(Clone)]
+pub(crate) struct LastAnswer;
+
+/// Makes an answer the last one of its connection.
+pub(crate) fn take_leave<B>(answer: &mut Response<B>) {
+    answer.headers_mut().insert(header::CONNECTION, CLOSE);
+    answer.extensions_mut().insert(LastAnswer);
 }
 
 /// The push is fsynced, now or earlier: the only answer with `ErrCode` 0.

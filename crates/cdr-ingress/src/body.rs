@@ -81,10 +81,8 @@ fn is_framed_plainly(headers: &HeaderMap) -> bool {
     is_plain && codings.next().is_none()
 }
 
-/// No more than this is reserved for what a sender merely announces.
-const TRUSTED_ANNOUNCEMENT: u64 = 64 * 1024;
-
-/// Bytes are charged as they arrive, not as they are announced: room must not be had for nothing.
+/// Bytes are charged as they arrive, not as they are announced: room must not be had for nothing. So nothing is reserved for
+/// an announcement either; a body in many pieces takes at most twice what it is charged, one in a single piece just that.
 ///
 /// They are copied out of hyper's buffer, which is larger than most pushes and would live as long as they do.
 async fn collect(
@@ -92,8 +90,7 @@ async fn collect(
     limits: &Limits,
     mut charge: Charge,
 ) -> Result<Held, Rejection> {
-    let announced = body.size_hint().lower().min(TRUSTED_ANNOUNCEMENT);
-    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
+    let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Rejection::BrokenBody)?.into_data() else { continue };
         if (bytes.len() + data.len()) as u64 > limits.body.as_u64() {
@@ -103,4 +100,51 @@ async fn collect(
         bytes.extend_from_slice(&data);
     }
     Ok(Held { bytes: bytes.into(), charge })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use hyper::body::{Frame, SizeHint};
+
+    use super::*;
+
+    /// Announces the largest body that is taken, and comes in these pieces.
+    struct Announcing(VecDeque<Bytes>);
+
+    impl Body for Announcing {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(Limits::default().body.as_u64())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_announced_takes_no_room_before_it_is_there() {
+        for (pieces, most) in [(1, 1000), (100, 200_000)] {
+            let pieces = vec![Bytes::from(vec![b'x'; 1000]); pieces];
+            let (all, in_flight) = (pieces.concat(), Arc::default());
+            let body = Announcing(pieces.into());
+            let held = collect(body, &Limits::default(), Charge::new(&in_flight)).await;
+            let Ok(Held { bytes, charge }) = held else { panic!("it is refused") };
+            assert!(bytes == all && charge.bytes == all.len() as u64);
+            let taken = bytes.try_into_mut().expect("nobody else has it").capacity();
+            assert!(taken <= most, "{taken}");
+        }
+    }
 }

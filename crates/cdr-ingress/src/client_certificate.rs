@@ -1,8 +1,14 @@
-//! Whom a sender's certificate names, once TLS has verified it; and the names that settings ask for.
+//! Whom a sender's certificate names, and who vouches for it as long as the connection lasts; and the names that settings
+//! ask for.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use x509_parser::{
@@ -33,19 +39,31 @@ const PARTS: [(&str, Oid<'static>); 10] = [
 /// A part of a subject: its name as in [`PARTS`], and its value.
 type Part = (&'static str, String);
 
-/// A certificate that TLS has verified.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A certificate that was shown with TLS, which verified it then.
+///
+/// A connection may outlive both the authorities of that moment and the certificate, so all that was shown is kept, and looked
+/// at again. To refuse what others vouched for would be simpler; but where authorities are added or replaced one by one, a
+/// sender that keeps its connection would lose pushes for nothing.
 pub(crate) struct ClientCertificate {
-    /// Who verified it: once other authorities are in force, it proves nothing any more.
-    pub verified_by: Authorities,
+    /// As it was shown: the sender's own first, then those between it and the authorities.
+    chain: Vec<CertificateDer<'static>>,
+    /// When each of them ends; valid until then, that second included (RFC 5280 §4.1.2.5).
+    ends: Vec<UnixTime>,
+    vouched: Mutex<Option<Vouched>>,
     subject: Vec<Part>,
     dns: Vec<String>,
 }
 
+/// That somebody vouched for a certificate, and until when nothing can have changed that.
+struct Vouched {
+    by: Authorities,
+    until: UnixTime,
+}
+
 impl ClientCertificate {
-    /// None when it cannot be read, which verified ones can.
-    pub fn read(certificate: &CertificateDer<'_>, verified_by: Authorities) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    /// Reads what TLS has just verified by these authorities. None when it cannot be read, which verified ones can.
+    pub fn read(chain: &[CertificateDer<'_>], verified_by: Authorities) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
         let named = |oid: &Oid<'_>| PARTS.iter().find(|(_, part)| part == oid).map(|(name, _)| *name);
         let part = |part: &x509_parser::x509::AttributeTypeAndValue<'_>| {
             Some((named(part.attr_type())?, part.as_str().ok()?.to_owned()))
@@ -57,7 +75,37 @@ impl ClientCertificate {
             GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
             _ => None,
         });
-        Some(Self { verified_by, subject, dns: dns.collect() })
+        let shown = Self {
+            chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+            ends: chain.iter().filter_map(end).collect(),
+            vouched: Mutex::default(),
+            subject,
+            dns: dns.collect(),
+        };
+        *shown.vouched() = shown.vouched_until(UnixTime::now(), verified_by);
+        Some(shown)
+    }
+
+    /// Whether these authorities vouch for it at this time.
+    pub fn is_vouched_for(&self, authorities: &Authorities, now: UnixTime) -> bool {
+        let mut vouched = self.vouched();
+        let is_known = |vouched: &Vouched| vouched.by.are(authorities) && now <= vouched.until;
+        if !vouched.as_ref().is_some_and(is_known) {
+            let by = authorities.vouch_for(&self.chain, now).then(|| authorities.clone());
+            *vouched = by.and_then(|by| self.vouched_until(now, by));
+        }
+        vouched.is_some()
+    }
+
+    /// Until the next one ends: one between may have ended before, and another way have led to the authorities.
+    fn vouched_until(&self, now: UnixTime, by: Authorities) -> Option<Vouched> {
+        let until = self.ends.iter().copied().filter(|end| now <= *end).min()?;
+        Some(Vouched { by, until })
+    }
+
+    /// What it says stays right when somebody panics beside it.
+    fn vouched(&self) -> MutexGuard<'_, Option<Vouched>> {
+        self.vouched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether every part of `subject` is in its own.
@@ -69,6 +117,13 @@ impl ClientCertificate {
     pub fn is_for(&self, dns: &str) -> bool {
         self.dns.contains(&dns.to_ascii_lowercase())
     }
+}
+
+/// None when it cannot be read, or ended before 1970.
+fn end(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let end = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(end)))
 }
 
 /// Parts that the subject of a certificate must have, as `CN=tccc,O=Example` (RFC 4514 §2); their order does not matter, and

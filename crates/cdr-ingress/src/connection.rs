@@ -16,7 +16,6 @@ use std::{io, sync::Arc, time::Duration};
 use cdr_core::Intake;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout_at},
 };
@@ -101,6 +100,15 @@ async fn enter<I: Intake>(
             say(&mut begun, &rejection).await;
             linger(&mut begun, stop).await;
         }
+        (Err(NoEntry::TurnedAway(rejection)), _) => {
+            visit.keeper.refused(&rejection, visit.peer);
+            let turned_away = visit.keeper.turn_away(&policy);
+            // Its seat may be what the next one needs.
+            drop(visit);
+            if let Some(turned_away) = turned_away {
+                turn_away(begun, rejection, stop.clone(), turned_away).await;
+            }
+        }
         (Err(NoEntry::Broke(error)), _) => {
             tracing::debug!(peer = %visit.peer, %error, "a connection ended");
         }
@@ -115,6 +123,8 @@ enum NoEntry {
     Broke(io::Error),
     /// In words, since nobody speaks TLS yet.
     Refused(Rejection),
+    /// There is no room for him.
+    TurnedAway(Rejection),
 }
 
 /// Looks who comes and what he speaks.
@@ -125,7 +135,11 @@ async fn look<I>(
 ) -> Result<(), NoEntry> {
     if policy.settings.trusts(visit.peer) {
         match proxy_protocol::take_header(begun).await.map_err(NoEntry::Broke)? {
-            Ok(sender) => visit.peer = sender.unwrap_or(visit.peer),
+            Ok(None) => {}
+            Ok(Some(sender)) => {
+                visit.peer = sender;
+                visit.keeper.reseat(&mut visit.seat, policy, sender).map_err(NoEntry::TurnedAway)?;
+            }
             Err(Malformed) => return Err(NoEntry::Refused(Rejection::ProxyHeader { is_trusted: true })),
         }
     }
@@ -136,7 +150,9 @@ async fn look<I>(
         return Err(NoEntry::Silent);
     }
     match begun.first() {
-        first if tls::begins(first) => Ok(()),
+        first if tls::begins(first) => {
+            visit.keeper.admit_handshake(policy, visit.peer).map_err(NoEntry::TurnedAway)
+        }
         first if proxy_protocol::begins(first) => {
             Err(NoEntry::Refused(Rejection::ProxyHeader { is_trusted: false }))
         }
@@ -167,9 +183,9 @@ async fn enter_by_tls<I: Intake>(
     }
 }
 
-/// Refuses a connection before anything is read from it.
+/// Refuses a connection before any request is read from it.
 pub(crate) async fn turn_away(
-    mut socket: TcpStream,
+    mut socket: impl Socket,
     rejection: Rejection,
     stop: Stop,
     turned_away: OwnedSemaphorePermit,

@@ -19,12 +19,28 @@ const OTHER_STATUSES: &str = "(other)";
 /// What the door has counted since the start of the program; nothing is ever reset.
 #[derive(Default)]
 pub struct DoorCounters {
-    verdicts: [AtomicU64; Verdict::ALL.len()],
+    verdicts: Verdicts,
     body_bytes: AtomicU64,
     odd_uuids: AtomicU64,
     open_connections: AtomicUsize,
     odd_fields: Mutex<BTreeMap<&'static str, u64>>,
     unpublished_statuses: Mutex<BTreeMap<String, u64>>,
+}
+
+/// One for each verdict, in their order.
+struct Verdicts([AtomicU64; Verdict::ALL.len()]);
+
+/// By hand: of arrays, only those of up to 32 have a default.
+impl Default for Verdicts {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Verdicts {
+    fn of(&self, verdict: Verdict) -> &AtomicU64 {
+        &self.0[verdict as usize]
+    }
 }
 
 /// The counters at one moment.
@@ -55,7 +71,7 @@ impl DoorSnapshot {
 impl DoorCounters {
     /// The counters at this moment.
     pub fn snapshot(&self) -> DoorSnapshot {
-        let verdict = |&verdict: &Verdict| (verdict, self.verdicts[verdict as usize].load(Ordering::Relaxed));
+        let verdict = |&verdict: &Verdict| (verdict, self.verdicts.of(verdict).load(Ordering::Relaxed));
         DoorSnapshot {
             verdicts: Verdict::ALL.iter().map(verdict).collect(),
             body_bytes: self.body_bytes.load(Ordering::Relaxed),
@@ -79,7 +95,7 @@ impl DoorCounters {
     }
 
     pub(crate) fn count(&self, verdict: Verdict) {
-        self.verdicts[verdict as usize].fetch_add(1, Ordering::Relaxed);
+        self.verdicts.of(verdict).fetch_add(1, Ordering::Relaxed);
     }
 
     /// True the first time.

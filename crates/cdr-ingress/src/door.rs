@@ -161,7 +161,8 @@ impl DoorHandle {
     }
 
     /// Puts other settings in force for every request that begins from now on. The listener and all
-    /// connections stay; `limits.header_timeout` counts for new connections.
+    /// connections stay; `limits.header_timeout` counts for new connections. One with a client certificate for which
+    /// `tls.client_ca` vouches no more ends with its next request.
     ///
     /// # Errors
     /// The settings cannot work; nothing has changed.
@@ -230,19 +231,16 @@ fn welcome<I: Intake>(
     let _ = socket.set_nodelay(true);
     let policy = keeper.policy.load();
     let rejection = match keeper.seat(&policy, peer) {
-        Ok(_seat) => {
+        Ok(seat) => {
             let (keeper, intake, stores) = (Arc::clone(keeper), Arc::clone(intake), tasks.clone());
-            let visit = Visit { keeper, intake, stores, peer, certificate: None, _seat };
+            let visit = Visit { keeper, intake, stores, peer, certificate: None, seat };
             tasks.spawn(connection::serve(socket, visit, stop.clone()));
             return;
         }
         Err(rejection) => rejection,
     };
     keeper.refused(&rejection, peer);
-    // By TLS nothing can be said without shaking hands, which is what there is too much of.
-    if policy.tls.is_none()
-        && let Ok(turned_away) = Arc::clone(&keeper.turned_away).try_acquire_owned()
-    {
+    if let Some(turned_away) = keeper.turn_away(&policy) {
         tasks.spawn(connection::turn_away(socket, rejection, stop.clone(), turned_away));
     }
 }

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use cdr_core::SettingFault;
 use http::{Method, Request};
 use percent_encoding::percent_decode_str;
+use rustls::pki_types::UnixTime;
 use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -20,6 +21,7 @@ use crate::{
     proof::{Proofs, token_endpoint},
     rates::Rates,
     refusals::RefusalLog,
+    regulars::Regulars,
     settings::{AllowMode, IngressSettings},
     strangers::{Stranger, Strangers},
     summary::Summary,
@@ -31,6 +33,9 @@ const TURNED_AWAY_AT_ONCE: usize = 64;
 
 /// Connections from networks that are not allowed, at a time.
 const STRANGERS: usize = 64;
+
+/// Of these, those of one client: or one that says nothing could keep all others from being heard.
+const STRANGERS_PER_CLIENT: usize = 8;
 
 /// The settings in force, and what was made of them once.
 pub(crate) struct Policy {
@@ -61,14 +66,23 @@ impl Policy {
         !self.settings.allows(client) && !self.learns()
     }
 
+    /// Whether all requests of a connection are refused. Those of a trusted proxy's may be other people's.
+    fn is_stranger(&self, peer: IpAddr) -> bool {
+        !self.settings.trusts(peer) && self.bars(peer)
+    }
+
     /// Whether senders from elsewhere pass, so that their addresses are learned.
     pub fn learns(&self) -> bool {
         self.settings.allow.as_ref().is_some_and(|allow| allow.mode == AllowMode::Log)
     }
 
-    /// Whether the authorities that verified a certificate are those in force. A connection may be older than they are.
+    /// Whether the authorities in force vouch for a certificate now. A connection may be older than they are, and outlive
+    /// its certificate.
     pub fn vouches_for(&self, certificate: &ClientCertificate) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.material().authorities == Some(certificate.verified_by))
+        let Some(tls) = &self.tls else { return false };
+        let material = tls.material();
+        let is_vouched_for = |authorities| certificate.is_vouched_for(authorities, UnixTime::now());
+        material.authorities.as_ref().is_some_and(is_vouched_for)
     }
 
     /// What a request is for, if it is for something that is served here. The path may be a secret, so it is compared
@@ -104,8 +118,15 @@ fn meant(path: &str) -> Cow<'_, [u8]> {
 
 /// The right to be here, for as long as a connection lasts.
 pub(crate) enum Seat {
-    Guest { _open: Open, _place: Option<Place> },
-    Stranger { _standing: OwnedSemaphorePermit },
+    Guest { _open: Open, place: Option<Place> },
+    Stranger { _standing: OwnedSemaphorePermit, _place: Place },
+}
+
+impl Seat {
+    /// Whether it is one of the few for networks that are not allowed.
+    pub fn is_of_strangers(&self) -> bool {
+        matches!(self, Self::Stranger { .. })
+    }
 }
 
 /// What all connections share.
@@ -118,12 +139,14 @@ pub(crate) struct Keeper {
     crowd: Arc<Crowd>,
     /// Room for connections from networks that are not allowed.
     standing: Arc<Semaphore>,
+    standing_crowd: Arc<Crowd>,
     /// One for each sender that hears why its connection is refused; others are dropped without a word.
-    pub turned_away: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
     pub refusals: RefusalLog,
     summary: Summary,
     newcomers: Newcomers,
     strangers: Strangers,
+    regulars: Regulars,
 }
 
 impl Keeper {
@@ -135,11 +158,13 @@ impl Keeper {
             unproven: Arc::default(),
             crowd: Arc::default(),
             standing: Arc::new(Semaphore::new(STRANGERS)),
+            standing_crowd: Arc::default(),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)),
             refusals: RefusalLog::default(),
             summary: Summary::default(),
             newcomers: Newcomers::default(),
             strangers: Strangers::default(),
+            regulars: Regulars::default(),
         }
     }
 
@@ -150,27 +175,62 @@ impl Keeper {
     /// never end, strangers could hold all that there are. They are heard nevertheless, since one of them may be
     /// the sender one waits for, at a new address: that is an alert, and a port scan is none.
     pub fn seat(self: &Arc<Self>, policy: &Policy, peer: IpAddr) -> Result<Seat, Rejection> {
-        let limits = &policy.settings.limits;
-        let is_direct = !policy.settings.trusts(peer);
-        if is_direct && policy.bars(peer) {
-            let standing = Arc::clone(&self.standing).try_acquire_owned();
-            let crowded = |_| Rejection::Network { is_for_us: true };
-            return standing.map(|standing| Seat::Stranger { _standing: standing }).map_err(crowded);
+        if policy.is_stranger(peer) {
+            return self.stand(peer);
         }
-        if self.counters.open_connections() >= limits.connections {
-            return Err(Rejection::Connections { limit: limits.connections });
+        let limit = policy.settings.limits.connections;
+        if self.counters.open_connections() >= limit {
+            return Err(Rejection::Connections { limit });
         }
-        let place = match limits.connections_per_client.filter(|_| is_direct) {
-            Some(limit) => Some(self.crowd.place(peer, limit).ok_or(Rejection::ClientConnections { limit })?),
-            None => None,
-        };
-        Ok(Seat::Guest { _open: Open::new(self), _place: place })
+        Ok(Seat::Guest { place: self.place(policy, peer)?, _open: Open::new(self) })
+    }
+
+    /// Changes the seat of a connection for that of the sender whom a trusted proxy names for all of it: a stranger among
+    /// those behind the proxy takes none from the others, who are guests.
+    pub fn reseat(&self, seat: &mut Seat, policy: &Policy, sender: IpAddr) -> Result<(), Rejection> {
+        match seat {
+            _ if policy.is_stranger(sender) => *seat = self.stand(sender)?,
+            Seat::Guest { place, .. } => *place = self.place(policy, sender)?,
+            // The proxy was a stranger itself until a reload; it comes again.
+            Seat::Stranger { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn stand(&self, stranger: IpAddr) -> Result<Seat, Rejection> {
+        let place = self.standing_crowd.place(stranger, STRANGERS_PER_CLIENT);
+        let standing = Arc::clone(&self.standing).try_acquire_owned().ok();
+        let seat = place.zip(standing).map(|(_place, _standing)| Seat::Stranger { _standing, _place });
+        seat.ok_or(Rejection::CrowdedNetwork { limit: STRANGERS, per_client: STRANGERS_PER_CLIENT })
+    }
+
+    /// None where `connections_per_client` does not count.
+    fn place(&self, policy: &Policy, client: IpAddr) -> Result<Option<Place>, Rejection> {
+        let is_direct = !policy.settings.trusts(client);
+        let limit = policy.settings.limits.connections_per_client.filter(|_| is_direct);
+        let place = |limit| self.crowd.place(client, limit).ok_or(Rejection::ClientConnections { limit });
+        limit.map(place).transpose()
+    }
+
+    /// The right to be told why one's connection is refused. By TLS nothing can be said without shaking hands, which is what
+    /// there is too much of.
+    pub fn turn_away(&self, policy: &Policy) -> Option<OwnedSemaphorePermit> {
+        let turned_away = || Arc::clone(&self.turned_away).try_acquire_owned().ok();
+        policy.tls.is_none().then(turned_away).flatten()
+    }
+
+    /// Shakes hands by TLS, which costs processor time before anything is known of who asks for it: of strangers so many a
+    /// second. Networks that are allowed by name, trusted proxies and who has brought a push never wait for those.
+    pub fn admit_handshake(&self, policy: &Policy, peer: IpAddr) -> Result<(), Rejection> {
+        let settings = &policy.settings;
+        let is_known = settings.trusts(peer) || settings.names(peer) || self.regulars.know(peer);
+        if is_known { Ok(()) } else { policy.rates.admit_handshake(peer) }
     }
 
     /// Lets a sender in whose network is allowed.
-    pub fn admit<B>(&self, policy: &Policy, client: IpAddr, request: &Request<B>) -> Result<(), Rejection> {
+    pub fn admit(&self, policy: &Policy, client: IpAddr, is_for_us: bool) -> Result<(), Rejection> {
         if policy.bars(client) {
-            return Err(Rejection::Network { is_for_us: policy.purpose(request).is_ok() });
+            return Err(Rejection::Network { is_for_us });
         }
         if !policy.settings.allows(client) {
             self.newcomers.passed(client);
@@ -183,6 +243,9 @@ impl Keeper {
         let policy = self.policy.load();
         if policy.learns() && !policy.settings.allows(client) {
             self.newcomers.brought(client);
+        }
+        if policy.tls.is_some() && !policy.settings.names(client) {
+            self.regulars.brought(client);
         }
         self.strangers.arrived(client);
     }
@@ -244,11 +307,29 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Allow;
 
     fn expects(path: &str, request: &str) -> bool {
         let settings = IngressSettings { path: path.to_owned(), ..IngressSettings::default() };
         let request = Request::post(request).body(()).unwrap();
         Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}")).purpose(&request).is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_who_is_known_waits_for_the_handshakes_of_strangers() {
+        let networks = ["192.0.2.0/24"].map(|network| network.parse().unwrap()).to_vec();
+        let allow = Some(Allow { networks, mode: AllowMode::Enforce });
+        let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let settings = IngressSettings { allow, trusted_proxies, ..IngressSettings::default() };
+        let policy = Policy::new(settings).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let keeper = Keeper::new(Policy::new(IngressSettings::default()).ok().unwrap());
+        let shakes = |peer: [u8; 4]| keeper.admit_handshake(&policy, peer.into()).is_ok();
+        keeper.regulars.brought([203, 0, 113, 7].into());
+        let passed = (0..900_u16).filter(|number| shakes([198, 51, 100, number.to_be_bytes()[1]])).count();
+        assert!(passed < 900 && !shakes([198, 51, 101, 1]), "{passed} of the strangers pass");
+        for known in [[192, 0, 2, 1], [10, 0, 0, 1], [203, 0, 113, 7]] {
+            assert!((0..1000).all(|_| shakes(known)), "{known:?}");
+        }
     }
 
     #[test]

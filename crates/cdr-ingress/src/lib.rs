@@ -19,7 +19,7 @@
 //! * [`IngressSettings`]: what can be set.
 //! * `visit`: the way of a request, a line for each check; `answer`: the table of answers.
 //! * `rates`, `proof`, `asked`, `body`, `encoding`, [`client_address`]: the checks themselves.
-//! * [`Door`], `crowd`, `connection`, `unread`: the listener, and what hyper leaves to us.
+//! * [`Door`], `crowd`, `regulars`, `connection`, `unread`: the listener, and what hyper leaves to us.
 //! * `proxy_protocol`, `tls`, `client_certificate`: what comes before HTTP.
 //! * [`DoorCounters`], `notes`, `refusals`, `summary`: what operators see; [`Newcomer`]s, whom the allowlist lacks, and
 //!   [`Stranger`]s, who were refused and may be whom one waits for.
@@ -48,6 +48,7 @@ mod proof;
 mod proxy_protocol;
 mod rates;
 mod refusals;
+mod regulars;
 mod settings;
 mod strangers;
 mod summary;

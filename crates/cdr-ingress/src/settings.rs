@@ -75,8 +75,8 @@ pub struct Limits {
     pub body: ByteSize,
     /// Open connections. Default 4096.
     pub connections: usize,
-    /// Open connections of one client: an IPv4 address, or a /64 of IPv6. Trusted proxies are not counted.
-    /// Default: as many as there are.
+    /// Open connections of one client: an IPv4 address, or a /64 of IPv6. Trusted proxies are not counted; whom
+    /// they name by the PROXY protocol is. Default: as many as there are.
     pub connections_per_client: Option<usize>,
     /// Requests a second of all senders who have proven who they are; so many may come at once after a rest.
     /// More get 429. Default: no limit.
@@ -183,6 +183,11 @@ impl IngressSettings {
     /// Whether `allow.networks` holds this address, or there is no such list.
     pub fn allows(&self, client: IpAddr) -> bool {
         self.allow.as_ref().is_none_or(|allow| allow.holder(client).is_some())
+    }
+
+    /// Whether `allow.networks` holds this address.
+    pub(crate) fn names(&self, client: IpAddr) -> bool {
+        self.allow.as_ref().is_some_and(|allow| allow.holder(client).is_some())
     }
 
     fn path_fault(&self) -> Option<SettingFault> {

@@ -1,5 +1,5 @@
-//! Who was refused and may have been the sender that the operator waits for: without a proof, with a wrong one, or from a
-//! network that is not allowed. Each such push is lost after three retries, so this is what alerts are made of.
+//! Who was refused and may have been the sender that the operator waits for: without a proof, with a wrong one, from a
+//! network that is not allowed, or faster than the limits let in. Each such push is lost after three retries, so this is what alerts are made of.
 
 use std::{
     collections::HashMap,

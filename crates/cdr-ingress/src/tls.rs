@@ -3,7 +3,8 @@
 //! The files are read again every few seconds and taken when they have changed and fit together: connections that are open
 //! stay as they are, new ones get the new certificate. What is half written is left alone, and the door goes on with what it
 //! has. The contents are compared, not times or inodes: they are small, and so renewed certificates are seen however they
-//! come, as files written in place, as new files, or as links that point elsewhere.
+//! come, as files written in place, as new files, or as links that point elsewhere. What senders have shown is looked at
+//! again when those who vouch for it have changed: see `client_certificate`.
 
 mod material;
 
@@ -171,9 +172,8 @@ impl Tls {
         let stream = accepted.map_err(NoHandshake::of)?;
         let session = stream.get_ref().1;
         let is_http2 = session.alpn_protocol() == Some(HTTP2);
-        let shown = session.peer_certificates().and_then(|chain| chain.first());
-        let certificate =
-            shown.zip(material.authorities).and_then(|(shown, by)| ClientCertificate::read(shown, by));
+        let shown = session.peer_certificates().zip(material.authorities.clone());
+        let certificate = shown.and_then(|(chain, by)| ClientCertificate::read(chain, by));
         Ok(Entered { stream, is_http2, certificate })
     }
 }

@@ -28,7 +28,7 @@ const PUSH_UUID: HeaderName = HeaderName::from_static("x-tccc-push-uuid");
 
 /// How long a commit may take before the sender is told to come again. TCCC publishes no timeout for pushes;
 /// 5 s is what it publishes for a call-back of the same product (1229/70684).
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Somebody who came to the door, for as long as the connection lasts.
 pub(crate) struct Visit<I> {
@@ -38,8 +38,8 @@ pub(crate) struct Visit<I> {
     pub stores: TaskTracker,
     /// Who connected, or whom a trusted proxy named with the PROXY protocol.
     pub peer: IpAddr,
-    pub _seat: Seat,
-    /// The verified certificate that was shown with TLS.
+    pub seat: Seat,
+    /// The certificate that was shown with TLS.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
@@ -50,19 +50,27 @@ impl<I: Intake> Visit<I> {
         B: Body<Data = Bytes> + Unpin,
     {
         let policy = self.keeper.policy.load_full();
-        if let Some(certificate) =
-            self.certificate.as_ref().filter(|certificate| policy.vouches_for(certificate))
-        {
-            request.extensions_mut().insert(Shown(Arc::clone(certificate)));
+        let shown = self.certificate.as_ref().map(|certificate| match policy.vouches_for(certificate) {
+            true => Shown::Valid(Arc::clone(certificate)),
+            false => Shown::Outdated,
+        });
+        let is_outdated = matches!(shown, Some(Shown::Outdated));
+        if let Some(shown) = shown {
+            request.extensions_mut().insert(shown);
         }
         let client = policy.settings.client_address(self.peer, request.headers());
-        match self.serve(&policy, client, request).await {
+        let mut response = match self.serve(&policy, client, request).await {
             Ok(response) => response,
             Err(rejection) => {
                 self.keeper.refused(&rejection, client);
                 rejection.response()
             }
+        };
+        // On a new connection the sender can show another certificate; and strangers' seats are few.
+        if is_outdated || self.seat.is_of_strangers() {
+            answer::take_leave(&mut response);
         }
+        response
     }
 
     async fn serve(
@@ -71,9 +79,10 @@ impl<I: Intake> Visit<I> {
         client: IpAddr,
         request: Request<impl Body<Data = Bytes> + Unpin>,
     ) -> Result<Response<Full<Bytes>>, Rejection> {
-        self.keeper.admit(policy, client, &request)?;
-        policy.rates.admit_client(client)?;
-        match policy.purpose(&request)? {
+        let purpose = policy.purpose(&request);
+        self.keeper.admit(policy, client, purpose.is_ok())?;
+        policy.rates.admit_client(client, purpose.is_ok())?;
+        match purpose? {
             Purpose::Push => self.take(policy, client, request).await.map(|()| answer::stored()),
             Purpose::Token => self.give_token(policy, request).await,
         }

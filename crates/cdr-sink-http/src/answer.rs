@@ -11,10 +11,12 @@ use cdr_core::{
     json,
 };
 use cdr_expression::{Expression, Variables};
-use http::{HeaderMap, HeaderName, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
 
 use crate::settings::As;
 
@@ -24,21 +26,28 @@ const LONGEST: usize = 64 << 10;
 /// The same when expressions look into it.
 const LONGEST_LOOKED_INTO: usize = 1 << 20;
 
+/// What hides what an answer says (IANA's registry of content codings, with the aliases).
+const CODINGS: [&str; 7] = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"];
+
 /// An answer, read.
 pub(crate) struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
     is_whole: bool,
-    broken: Option<hyper::Error>,
+    /// Why its end did not come, where it was waited for.
+    cut: Option<String>,
+    /// Where it leads, and why nobody follows.
+    leads: Option<String>,
     /// What is never quoted.
     secrets: Arc<[String]>,
     token: Option<String>,
 }
 
 impl Answer {
-    /// Reads the answer to its end, so that its connection can be used again, or to the most that anybody looks at.
-    pub async fn read(response: Response<Incoming>, looked_into: bool) -> Self {
+    /// Reads the answer to its end, so that its connection can be used again, or to the most that anybody looks at. Its status
+    /// counts also where the rest does not come before the deadline.
+    pub async fn read(response: Response<Incoming>, looked_into: bool, deadline: Instant) -> Self {
         let longest = if looked_into { LONGEST_LOOKED_INTO } else { LONGEST };
         let (head, mut incoming) = response.into_parts();
         let (status, headers) = (head.status, head.headers);
@@ -47,21 +56,26 @@ impl Answer {
             headers,
             body: Vec::new(),
             is_whole: false,
-            broken: None,
+            cut: None,
+            leads: None,
             secrets: Arc::default(),
             token: None,
         };
         while answer.body.len() < longest {
-            match incoming.frame().await {
-                None => {
+            match timeout_at(deadline, incoming.frame()).await {
+                Ok(None) => {
                     answer.is_whole = true;
                     break;
                 }
-                Some(Err(error)) => {
-                    answer.broken = Some(error);
+                Ok(Some(Err(error))) => {
+                    answer.cut = Some(format!("broke off: {error}"));
                     break;
                 }
-                Some(Ok(frame)) => answer.body.extend(frame.into_data().unwrap_or_default()),
+                Err(_) => {
+                    answer.cut = Some("did not come to its end in time".to_owned());
+                    break;
+                }
+                Ok(Some(Ok(frame))) => answer.body.extend(frame.into_data().unwrap_or_default()),
             }
         }
         answer
@@ -75,6 +89,11 @@ impl Answer {
     /// The same for a token.
     pub fn hiding_token(self, token: Option<&str>) -> Self {
         Self { token: token.map(str::to_owned), ..self }
+    }
+
+    /// Of a redirect: where it leads, and why nobody follows.
+    pub fn leading(self, words: String) -> Self {
+        Self { leads: Some(words), ..self }
     }
 
     /// Its beginning, without secrets.
@@ -112,8 +131,7 @@ impl Answer {
     pub fn show(&self, variables: &mut Variables<'_>) {
         let body = match self.body.is_empty() {
             true => Value::Null,
-            false => serde_json::from_slice(&self.body)
-                .unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into()),
+            false => self.json().unwrap_or_else(|| String::from_utf8_lossy(&self.body).into()),
         };
         let mut headers = Map::new();
         for (name, value) in &self.headers {
@@ -124,16 +142,53 @@ impl Answer {
         variables.set("body", body);
     }
 
-    /// Why nothing can be said of what it says; none of an answer that came to its end.
-    fn incomplete(&self) -> Option<String> {
-        match &self.broken {
-            Some(error) => Some(format!(", but the answer broke off: {error}")),
-            None if self.is_whole => None,
-            None => Some(format!(
+    /// Its body, where that is JSON; the byte order mark that some write in front is none of it (RFC 8259 §8.1).
+    fn json(&self) -> Option<Value> {
+        serde_json::from_slice(self.body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&self.body)).ok()
+    }
+
+    /// Whether it is a page for people, say, where a program was asked.
+    pub fn is_no_json(&self) -> bool {
+        !self.body.is_empty() && self.json().is_none()
+    }
+
+    /// Why nothing can be said of what it says, as far as expressions want to know; none of an answer that can be read whole.
+    fn unread(&self) -> Option<String> {
+        let too_long = || {
+            format!(
                 " with more than {} KiB; ask for less, so that it can be looked into",
                 LONGEST_LOOKED_INTO >> 10
-            )),
+            )
+        };
+        self.unknown().or_else(|| (!self.is_whole).then(too_long))
+    }
+
+    /// Why an `ErrCode` may be missing from what is here. A long one is no reason: it would stand in its beginning.
+    fn unknown(&self) -> Option<String> {
+        match &self.cut {
+            Some(how) => Some(format!(", but the answer {how}")),
+            None if self.is_coded() => Some(
+                ", but in a Content-Encoding that was not asked for, so that it cannot be read".to_owned(),
+            ),
+            None if self.ends_early() => Some(", but the answer ends in the middle of its JSON".to_owned()),
+            None => None,
         }
+    }
+
+    /// Whether it is compressed although the request wants it as it is. Some name a charset here, which changes nothing.
+    fn is_coded(&self) -> bool {
+        let codings =
+            self.headers.get_all(header::CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+        let is_one = |coding: &str| CODINGS.iter().any(|known| known.eq_ignore_ascii_case(coding.trim()));
+        !self.body.is_empty() && codings.flat_map(|codings| codings.split(',')).any(is_one)
+    }
+
+    /// Whether its end is missing though nothing broke: where no length is announced, the end of the connection is that of the
+    /// answer, however it comes about.
+    fn ends_early(&self) -> bool {
+        let is_object = self.body.trim_ascii_start().starts_with(b"{");
+        let cut = || serde_json::from_slice::<IgnoredAny>(&self.body).is_err_and(|error| error.is_eof());
+        self.is_whole && is_object && cut()
     }
 
     /// A failure that quotes it.
@@ -148,23 +203,10 @@ impl Answer {
         let todo = match self.status.as_u16() {
             401 | 407 => "; check auth".to_owned(),
             403 => "; check auth, and whether it lets this machine in".to_owned(),
-            300..=399 => format!("{}; redirects are not followed, check url", self.new_origin()),
-            _ => String::new(),
+            _ => self.leads.clone().unwrap_or_default(),
         };
         Unavailable::new(format!("the receiver answered {}{todo}", self.status))
             .retry_after(self.retry_after())
-    }
-
-    /// Where a redirect leads: scheme, host and port, as its path may be a secret.
-    fn new_origin(&self) -> String {
-        let location = self.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-        let uri: Option<Uri> = location.and_then(|text| text.parse().ok());
-        let parts = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.host()?, uri.port())));
-        match parts {
-            Some((scheme, host, Some(port))) => format!(" to {scheme}://{host}:{port}"),
-            Some((scheme, host, None)) => format!(" to {scheme}://{host}"),
-            None => String::new(),
-        }
     }
 
     fn retry_after(&self) -> Option<Duration> {
@@ -226,14 +268,17 @@ impl Rules {
     }
 
     fn taken(&self, answer: &Answer, variables: &mut Variables<'_>) -> Outcome {
-        // What is missing may have been an `ErrCode`: sending twice is better than not at all.
-        let looks = self.success.is_some() || !self.take.is_empty();
-        if let Some(why) = answer.incomplete().filter(|_| looks || (self.err_code && answer.broken.is_some()))
-        {
-            return Outcome::Retry(answer.failure(&why));
-        }
         if let Some(code) = self.err_code.then(|| err_code(&answer.body)).flatten() {
             return Outcome::Retry(answer.failure(&format!(" with {code}")));
+        }
+        // What is missing may have been an `ErrCode`: sending twice is better than not at all.
+        let looks = self.success.is_some() || !self.take.is_empty();
+        let missing = match looks {
+            true => answer.unread(),
+            false => self.err_code.then(|| answer.unknown()).flatten(),
+        };
+        if let Some(why) = missing {
+            return Outcome::Retry(answer.failure(&why));
         }
         match self.success.as_ref().map(|success| success.holds(variables)) {
             None | Some(Ok(true)) => self.take(answer, variables, ""),
@@ -263,13 +308,13 @@ impl Rules {
 /// repeated, as a text may hold anything. None of an answer of any other shape.
 fn err_code(body: &[u8]) -> Option<String> {
     let mut code = None;
-    json::read_object(body, |key, value| {
+    // Old receivers write their messages in GBK, and the end of a long answer is not here: what can be read counts.
+    let _ = json::read_object(String::from_utf8_lossy(body).as_bytes(), |key, value| {
         if key == "ErrCode" {
-            code = Some(value.get().trim_matches('"').trim());
+            code = Some(value.get().trim_matches('"').trim().to_owned());
         }
-    })
-    .ok()?;
-    let code = code.filter(|code| !code.is_empty() && *code != "null")?;
+    });
+    let code = code.filter(|code| !code.is_empty() && code != "null")?;
     match code.parse::<f64>() {
         Ok(0.0) => None,
         Ok(number) => Some(format!("ErrCode {number}")),

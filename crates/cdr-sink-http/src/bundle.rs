@@ -44,7 +44,7 @@ pub(crate) async fn deliver(sink: &HttpSink, format: Format, batch: &Batch) -> R
     if bundle.is_empty() {
         return report;
     }
-    let whole = timeout_at(deadline, attempt(sink, format, &bundle)).await;
+    let whole = timeout_at(deadline, attempt(sink, format, &bundle, deadline)).await;
     match whole.unwrap_or_else(|_| Ok(late(sink))) {
         Err(away) => return report.and_unavailable(away),
         Ok(Outcome::Reject(_)) if bundle.len() > 1 => {}
@@ -54,7 +54,7 @@ pub(crate) async fn deliver(sink: &HttpSink, format: Format, batch: &Batch) -> R
         }
     }
     for one in bundle.chunks(1) {
-        match timeout_at(deadline, attempt(sink, format, one)).await {
+        match timeout_at(deadline, attempt(sink, format, one, deadline)).await {
             // Those behind it are opened again: nothing was tried on them. It was tried, or it would be the first again for ever.
             Err(_) => {
                 report.set(one[0].0, late(sink));
@@ -81,6 +81,7 @@ async fn attempt(
     sink: &HttpSink,
     format: Format,
     bundle: &[(usize, &Delivery, Bytes)],
+    deadline: Instant,
 ) -> Result<Outcome, Unavailable> {
     let step = sink.last();
     let deliveries: Vec<&Delivery> = bundle.iter().map(|(_, delivery, _)| *delivery).collect();
@@ -92,7 +93,7 @@ async fn attempt(
             return Ok(Outcome::Reject(Failure::new(reason)));
         }
     };
-    match sink.wire.ask(request, step.rules.look()).await {
+    match sink.wire.ask(request, step.rules.look(), deadline).await {
         Ok(answer) => step.rules.judge(&answer, &mut variables),
         Err(Unanswered::Broken(reason)) => Ok(Outcome::Retry(Failure::new(reason))),
         Err(Unanswered::Away(away)) => Err(away),

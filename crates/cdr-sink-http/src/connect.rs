@@ -99,14 +99,14 @@ impl Receiver {
             // It was closed before a byte of the request was written: the next one may do.
             match error.take_message() {
                 Some(unsent) => request = unsent,
-                None => return Err(self.broken(&error.into_error())),
+                None => return Err(self.lost(&error.into_error())),
             }
         }
         let mut connection = self.connect().await?;
         let request = self.addressed(request, &connection).await?;
         match connection.try_send_request(request).await {
             Ok(response) => Ok((response, connection)),
-            Err(error) => Err(self.broken(&error.into_error())),
+            Err(error) => Err(self.lost(&error.into_error())),
         }
     }
 
@@ -150,20 +150,29 @@ impl Receiver {
         // Errors of a connection reach the request that meets them.
         if stream.connected().is_negotiated_h2() {
             let shaken = http2::handshake(TokioExecutor::new(), stream).await;
-            let (requests, connection) = shaken.map_err(|error| self.broken(&error))?;
+            let (requests, connection) = shaken.map_err(|error| self.lost(&error))?;
             tokio::spawn(connection);
             return Ok(Connection::Http2(requests));
         }
         let shaken = http1::handshake(stream).await;
-        let (requests, connection) = shaken.map_err(|error| self.broken(&error))?;
+        let (requests, connection) = shaken.map_err(|error| self.lost(&error))?;
         tokio::spawn(connection);
         Ok(Connection::Http1(requests))
     }
 
-    fn broken(&self, error: &hyper::Error) -> NoAnswer {
+    /// What a connection that broke after it was made means.
+    fn lost(&self, error: &hyper::Error) -> NoAnswer {
+        // By TLS 1.3 it is known only after the request went out what the receiver thinks of our certificate. It reads no
+        // request of whom it does not let in.
+        let alert = chain(error).find_map(|error| error.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::AlertReceived(alert)) = alert.filter(|tls| is_refusal(tls)) {
+            let host = self.host_and_port();
+            let reason = format!("{host} does not let us in (TLS alert {alert:?}); check tls.certificate");
+            return NoAnswer::NotConnected(reason);
+        }
         let how = match error {
             _ if error.is_incomplete_message() => "it was closed".to_owned(),
-            _ if error.is_parse() => "what came is not HTTP/1.1".to_owned(),
+            _ if error.is_parse() => format!("what came cannot be read as HTTP/1.1 ({error})"),
             _ => root(error),
         };
         NoAnswer::Broken(format!("the connection to {} broke before an answer: {how}", self.host_and_port()))
@@ -319,6 +328,24 @@ impl fmt::Display for ConnectFault {
 }
 
 impl Error for ConnectFault {}
+
+/// Whether a TLS error is the receiver's, about who we are.
+fn is_refusal(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        error,
+        rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+        )
+    )
+}
 
 /// An error and all that lies below it. `io::Error` hides what it wraps from `source`, which gives the source
 /// of that instead.

@@ -19,7 +19,8 @@
 //!
 //! # Reading order
 //! `settings` reads and checks, `sink` makes an attempt of `step`s (or a `bundle`), each a `request` on the `wire` whose `answer`
-//! is judged. Below lie `oauth`, `signature`, and the way there: `connect` with `pool`, `trust`, `way` and `address`.
+//! is judged; `preview` shows the requests. Below lie `oauth`, `signature`, `redirect`, and the way there: `connect` with `pool`,
+//! `trust`, `way` and `address`.
 //!
 //! # Outcomes
 //! What an answer means:
@@ -27,7 +28,7 @@
 //! | what happened | outcome |
 //! |---|---|
 //! | 2xx, and no `ErrCode` but 0 in it | delivered |
-//! | 2xx with a non-zero `ErrCode`; 404, 408, 5xx …; no answer in time; the connection broke | retry |
+//! | 2xx with a non-zero `ErrCode`, or with an answer that is cut so that one may be missing; 404, 408, 5xx …; no answer in time; the connection broke | retry |
 //! | 400, 413, 415, 422 … | reject |
 //! | no connection (nobody listens, no such host, TLS), 401, 403, 429, 503 with `Retry-After`, a redirect | away |
 //!
@@ -46,6 +47,8 @@ mod connect;
 mod oauth;
 mod place;
 mod pool;
+mod preview;
+mod redirect;
 mod request;
 mod settings;
 mod signature;
@@ -58,6 +61,7 @@ mod way;
 mod wire;
 
 pub use bundle::Format;
+pub use redirect::Redirects;
 pub use settings::{
     ApiKey, As, Auth, BatchSettings, Classify, CredentialsIn, FindSettings, HttpSettings, Method, Oauth2,
     Preset, SignatureSettings, StepSettings, Success, Tls,

@@ -11,7 +11,10 @@ use cdr_core::{Secret, Unavailable, http_status};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use serde::Deserialize;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     answer::Answer,
@@ -74,7 +77,22 @@ impl State {
 
 impl OAuth {
     /// The value of `Authorization`, of a new token when `refused` is the one that is kept.
-    pub async fn header(&self, refused: Option<&HeaderValue>) -> Result<HeaderValue, Unavailable> {
+    pub async fn header(
+        &self,
+        refused: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Result<HeaderValue, Unavailable> {
+        // Those that wait for somebody else's token, too.
+        timeout_at(deadline, self.kept_or_new(refused, deadline))
+            .await
+            .unwrap_or_else(|_| Err(self.away("did not answer in time")))
+    }
+
+    async fn kept_or_new(
+        &self,
+        refused: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Result<HeaderValue, Unavailable> {
         // Whoever comes while a token is fetched waits for that one.
         let mut state = self.state.lock().await;
         if let Some(token) = &state.token
@@ -84,7 +102,7 @@ impl OAuth {
             return Ok(token.header.clone());
         }
         state.token = None;
-        let granted = self.ask(&state).await?;
+        let granted = self.ask(&state, deadline).await?;
         let token = granted.access_token.unwrap_or_default();
         let header = HeaderValue::try_from(format!("{} {token}", self.scheme));
         let mut header = header.map_err(|_| self.away("gave a token that no header can carry"))?;
@@ -105,12 +123,12 @@ impl OAuth {
         Ok(header)
     }
 
-    async fn ask(&self, state: &State) -> Result<Granted, Unavailable> {
+    async fn ask(&self, state: &State, deadline: Instant) -> Result<Granted, Unavailable> {
         let (response, connection) = self.endpoint.send(self.request(state)).await.map_err(|error| {
             let (NoAnswer::NotConnected(reason) | NoAnswer::Broken(reason)) = error;
             Unavailable::new(format!("auth: no token: {reason}"))
         })?;
-        let answer = Answer::read(response, false).await;
+        let answer = Answer::read(response, false, deadline).await;
         if answer.is_whole() {
             self.endpoint.give_back(connection);
         }

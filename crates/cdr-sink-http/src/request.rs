@@ -144,6 +144,28 @@ impl RequestTemplate {
         }
     }
 
+    /// Method, path, parameters and body, for people. The address that they come below is left out, and so are headers: both may
+    /// hold secrets.
+    ///
+    /// # Errors
+    /// There is no request; the reason holds no value.
+    pub fn shown(&self, push: &Push, variables: &Variables<'_>) -> Result<String, Unmade> {
+        let target = match &self.target {
+            Target::Fixed(_) => String::new(),
+            Target::Made { .. } => self.target.made(variables)?.below("", ""),
+        };
+        let line = format!("{} …{target}", self.method);
+        Ok(match &self.body {
+            Body::Nothing => line,
+            Body::Raw => format!("{line}\nthe body as it came"),
+            Body::Made(_) => {
+                let body = self.body(push, variables)?;
+                let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+                format!("{line}\n{body:#}")
+            }
+        })
+    }
+
     fn uri(&self, push: &Push, variables: &Variables<'_>) -> Result<Uri, Unmade> {
         let target = self.target.fill(variables)?;
         Ok(match self.keep_query {
@@ -156,10 +178,17 @@ impl RequestTemplate {
 
 impl Target {
     fn fill(&self, variables: &Variables<'_>) -> Result<Uri, Unmade> {
-        let (base, path, taken, own_query, query) = match self {
+        let (base, own_query) = match self {
             Self::Fixed(uri) => return Ok(uri.clone()),
-            Self::Made { base, path, taken, own_query, query } => (base, path, taken, own_query, query),
+            Self::Made { base, own_query, .. } => (base, own_query),
         };
+        let target = PathAndQuery::try_from(self.made(variables)?.below(base, own_query));
+        target.map(Uri::from).map_err(|_| Unmade::Never("the address becomes longer than 64 KiB".to_owned()))
+    }
+
+    /// What of it is made for a push.
+    fn made(&self, variables: &Variables<'_>) -> Result<MadeTarget, Unmade> {
+        let Self::Made { path, taken, query, .. } = self else { return Ok(MadeTarget::default()) };
         let never = |setting: &str| {
             let setting = setting.to_owned();
             move |why: String| Unmade::Never(format!("{setting}: {why}"))
@@ -175,19 +204,33 @@ impl Target {
                 "path: a part of it is . or .., which would lead elsewhere".to_owned(),
             ));
         }
-        let mut pairs = form_urlencoded::Serializer::new(own_query.clone());
+        let mut parameters = Vec::new();
         for (name, text) in query {
-            match text.give(variables).map_err(never(&format!("query: {name}")))? {
-                Value::Array(values) => {
-                    pairs.extend_pairs(values.into_iter().filter_map(as_text).map(|value| (name, value)));
-                }
-                value => drop(pairs.extend_pairs(as_text(value).map(|value| (name, value)))),
-            }
+            let values = match text.give(variables).map_err(never(&format!("query: {name}")))? {
+                Value::Array(values) => values,
+                value => vec![value],
+            };
+            parameters.extend(values.into_iter().filter_map(as_text).map(|value| (name.clone(), value)));
         }
-        let query = pairs.finish();
+        Ok(MadeTarget { path, parameters })
+    }
+}
+
+/// Path and parameters as they were made for a push.
+#[derive(Default)]
+struct MadeTarget {
+    /// Encoded.
+    path: String,
+    parameters: Vec<(String, String)>,
+}
+
+impl MadeTarget {
+    /// Below the path of an address, behind its query.
+    fn below(self, base: &str, own_query: &str) -> String {
+        let mut query = form_urlencoded::Serializer::new(own_query.to_owned());
+        let query = query.extend_pairs(self.parameters).finish();
         let question_mark = if query.is_empty() { "" } else { "?" };
-        let target = PathAndQuery::try_from(format!("{base}{path}{question_mark}{query}"));
-        target.map(Uri::from).map_err(|_| Unmade::Never("the address becomes longer than 64 KiB".to_owned()))
+        format!("{base}{}{question_mark}{query}", self.path)
     }
 }
 

@@ -30,12 +30,13 @@ use crate::{
     bundle::Format,
     connect::{Network, Receiver},
     place::Place,
+    redirect::Redirects,
     request,
     sink::HttpSink,
     template::Text,
     wire::Wire,
 };
-use auth::secret_value;
+use auth::{as_quoted, secret_value};
 
 /// Headers that only this sink or the connection may set, with what to do instead.
 const OURS: &[(&str, &str)] = &[
@@ -48,6 +49,7 @@ const OURS: &[(&str, &str)] = &[
     ("te", "connections are kept by the gateway"),
     ("trailer", "the body is never chunked"),
     ("expect", "the body is sent at once"),
+    ("accept-encoding", "answers are read as they are"),
     // One value for all pushes would make the receiver take every push but the first for a repeat.
     ("idempotency-key", "each push has its own"),
     ("x-tccc-push-uuid", "each push has its own"),
@@ -98,6 +100,9 @@ pub struct HttpSettings {
     /// Whether a public name may lead to a private address, and any to where clouds hand out credentials.
     #[serde(default)]
     pub allow_private: bool,
+    /// Whether redirects are followed: `refuse` unless set.
+    #[serde(default)]
+    pub redirects: Redirects,
     /// An `http://` proxy, or `none`; that of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` unless set.
     pub proxy: Option<String>,
     /// What counts as taken beyond a status of 2xx.
@@ -212,6 +217,7 @@ impl SinkConfig for HttpSettings {
             secrets,
             oauth: self.auth.and_then(|auth| auth.oauth(&network, &place.key("auth"))),
             signature: self.signature.map(|signature| signature.read(&place.key("signature"))),
+            redirects: self.redirects,
             receiver: Receiver::new(common.uri, network),
         };
         faults.into_inner().or_ok(HttpSink {
@@ -283,6 +289,8 @@ impl HttpSettings {
             None => Ok(HeaderValue::from_static("application/json; charset=utf-8")),
         };
         let content_type = content_type.map_err(|_| place.key("content_type").fault(NOT_A_VALUE)).ok();
+        // Whoever does not say so may get any coding (RFC 9110 §12.5.3), and could not tell an `ErrCode` in it.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(auth) = &self.auth {
             headers.extend(auth.header(&place.key("auth")));
         }
@@ -333,7 +341,8 @@ impl HttpSettings {
     fn secrets(&self) -> Arc<[String]> {
         let of_headers = self.headers.values().map(|secret| secret.expose().to_owned());
         let of_auth = self.auth.iter().flat_map(Auth::secrets);
-        of_headers.chain(of_auth).filter(|secret| secret.len() >= 6 && !secret.contains("{{")).collect()
+        let secrets = of_headers.chain(of_auth);
+        secrets.filter(|secret| secret.len() >= 6 && !secret.contains("{{")).flat_map(as_quoted).collect()
     }
 
     fn network(&self, place: &Place<'_>) -> Network {

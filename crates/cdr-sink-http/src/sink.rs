@@ -2,12 +2,21 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use cdr_core::{Batch, Batching, Delivery, Failure, Outcome, Report, Sink, SinkName, Unavailable};
+use cdr_core::{Batch, Batching, Delivery, Failure, Outcome, Preview, Report, Sink, SinkName, Unavailable};
 use cdr_expression::{Expression, Variables};
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
-use crate::{bundle, bundle::Bundling, step::Step, template::as_text, turns, wire::Wire};
+use crate::{
+    bundle,
+    bundle::Bundling,
+    preview,
+    step::{Attempt, Step},
+    template::as_text,
+    turns,
+    wire::Wire,
+};
 
 /// Sends each push to one receiver.
 pub struct HttpSink {
@@ -49,8 +58,9 @@ impl HttpSink {
             Some(key) => Some(turns::turn(&self.name, key).await),
             None => None,
         };
-        let attempt = self.attempt(delivery, &mut variables);
-        tokio::time::timeout(self.timeout, attempt).await.unwrap_or_else(|_| {
+        let deadline = Instant::now() + self.timeout;
+        let attempt = self.attempt(delivery, &mut variables, deadline);
+        timeout_at(deadline, attempt).await.unwrap_or_else(|_| {
             let origin = self.wire.receiver.origin();
             let reason = format!("no whole answer from {origin} within {:?}", self.timeout);
             Ok(Outcome::Retry(Failure::new(reason)))
@@ -62,11 +72,12 @@ impl HttpSink {
         &self,
         delivery: &Delivery,
         variables: &mut Variables<'_>,
+        deadline: Instant,
     ) -> Result<Outcome, Unavailable> {
-        let in_doubt = self.in_doubt(delivery);
+        let attempt = Attempt { wire: &self.wire, delivery, in_doubt: self.in_doubt(delivery), deadline };
         let mut outcome = Ok(Outcome::Untried);
         for step in &self.steps {
-            outcome = step.run(&self.wire, delivery, variables, in_doubt).await;
+            outcome = step.run(&attempt, variables).await;
             if !matches!(outcome, Ok(Outcome::Delivered(_))) {
                 break;
             }
@@ -100,6 +111,10 @@ impl Sink for HttpSink {
                 report
             }
         }
+    }
+
+    fn preview(&self, batch: &Batch) -> Preview {
+        preview::of(self, batch.first())
     }
 
     fn describe(&self) -> String {

@@ -2,12 +2,22 @@
 
 use cdr_core::{Delivery, Failure, Outcome, Receipt, Unavailable};
 use cdr_expression::{Expression, Variables};
+use tokio::time::Instant;
 
 use crate::{
     answer::{Answer, Rules},
     request::{RequestTemplate, Unmade},
     wire::{Unanswered, Wire},
 };
+
+/// An attempt on a push.
+pub(crate) struct Attempt<'a> {
+    pub wire: &'a Wire,
+    pub delivery: &'a Delivery,
+    /// Whether the push may have been sent before.
+    pub in_doubt: bool,
+    pub deadline: Instant,
+}
 
 /// A request that a push leads to.
 #[derive(Debug)]
@@ -34,12 +44,10 @@ impl Step {
     /// takes nothing at present, whatever the push.
     pub async fn run(
         &self,
-        wire: &Wire,
-        delivery: &Delivery,
+        attempt: &Attempt<'_>,
         variables: &mut Variables<'_>,
-        in_doubt: bool,
     ) -> Result<Outcome, Unavailable> {
-        let outcome = self.outcome(wire, delivery, variables, in_doubt).await;
+        let outcome = self.outcome(attempt, variables).await;
         match &self.name {
             None => outcome,
             Some(name) => named(name, outcome),
@@ -48,10 +56,8 @@ impl Step {
 
     async fn outcome(
         &self,
-        wire: &Wire,
-        delivery: &Delivery,
+        attempt: &Attempt<'_>,
         variables: &mut Variables<'_>,
-        in_doubt: bool,
     ) -> Result<Outcome, Unavailable> {
         match self.when.as_ref().map(|when| when.holds(variables)) {
             None | Some(Ok(true)) => {}
@@ -61,13 +67,13 @@ impl Step {
         if let Some(missing) = self.needs.iter().find(|name| variables.is_null(name)) {
             return Ok(retry(format!("no earlier step took {missing}")));
         }
-        if let Some(find) = self.find.as_ref().filter(|_| in_doubt) {
-            match find.ask(wire, delivery, variables).await? {
+        if let Some(find) = self.find.as_ref().filter(|_| attempt.in_doubt) {
+            match find.ask(attempt, variables).await? {
                 None => {}
                 Some(outcome) => return Ok(outcome),
             }
         }
-        match exchange(wire, &self.request, delivery, variables, self.rules.look()).await? {
+        match exchange(attempt, &self.request, variables, self.rules.look()).await? {
             Err(outcome) => Ok(outcome),
             Ok(answer) => self.rules.judge(&answer, variables),
         }
@@ -78,19 +84,23 @@ impl Find {
     /// The outcome when there is one: it is there, or it cannot be told.
     async fn ask(
         &self,
-        wire: &Wire,
-        delivery: &Delivery,
+        attempt: &Attempt<'_>,
         variables: &mut Variables<'_>,
     ) -> Result<Option<Outcome>, Unavailable> {
-        let answer = match exchange(wire, &self.request, delivery, variables, true).await? {
+        let answer = match exchange(attempt, &self.request, variables, true).await? {
             Err(outcome) => return Ok(Some(in_find(outcome))),
             Ok(answer) => answer,
         };
         answer.show(variables);
         // An error page has a size, too: only a whole answer of success says what is there.
         let tells = answer.status().is_success() && answer.is_whole();
-        if tells && self.found.holds(variables) == Ok(true) {
-            return Ok(Some(delivered("stored by an earlier attempt")));
+        match self.found.holds(variables) {
+            Ok(true) if tells => return Ok(Some(delivered("stored by an earlier attempt"))),
+            // Such as that somebody has to log in: what is stored is not known.
+            Err(_) if tells && answer.is_no_json() => {
+                return Ok(Some(Outcome::Retry(prefixed("find", answer.failure(" with what is no JSON")))));
+            }
+            _ => {}
         }
         // Many receivers say so of what is not there.
         if answer.status() == http::StatusCode::NOT_FOUND {
@@ -106,18 +116,17 @@ impl Find {
 
 /// Sends a request and reads its answer; an outcome when there is none.
 async fn exchange(
-    wire: &Wire,
+    attempt: &Attempt<'_>,
     request: &RequestTemplate,
-    delivery: &Delivery,
     variables: &Variables<'_>,
     looked_into: bool,
 ) -> Result<Result<Answer, Outcome>, Unavailable> {
-    let request = match request.fill(delivery, variables) {
+    let request = match request.fill(attempt.delivery, variables) {
         Ok(request) => request,
         Err(Unmade::Never(reason)) => return Ok(Err(reject(reason))),
         Err(Unmade::NotNow(reason)) => return Ok(Err(retry(reason))),
     };
-    match wire.ask(request, looked_into).await {
+    match attempt.wire.ask(request, looked_into, attempt.deadline).await {
         Ok(answer) => Ok(Ok(answer)),
         Err(Unanswered::Broken(reason)) => Ok(Err(retry(reason))),
         Err(Unanswered::Away(away)) => Err(away),

@@ -28,7 +28,7 @@
 //! 3. `writer/`: the only thread that writes. `mod.rs` (the loop), `intake.rs` (a request into the frame), `commit.rs` (the
 //!    frame onto the disk, and what a failure does), `control.rs` (decisions), `space.rs` (what may go, and what is
 //!    carried out of it first), `reserve.rs` (someone else filled the disk).
-//! 4. `state.rs`: what is known in memory; `store.rs`: reading.
+//! 4. `state.rs` and `state/`: what is known in memory; `store.rs`: reading.
 //! 5. `recovery.rs`: from files back to the state; torn or damaged.
 //! 6. `catalog/`: by which pushes are found; [`Search`] asks it. [`LogReader`]: reading everything, from outside.
 //! 7. `dedupe/`: which push came before. `inbox.rs`: the queue.

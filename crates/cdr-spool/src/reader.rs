@@ -78,7 +78,7 @@ struct Current {
     number: u64,
     walk: Walk,
     offset: u64,
-    /// The last segment grows, and a broken frame in it is being written. Elsewhere it is damage.
+    /// The last segment grows, and a broken frame at its end may be being written. Elsewhere it is damage.
     is_last: bool,
 }
 
@@ -292,12 +292,13 @@ impl LogReader {
     pub fn catch_up(&mut self) -> Result<bool, ReadError> {
         let known = self.ahead.back().map(|last| last.number);
         let last = known.or(self.current.as_ref().map(|current| current.number)).unwrap_or(0);
-        self.find_segments(last)?;
         let failed = |source| ReadError::Io { file: self.path.clone(), source };
+        // First: its successor, which would say where it ends, may be gone by now.
         let has_grown = match &mut self.current {
             Some(current) if current.is_last => current.walk.grow().map_err(failed)?,
             _ => false,
         };
+        self.find_segments(last)?;
         Ok(has_grown || !self.ahead.is_empty())
     }
 
@@ -349,14 +350,18 @@ impl LogReader {
                 }
                 current.offset += header.size();
             }
-            // What comes after it may be being written.
-            Here::End | Here::Broken if current.is_last => return Ok(false),
+            Here::End if current.is_last => return Ok(false),
             Here::End => self.current = None,
             Here::Broken => {
                 let offset = current.offset;
-                let next = current.walk.next_whole(offset + 1).map_err(failed)?;
-                match next {
+                let next = match current.is_last {
+                    true => next_behind_damage(&mut current.walk, offset),
+                    false => current.walk.next_whole(offset + 1),
+                };
+                match next.map_err(failed)? {
                     Some(at) => current.offset = at,
+                    // It may be being written.
+                    None if current.is_last => return Ok(false),
                     None => self.current = None,
                 }
                 return Err(ReadError::DamagedLog { file, offset });
@@ -370,7 +375,9 @@ impl LogReader {
         let Ok(file) = self.directory.open(&segment::file_name(number)) else { return Ok(true) };
         let size = file.len().map_err(|source| ReadError::Io { file: self.path.clone(), source })?;
         let walk = Walk::new(file as Arc<dyn File>, header.stamp, end.unwrap_or(size), Walk::LARGE);
-        self.current = Some(Current { number, walk, offset: Walk::start(), is_last: end.is_none() });
+        // One whose successor's header is damaged has no end, and is not the last one.
+        let is_last = end.is_none() && self.ahead.is_empty();
+        self.current = Some(Current { number, walk, offset: Walk::start(), is_last });
         Ok(true)
     }
 }
@@ -390,6 +397,22 @@ impl Iterator for LogReader {
             }
         }
     }
+}
+
+/// The next whole frame behind a broken one of the last segment, if a frame proves that the broken one had been synced. If none
+/// does, it is being written, or was torn when the power went.
+fn next_behind_damage(walk: &mut Walk, broken: u64) -> std::io::Result<Option<u64>> {
+    let next = walk.next_whole(broken + 1)?;
+    let mut at = next;
+    while let Some(offset) = at {
+        at = match walk.at(offset)? {
+            Here::Frame(header, _) if header.durable_to > broken => return Ok(next),
+            Here::Frame(header, _) => Some(offset + header.size()),
+            Here::Broken => walk.next_whole(offset + 1)?,
+            Here::End => None,
+        };
+    }
+    Ok(None)
 }
 
 /// Tells an entry as the outside knows it; a run of outcomes becomes one each.

@@ -353,7 +353,7 @@ impl Recovered {
             }
             Entry::Memo { lane, memo } => {
                 if let Some(name) = self.state.lane_name(lane) {
-                    self.state.note(&name, memo);
+                    self.state.note_again(&name, memo);
                 }
             }
             Entry::Lane(change) => self.state.change_lane(&change),

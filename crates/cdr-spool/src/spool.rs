@@ -1,27 +1,23 @@
-//! The handle that everyone else holds.
+//! The handle that everyone else holds: pushes go in, are read, and become something.
+
+mod lanes;
+mod opening;
 
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
+pub use self::opening::Ground;
 use crate::catalog::keeper::{self, Keeper};
-use crate::clock::{Clock, SystemClock};
-use crate::disk::{Directory, Lock, RealDirectory};
-use crate::inbox::{Change, Changed, Inbox, Request};
-use crate::log::segment;
-use crate::recovery::{self, Recovered};
-use crate::state::Lane;
+use crate::inbox::{Change, Changed, Request};
 use crate::store::{Store, Stored};
-use crate::writer::{self, Shared, Writer};
+use crate::writer::Shared;
 use crate::{
-    AppendError, Appended, ControlError, DeadLetter, Errand, Health, Holder, LaneState, Memo, NewLane,
-    NewPush, NewQuarantine, OpenError, Outcome, Position, Quarantined, Read, ReadError, Recovery, Seal,
-    Settings, SpoolId, Start, Stats, StoredPush, StoredQuarantine, TermsOf,
+    AppendError, Appended, ControlError, Health, Holder, Memo, NewPush, NewQuarantine, Outcome, Position,
+    Quarantined, Read, ReadError, SpoolId, Stats, StoredPush, StoredQuarantine, TermsOf,
 };
 
 /// What the writer calls after each commit, also one of outcomes alone: on its own thread, in order, after the sync, when the
@@ -40,9 +36,6 @@ pub struct Committed<T> {
 /// Facts longer than this are no facts, and names longer than this no names.
 const LONGEST_FACTS: usize = 64 * 1024;
 const LONGEST_NAME: usize = 1024;
-/// An hour: how far the wall clock may be from the newest entry before it is doubted.
-const CLOCK_DOUBT: Duration = Duration::from_secs(3600);
-
 /// A spool, open for writing. Clones are handles to the same one; when the last is dropped the writer ends.
 pub struct Spool<T> {
     handle: Arc<Handle<T>>,
@@ -90,16 +83,6 @@ impl Future for Appending {
     }
 }
 
-/// What a spool stands on. The tests put another disk and another clock below it.
-pub struct Ground {
-    /// The directory of the spool.
-    pub directory: Arc<dyn Directory>,
-    /// The clocks.
-    pub clock: Arc<dyn Clock>,
-    /// The size of a segment, if not the one that follows from the settings.
-    pub segment_size: Option<u64>,
-}
-
 impl<T> Spool<T> {
     fn store(&self) -> &Store {
         &self.handle.shared.store
@@ -107,71 +90,6 @@ impl<T> Spool<T> {
 }
 
 impl<T: Send + 'static> Spool<T> {
-    /// Opens a spool, or makes one, and starts its writer. Lanes that it does not know are registered durably before this
-    /// returns; lanes that it knows and that are not named are left as they are.
-    ///
-    /// Blocks: reads the log from the newest checkpoint on, and the indexes of the segments before it.
-    ///
-    /// # Errors
-    /// If the settings contradict each other, another process has the spool, a newer gateway wrote it, or the disk fails.
-    pub fn open(
-        settings: Settings,
-        lanes: &[NewLane],
-        on_commit: OnCommit<T>,
-    ) -> Result<(Spool<T>, Recovery), OpenError> {
-        let directory = RealDirectory::create(&settings.path).map_err(|source| OpenError::Io {
-            doing: "make the directory",
-            path: settings.path.clone(),
-            source,
-        })?;
-        let clock = Arc::new(SystemClock::start());
-        Spool::open_on(
-            Ground { directory: Arc::new(directory), clock, segment_size: None },
-            settings,
-            lanes,
-            on_commit,
-        )
-    }
-
-    /// [`open`](Self::open) on another disk and another clock.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_on(
-        ground: Ground,
-        settings: Settings,
-        lanes: &[NewLane],
-        on_commit: OnCommit<T>,
-    ) -> Result<(Spool<T>, Recovery), OpenError> {
-        let began = Instant::now();
-        let segment_size = ground.segment_size.unwrap_or_else(|| settings.segment_size());
-        settings.check(segment_size)?;
-        let lock = lock(&ground, &settings)?;
-        let mut recovered = recovery::recover(&*ground.directory, &settings.path)?;
-        let now = ground.clock.wall_ms();
-        let start = writer::Start::of(&mut recovered, &*ground.directory, now, settings.dedupe_window);
-        let state = std::mem::take(&mut recovered.state);
-        let store =
-            Store::new(ground.directory, ground.clock, settings, segment_size, recovered.identity, state);
-        let shared = Arc::new(Shared { store, inbox: Inbox::new() });
-        let (closed, when_closed) = watch::channel(false);
-        let lanes = starting_safely(lanes, &recovered);
-        let (writer, registered) = Writer::start(shared.clone(), on_commit, start, &lanes, lock, closed)?;
-        tidy(&shared.store, &recovered);
-        let recovery = report(&shared.store, recovered, registered, now, began.elapsed());
-        std::thread::Builder::new().name("spool-writer".into()).spawn(move || writer.run()).map_err(
-            |source| OpenError::Io {
-                doing: "start the writer",
-                path: shared.store.settings.path.clone(),
-                source,
-            },
-        )?;
-        Ok((
-            Spool { handle: Arc::new(Handle { shared, closed: when_closed, catalog: OnceLock::new() }) },
-            recovery,
-        ))
-    }
-
     /// Keeps the catalog by which pushes are [searched](crate::Search), from here on and in the background: a file beside the
     /// log, made from it and made again whenever it is no good. `terms` says what a push is found by.
     ///
@@ -252,89 +170,6 @@ impl<T: Send + 'static> Spool<T> {
         self.store().state().end
     }
 
-    /// All lanes that the spool knows, also those that no configuration names any more.
-    pub fn lanes(&self) -> Vec<(String, LaneState)> {
-        self.store().state().lanes.iter().map(|(name, lane)| (name.clone(), lane.state.clone())).collect()
-    }
-
-    /// The temporary lanes of them, with what each is for.
-    pub fn errands(&self) -> Vec<(String, Errand)> {
-        let state = self.store().state();
-        let errand = |(name, lane): (&String, &Lane)| Some((name.clone(), lane.state.errand.clone()?));
-        state.lanes.iter().filter_map(errand).collect()
-    }
-
-    /// Registers those lanes that are not known yet, durably; returns their names.
-    ///
-    /// # Errors
-    /// If the disk fails, or the spool is being closed.
-    pub async fn register_lanes(&self, lanes: &[NewLane]) -> Result<Vec<String>, ControlError> {
-        Ok(self.control(Change::Register(lanes.to_vec())).await?.names)
-    }
-
-    /// Begins a temporary lane for this sink, durably, and returns its name. It reads what arrived from `from_ms` on and
-    /// before `to_ms` (milliseconds since 1970), and perhaps a little on either side: whoever drives it looks at each push.
-    ///
-    /// # Errors
-    /// If the facts are too large, the disk fails, or the spool is being closed.
-    pub async fn begin_errand(
-        &self,
-        sink: &str,
-        (from_ms, to_ms): (Option<i64>, Option<i64>),
-        facts: Bytes,
-    ) -> Result<String, ControlError> {
-        no_larger("an errand's facts", facts.len(), LONGEST_FACTS)?;
-        let change = Change::Begin { sink: sink.to_owned(), from_ms, to_ms, facts };
-        Ok(self.control(change).await?.names.pop().unwrap_or_default())
-    }
-
-    /// Sets aside what a lane has not read, from `from` on: it becomes an [`Errand`] of the lane's sink, with these facts,
-    /// that ends where the spool ends at present, and there the lane goes on; both durably and at once. What the lane has
-    /// read before `from` stays its own. Returns where it goes on; none if there is nothing to be set aside.
-    ///
-    /// # Errors
-    /// If there is no such lane, the facts are too large, the disk fails, or the spool is being closed.
-    pub async fn set_aside(
-        &self,
-        lane: &str,
-        from: Position,
-        facts: Bytes,
-    ) -> Result<Option<Position>, ControlError> {
-        no_larger("an errand's facts", facts.len(), LONGEST_FACTS)?;
-        let change = Change::SetAside { lane: lane.to_owned(), from, facts };
-        let changed = self.control(change).await?;
-        let goes_on = || self.store().state().lanes.get(lane).map(|lane| lane.state.next);
-        Ok(if changed.names.is_empty() { None } else { goes_on() })
-    }
-
-    /// Hands over to the lane `new` everything that `old` owes, its dead letters and seals, and the errands of that sink,
-    /// durably and at once; returns the names under which it is now. Without a lane `new` this is a mere new name. Otherwise
-    /// the old lane becomes an [`Errand`] of `new`, with these facts, that ends where `new` began to read: what came later
-    /// `new` has closed, or still owes by itself. Should `old` have been owed pushes for longer than that, it ends at `until`.
-    ///
-    /// # Errors
-    /// If there is no such lane, both names are one, `new` began no later than `old`, the facts are too large, the disk fails,
-    /// or the spool is being closed.
-    pub async fn hand_over_lane(
-        &self,
-        old: &str,
-        new: &str,
-        until: Position,
-        facts: Bytes,
-    ) -> Result<Vec<String>, ControlError> {
-        no_larger("an errand's facts", facts.len(), LONGEST_FACTS)?;
-        let change = Change::HandOver { old: old.to_owned(), new: new.to_owned(), until, facts };
-        Ok(self.control(change).await?.names)
-    }
-
-    /// Forgets a lane and the errands of its sink, with everything that they owe and their dead letters, durably.
-    ///
-    /// # Errors
-    /// If there is no such lane, the disk fails, or the spool is being closed.
-    pub async fn retire_lane(&self, name: &str) -> Result<(), ControlError> {
-        self.control(Change::Retire(name.to_owned())).await.map(drop)
-    }
-
     /// Notes the configuration that is in force from here on; returns its generation, which grows with each change of the hash.
     ///
     /// # Errors
@@ -402,64 +237,6 @@ impl<T: Send + 'static> Spool<T> {
                 std::future::pending::<()>().await;
             }
         }
-    }
-
-    /// Seals pushes that the lane owes, durably: before this returns nothing may be made of them under the seal, and from then
-    /// on they are open, and come back under it after a crash. See [`Seal`] for when it ends.
-    ///
-    /// # Errors
-    /// If there is no such lane, something of it is closed or no push, key or facts are too large, the disk fails, or the
-    /// spool is being closed. Then the pushes are as they were.
-    pub async fn seal(&self, lane: &str, mut seal: Seal) -> Result<(), ControlError> {
-        seal.positions.sort_unstable();
-        seal.positions.dedup();
-        no_larger("a seal's key", seal.key.len(), LONGEST_NAME)?;
-        no_larger("a seal's facts", seal.facts.len(), LONGEST_FACTS)?;
-        self.control(Change::Seal { lane: lane.to_owned(), seal }).await.map(drop)
-    }
-
-    /// How many deliveries a lane has open, and how many dead letters, at one moment: with none of either it owes nothing of
-    /// what it has read.
-    pub fn count_open(&self, lane: &str) -> (usize, usize) {
-        self.store().state().lanes.get(lane).map_or((0, 0), |lane| (lane.state.open.len(), lane.dead.len()))
-    }
-
-    /// How many dead letters a lane has.
-    pub fn count_dead_letters(&self, lane: &str) -> usize {
-        self.store().state().lanes.get(lane).map_or(0, |lane| lane.dead.len())
-    }
-
-    /// Dead letters of a lane behind `after`, at most `max`, in order. Start with `Position(0)`. Blocks: reads each frame in
-    /// which some of them died once.
-    ///
-    /// # Errors
-    /// If the disk cannot be read.
-    pub fn dead_letters(
-        &self,
-        lane: &str,
-        after: Position,
-        max: usize,
-    ) -> Result<Vec<DeadLetter>, ReadError> {
-        let letters = self.store().dead_letters(lane, after, max)?;
-        Ok(letters.into_iter().map(|(position, dead)| dead_letter(lane, position, dead)).collect())
-    }
-
-    /// Wakes dead letters, durably: they are open again, with no attempts. Returns those that were dead.
-    ///
-    /// # Errors
-    /// If there is no such lane, the disk fails, or the spool is being closed.
-    pub async fn reopen(&self, lane: &str, positions: &[Position]) -> Result<Vec<Position>, ControlError> {
-        let change = Change::Reopen { lane: lane.to_owned(), positions: positions.to_vec() };
-        Ok(self.control(change).await?.positions)
-    }
-
-    /// Lets dead letters go, durably: nobody will deliver them. Returns those that were dead.
-    ///
-    /// # Errors
-    /// If there is no such lane, the disk fails, or the spool is being closed.
-    pub async fn discard(&self, lane: &str, positions: &[Position]) -> Result<Vec<Position>, ControlError> {
-        let change = Change::Discard { lane: lane.to_owned(), positions: positions.to_vec() };
-        Ok(self.control(change).await?.positions)
     }
 
     /// Quarantined bytes behind `after`, at most `max`, in order. Start with `Position(0)`.
@@ -538,100 +315,4 @@ impl<T: Send + 'static> Spool<T> {
 fn at_most(what: &'static str, size: usize, limit: u64) -> Result<(), AppendError> {
     let size = size as u64;
     if size > limit { Err(AppendError::TooLarge { what, size, limit }) } else { Ok(()) }
-}
-
-fn no_larger(what: &'static str, size: usize, limit: usize) -> Result<(), ControlError> {
-    if size > limit { Err(ControlError::TooLarge { what, size, limit }) } else { Ok(()) }
-}
-
-fn dead_letter(lane: &str, position: Position, dead: Option<crate::log::outcomes::Dead>) -> DeadLetter {
-    let lane = lane.to_owned();
-    match dead {
-        Some(dead) => DeadLetter {
-            lane,
-            position,
-            reason: dead.reason,
-            excerpt: dead.excerpt,
-            attempts: dead.attempts,
-            died_at_ms: dead.died_at_ms,
-        },
-        None => DeadLetter {
-            lane,
-            position,
-            reason: "the reason is damaged on disk".into(),
-            excerpt: String::new(),
-            attempts: 0,
-            died_at_ms: 0,
-        },
-    }
-}
-
-fn lock(ground: &Ground, settings: &Settings) -> Result<Lock, OpenError> {
-    let path = settings.path.clone();
-    ground.directory.lock().map_err(|source| match source.kind() {
-        std::io::ErrorKind::WouldBlock => OpenError::Locked { path, holder: source.to_string() },
-        _ => OpenError::Io { doing: "take the lock", path, source },
-    })
-}
-
-/// When damage hides what lanes had done, a lane that seems new may be an old one: it starts at the beginning, whatever it
-/// was to do. Repeats are said and harmless, gaps are neither.
-fn starting_safely(lanes: &[NewLane], recovered: &Recovered) -> Vec<NewLane> {
-    let start = |lane: &NewLane| if recovered.lanes_unknown { Start::Beginning } else { lane.start };
-    lanes.iter().map(|lane| NewLane { name: lane.name.clone(), start: start(lane) }).collect()
-}
-
-/// Removes what the log no longer names, keeps aside what cannot be read, and writes indexes that are missing. All of it
-/// may fail: the next start does it again.
-fn tidy(store: &Store, recovered: &Recovered) {
-    for name in &recovered.leftovers {
-        if store.directory.remove(name).is_ok() {
-            tracing::info!(file = name, "removed a file that the log no longer needs");
-        }
-    }
-    for number in &recovered.unreadable {
-        store.directory.rename(&segment::file_name(*number), &segment::damaged_name(*number)).ok();
-    }
-    for index in recovered.indexes.iter().filter(|i| recovered.scanned.contains(&i.stamp.segment)) {
-        index.save(&*store.directory).ok();
-    }
-}
-
-fn report(
-    store: &Store,
-    recovered: Recovered,
-    registered: Vec<String>,
-    now_ms: i64,
-    took: Duration,
-) -> Recovery {
-    let off = recovered.newest_ms.map(|newest| Duration::from_millis(now_ms.abs_diff(newest)));
-    let state = store.state();
-    let recovery = Recovery {
-        identity: recovered.identity,
-        is_new: recovered.is_new,
-        end: state.end,
-        segments: state.segments.len(),
-        bytes_read: recovered.bytes_read,
-        torn_bytes: recovered.torn_bytes,
-        damage: recovered.damage,
-        registered,
-        clock_off: off.filter(|off| *off > CLOCK_DOUBT),
-        took,
-    };
-    if recovery.torn_bytes > 0 {
-        tracing::warn!(
-            bytes = recovery.torn_bytes,
-            "cut an unfinished last write; no sender was told that it was stored, unless the disk broke it after the stop"
-        );
-    }
-    for damage in &recovery.damage {
-        let lost = damage.lost.map_or(0, |(first, last)| last.0 - first.0 + 1);
-        tracing::error!(
-            file = damage.file,
-            offset = damage.offset,
-            lost,
-            "the spool is damaged on disk; lost pushes become dead letters, lost outcomes and seals fall back to repeats, the file is kept"
-        );
-    }
-    recovery
 }

@@ -2,167 +2,20 @@
 //!
 //! One value behind one lock, changed by the writer after a commit and read by everyone. It holds nothing per push that every
 //! lane has closed, so its size is that of what is open, dead or quarantined, not that of the backlog.
+//!
+//! Here is where everything lies; `lanes` is what happens to lanes, `checkpoint` what a start goes on from.
+
+mod checkpoint;
+mod lane;
+mod lanes;
+mod segment;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
-use crate::disk::File;
-use crate::log::entry::{Checkpoint, KnownLane, KnownSegment, LaneChange};
-use crate::log::frame::Stamp;
-use crate::log::index::{Note, SegmentIndex};
-use crate::log::outcomes::{Dead, Item};
-use crate::{Errand, Health, LaneState, Memo, Open, Position, Seal, Stats};
-
-/// A frame on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub(crate) segment: u64,
-    pub(crate) offset: u64,
-}
-
-/// A segment on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) stamp: Stamp,
-    /// Its new positions: first, and first not (committed ones only).
-    pub(crate) first: Position,
-    pub(crate) until: Position,
-    /// Behind its last committed frame: nobody reads further.
-    pub(crate) end: u64,
-    /// Bytes of its file.
-    pub(crate) size: u64,
-    pub(crate) opened_at_ms: i64,
-    /// When its last frame was written.
-    pub(crate) newest_ms: i64,
-    /// It is kept aside instead of removed when it goes.
-    pub(crate) damaged: bool,
-    /// The disk did not give what is needed of it; it stays.
-    pub(crate) unreadable: bool,
-}
-
-impl Segment {
-    pub(crate) fn of(index: &SegmentIndex, size: u64) -> Segment {
-        Segment {
-            stamp: index.stamp,
-            first: index.first,
-            until: index.until,
-            end: index.end,
-            size,
-            opened_at_ms: index.opened_at_ms,
-            newest_ms: index.newest_ms,
-            damaged: index.damaged,
-            unreadable: false,
-        }
-    }
-
-    pub(crate) fn number(&self) -> u64 {
-        self.stamp.segment
-    }
-
-    fn contains(&self, position: Position) -> bool {
-        self.first <= position && position < self.until
-    }
-}
-
-/// A lane: its number for the log, what it has done, and the deliveries that it gave up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Lane {
-    pub(crate) number: u32,
-    pub(crate) state: LaneState,
-    /// With where the reason lies.
-    pub(crate) dead: BTreeMap<Position, Reason>,
-}
-
-impl Lane {
-    fn begun(number: u32, next: Position) -> Lane {
-        let state = LaneState { began: next, next, ..LaneState::default() };
-        Lane { number, state, dead: BTreeMap::new() }
-    }
-
-    /// Makes it temporary. What it read behind the end and never tried is not its business any more: the lane that begins
-    /// there decides about it. Once it is temporary nothing is dropped: recovery may let the same change happen twice.
-    fn begin(&mut self, errand: &Errand) {
-        let LaneState { open, seals, errand: before, .. } = &mut self.state;
-        if before.is_none() {
-            let is_sealed = |p: &Position| seals.iter().any(|seal| seal.positions.binary_search(p).is_ok());
-            open.retain(|p, open| *p < errand.until || open.attempts > 0 || is_sealed(p));
-        }
-        *before = Some(errand.clone());
-    }
-
-    /// Whether it has yet to read something from `first` on and before `until`.
-    pub(crate) fn has_unread(&self, first: Position, until: Position) -> bool {
-        self.state.next.max(first) < self.state.ends().min(until)
-    }
-
-    /// Whether it may still want this push.
-    pub(crate) fn wants(&self, position: Position) -> bool {
-        self.has_unread(position, position.next())
-            || self.state.open.contains_key(&position)
-            || self.dead.contains_key(&position)
-    }
-
-    /// The lane for a checkpoint. A dead letter whose reason is not committed is still open there: the outcome that closes it
-    /// comes behind the checkpoint, or is lost with its reason, and then the delivery is tried again.
-    fn known_as(&self, name: &str) -> KnownLane {
-        let mut open = self.state.open.clone();
-        let mut dead = Vec::with_capacity(self.dead.len());
-        for (position, reason) in &self.dead {
-            match reason {
-                Reason::InMemory(fresh) => {
-                    open.insert(*position, Open { attempts: fresh.attempts, ..Open::default() });
-                }
-                Reason::OnDisk(_) | Reason::Unknown => dead.push(*position),
-            }
-        }
-        let LaneState { began, next, seals, errand, memos, .. } = self.state.clone();
-        let (lane, name, open) = (self.number, name.to_owned(), open.into_iter().collect());
-        KnownLane { lane, name, next, open, dead, seals, began, errand, memos: memos.into_iter().collect() }
-    }
-
-    /// What of these positions the lane has closed, or given up.
-    fn closed_of(&self, positions: &[Position]) -> Vec<Position> {
-        let is_owed = |p: &Position| *p >= self.state.next || self.state.open.contains_key(p);
-        positions.iter().copied().filter(|p| !is_owed(p)).collect()
-    }
-
-    /// Forgets seals of which nothing is open. One whose dead letters are not committed stays: see [`known_as`](Self::known_as).
-    pub(crate) fn close_seals(&mut self) {
-        self.close_seals_unless(|reason| matches!(reason, Reason::InMemory(_)));
-    }
-
-    /// The same while the log is replayed: what was read from it is committed.
-    pub(crate) fn close_replayed_seals(&mut self) {
-        self.close_seals_unless(|_| false);
-    }
-
-    fn close_seals_unless(&mut self, is_pending: impl Fn(&Reason) -> bool) {
-        let Lane { state: LaneState { next, open, seals, .. }, dead, .. } = self;
-        let is_owed =
-            |p: &Position| p >= next || open.contains_key(p) || dead.get(p).is_some_and(&is_pending);
-        seals.retain(|seal| seal.positions.iter().any(is_owed));
-    }
-}
-
-/// Where the reason of a dead letter lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// Nowhere yet: its outcome is not committed.
-    InMemory(Box<Dead>),
-    OnDisk(Place),
-    /// Nowhere any more: its outcome is damaged.
-    Unknown,
-}
-
-impl Reason {
-    /// The place, if it is in this segment.
-    pub(crate) fn place_in(&self, number: u64) -> Option<Place> {
-        match self {
-            Reason::OnDisk(place) if place.segment == number => Some(*place),
-            _ => None,
-        }
-    }
-}
+pub(crate) use self::lane::{Lane, Reason};
+pub(crate) use self::segment::{OpenFile, Place, Segment};
+use crate::log::index::Note;
+use crate::{Health, Position, Stats};
 
 /// Quarantined bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,13 +49,6 @@ pub(crate) struct State {
     pub(crate) health: Health,
     /// Counters; what can be computed is filled in when asked for.
     pub(crate) counters: Stats,
-}
-
-/// The file of the segment that is being written.
-pub(crate) struct OpenFile {
-    pub(crate) number: u64,
-    pub(crate) file: Arc<dyn File>,
-    pub(crate) sparse: Vec<(Position, u64)>,
 }
 
 /// What lies at a position.
@@ -275,129 +121,6 @@ impl State {
         found.into_iter().collect()
     }
 
-    /// Lets one outcome change a lane. False if it changes nothing, because the delivery is closed or the lane is gone:
-    /// what is closed stays closed, and only [`Item::Reopened`] wakes a dead letter.
-    pub(crate) fn fold(&mut self, lane: &str, position: Position, item: &Item) -> bool {
-        let Some(next) = self.lanes.get(lane).map(|l| l.state.next) else { return false };
-        let unmentioned = if position > next { self.pushes_between(next, position) } else { Vec::new() };
-        let Some(lane) = self.lanes.get_mut(lane) else { return false };
-        let state = &mut lane.state;
-        if lane.dead.contains_key(&position) {
-            match item {
-                Item::Reopened => state.open.insert(position, Open::default()),
-                Item::Discarded => None,
-                _ => return false,
-            };
-            lane.dead.remove(&position);
-            return true;
-        }
-        if matches!(item, Item::Reopened) || (position < next && !state.open.contains_key(&position)) {
-            return false;
-        }
-        state.open.extend(unmentioned.into_iter().map(|p| (p, Open::default())));
-        state.next = next.max(position.next());
-        match item {
-            Item::Retry(open) => {
-                state.open.insert(position, open.clone());
-            }
-            Item::Dead(dead) => {
-                state.open.remove(&position);
-                lane.dead.insert(position, Reason::InMemory(Box::new(dead.clone())));
-            }
-            _ => {
-                state.open.remove(&position);
-            }
-        }
-        true
-    }
-
-    /// Notes something for a lane. False if nothing changes, because the lane is gone or has too many notes.
-    pub(crate) fn note(&mut self, lane: &str, Memo { key, bytes }: Memo) -> bool {
-        let Some(memos) = self.lanes.get_mut(lane).map(|lane| &mut lane.state.memos) else { return false };
-        if bytes.is_empty() {
-            return memos.remove(&key).is_some();
-        }
-        let fits = key.len() <= Memo::KEY && bytes.len() <= Memo::BYTES;
-        if !fits || (memos.len() >= Memo::MOST && !memos.contains_key(&key)) {
-            return false;
-        }
-        memos.insert(key, bytes);
-        true
-    }
-
-    /// What of these positions cannot be sealed, because it is closed or not there. None if there is no such lane.
-    pub(crate) fn not_open(&self, lane: &str, positions: &[Position]) -> Option<Vec<Position>> {
-        let lane = self.lanes.get(lane)?;
-        let mut not_open = lane.closed_of(positions);
-        not_open.extend(positions.iter().copied().filter(|p| *p >= self.end));
-        Some(not_open)
-    }
-
-    /// Takes in a seal, which opens what it names: then it is known, carried and recovered like any open delivery. A seal of
-    /// which nothing is open any more changes nothing.
-    pub(crate) fn seal(&mut self, name: &str, seal: Seal) {
-        let Some(next) = self.lanes.get(name).map(|lane| lane.state.next) else { return };
-        for position in seal.positions.iter().filter(|p| **p >= next) {
-            self.fold(name, *position, &Item::Retry(Open::default()));
-        }
-        let Some(lane) = self.lanes.get_mut(name) else { return };
-        if lane.closed_of(&seal.positions).len() == seal.positions.len() {
-            return;
-        }
-        let seals = &mut lane.state.seals;
-        let shares = |other: &Seal| other.positions.iter().any(|p| seal.positions.binary_search(p).is_ok());
-        seals.retain(|other| !shares(other));
-        let at = seals.partition_point(|other| other.positions < seal.positions);
-        seals.insert(at, seal);
-    }
-
-    /// Lets a change of the set of lanes happen.
-    pub(crate) fn change_lane(&mut self, change: &LaneChange) {
-        match change {
-            LaneChange::Registered { lane, name, next } => {
-                self.next_lane = self.next_lane.max(lane + 1);
-                self.lanes.entry(name.clone()).or_insert_with(|| Lane::begun(*lane, *next));
-            }
-            LaneChange::Renamed { lane, name } => {
-                if let Some(old) = self.lane_name(*lane)
-                    && let Some(lane) = self.lanes.remove(&old)
-                {
-                    self.lanes.insert(name.clone(), lane);
-                }
-            }
-            LaneChange::Retired { lane } => {
-                self.lanes.retain(|_, l| l.number != *lane);
-            }
-            LaneChange::Errand { lane, name, next, errand } => {
-                self.next_lane = self.next_lane.max(lane + 1);
-                let known = self.lane_name(*lane).and_then(|name| self.lanes.remove(&name));
-                let mut changed = known.unwrap_or_else(|| Lane::begun(*lane, *next));
-                changed.begin(errand);
-                self.lanes.insert(name.clone(), changed);
-            }
-            LaneChange::SetAside { of, lane, name, next, errand } => {
-                self.next_lane = self.next_lane.max(lane + 1);
-                self.pass_over(*of, *next, errand.until);
-                if self.lane_name(*lane).is_none() {
-                    let mut aside = Lane::begun(*lane, *next);
-                    aside.begin(errand);
-                    self.lanes.insert(name.clone(), aside);
-                }
-            }
-        }
-    }
-
-    /// Lets a lane go on at `until`, because another one reads what lies from `from` on. What it read before that and
-    /// said nothing of stays open.
-    fn pass_over(&mut self, number: u32, from: Position, until: Position) {
-        let Some(name) = self.lane_name(number) else { return };
-        let Some(next) = self.lanes.get(&name).map(|lane| lane.state.next) else { return };
-        let unmentioned = if from > next { self.pushes_between(next, from) } else { Vec::new() };
-        let Some(Lane { state, .. }) = self.lanes.get_mut(&name) else { return };
-        state.open.extend(unmentioned.into_iter().map(|position| (position, Open::default())));
-        state.next = next.max(until);
-    }
-
     /// The positions between which everything lies that arrived from `from_ms` on and before `to_ms`, as far as it is kept.
     /// Whole segments, and an hour on either side: more than asked for, but nothing less, also when the clock was set.
     pub(crate) fn arrived_between(&self, from_ms: Option<i64>, to_ms: Option<i64>) -> (Position, Position) {
@@ -414,10 +137,6 @@ impl State {
     pub(crate) fn beginning(&self) -> Position {
         let first = self.segments.first().map_or(self.end, |s| s.first);
         self.carried.keys().next().copied().unwrap_or(first).min(first)
-    }
-
-    pub(crate) fn lane_name(&self, number: u32) -> Option<String> {
-        self.lanes.iter().find(|(_, l)| l.number == number).map(|(name, _)| name.clone())
     }
 
     /// Takes in what committed frames of a segment hold.
@@ -464,47 +183,6 @@ impl State {
             self.quarantine_by_digest.remove(&digest);
         }
         true
-    }
-
-    /// Everything that a recovery must know and cannot see in the segments themselves.
-    pub(crate) fn checkpoint(&self) -> Checkpoint {
-        let known =
-            |s: &Segment| KnownSegment { number: s.number(), end: s.end, first: s.first, until: s.until };
-        Checkpoint {
-            end: self.end,
-            generation: self.generation,
-            configuration: self.configuration,
-            next_lane: self.next_lane,
-            segments: self.segments.iter().map(known).collect(),
-            lost: self.lost.iter().map(|(first, until)| (*first, *until)).collect(),
-            discarded_quarantine: self
-                .quarantine
-                .iter()
-                .filter(|(_, h)| h.discarded)
-                .map(|(p, _)| *p)
-                .collect(),
-            lanes: self.lanes.iter().map(|(name, lane)| lane.known_as(name)).collect(),
-        }
-    }
-
-    /// Takes over what a checkpoint says; the segments must be known already.
-    pub(crate) fn restore(&mut self, checkpoint: Checkpoint) {
-        self.end = self.end.max(checkpoint.end);
-        self.generation = checkpoint.generation;
-        self.configuration = checkpoint.configuration;
-        self.next_lane = checkpoint.next_lane;
-        self.lost = checkpoint.lost.into_iter().collect();
-        for position in checkpoint.discarded_quarantine {
-            self.discard_quarantine(position);
-        }
-        for known in checkpoint.lanes {
-            let open = known.open.into_iter().collect();
-            let memos = known.memos.into_iter().collect();
-            let KnownLane { began, next, seals, errand, .. } = known;
-            let state = LaneState { began, next, open, seals, errand, memos };
-            let dead = known.dead.into_iter().map(|p| (p, Reason::Unknown)).collect();
-            self.lanes.insert(known.name, Lane { number: known.lane, state, dead });
-        }
     }
 
     /// Whether some lane has yet to close something from `first` on and before `until`.
@@ -561,10 +239,13 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::log::entry::LaneChange;
+    use crate::log::frame::Stamp;
 
-    fn state() -> State {
+    /// Three segments, the second without pushes, and a gap before the third; a lane that has read nothing.
+    pub(crate) fn state() -> State {
         let segment = |number, first, until| Segment {
             stamp: Stamp { segment: number, salt: 0 },
             first: Position(first),
@@ -583,46 +264,6 @@ mod tests {
         };
         state.change_lane(&LaneChange::Registered { lane: 0, name: "crm".into(), next: Position(1) });
         state
-    }
-
-    fn lane(state: &State) -> &LaneState {
-        &state.lanes["crm"].state
-    }
-
-    #[test]
-    fn pushes_that_an_outcome_jumps_over_are_open_and_burnt_positions_are_not() {
-        let mut state = state();
-        state.hold(Position(9), 1, 1);
-        assert!(state.fold("crm", Position(8), &Item::Delivered(None)));
-        assert_eq!(lane(&state).open.keys().map(|p| p.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
-        assert!(state.fold("crm", Position(22), &Item::Passed));
-        assert_eq!(lane(&state).open.keys().map(|p| p.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 10, 21]);
-        assert_eq!(lane(&state).next, Position(23));
-    }
-
-    #[test]
-    fn what_is_closed_stays_closed() {
-        let mut state = state();
-        assert!(state.fold("crm", Position(1), &Item::Delivered(None)));
-        assert!(!state.fold("crm", Position(1), &Item::Retry(Open::default())));
-        assert!(!state.fold("crm", Position(1), &Item::Reopened));
-        assert!(lane(&state).open.is_empty());
-    }
-
-    #[test]
-    fn only_a_person_wakes_a_dead_letter() {
-        let dead = Item::Dead(crate::log::outcomes::Dead {
-            reason: String::new(),
-            excerpt: String::new(),
-            attempts: 1,
-            died_at_ms: 0,
-        });
-        let mut state = state();
-        assert!(state.fold("crm", Position(1), &dead));
-        assert!(!state.fold("crm", Position(1), &Item::Delivered(None)));
-        assert!(state.fold("crm", Position(1), &Item::Reopened));
-        assert!(lane(&state).open.contains_key(&Position(1)));
-        assert!(state.lanes["crm"].dead.is_empty());
     }
 
     #[test]

@@ -102,6 +102,23 @@ fn statuses_and_lists_become_texts() {
 }
 
 #[test]
+fn a_status_is_told_in_the_language_that_is_named() {
+    let busy = r#""EndStatusString":"busy""#;
+    assert_eq!(value("words(EndStatusString, 'zh')", busy), json!("对方忙"));
+    assert_eq!(value("words(EndStatusString, 'en')", busy), value("words(EndStatusString)", busy));
+    assert_eq!(value("words(EndStatusString, 'zh')", r#""EndStatusString":"new""#), json!("new"));
+    assert_eq!(value("words(EndStatusString, 'zh')", ""), json!(null));
+    assert_eq!(value("words(EndStatusString, cdr.Language)", busy), json!(null));
+    assert!(faults("words(EndStatusString, 'cn')").contains(r#""cn" is no language; expected en or zh"#));
+    assert!(faults("words(EndStatusString, 'zh', 'en')").starts_with("words is used so:"));
+    let by_push = Expression::value("words(EndStatusString, cdr.X)", &Names::default()).unwrap();
+    for wrong in [r#""cn""#, "1"] {
+        let push = cdr(&format!(r#"{busy},"X":{wrong}"#));
+        assert!(by_push.give(&Variables::of(&push)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn names_beside_those_of_a_push_are_checked_and_evaluated() {
     let names = Names::default().and("status", Kind::Number).and("body", Kind::Any).and("headers", Kind::Map);
     let expression = Expression::condition(

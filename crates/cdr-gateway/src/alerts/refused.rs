@@ -107,9 +107,8 @@ fn refused(strangers: &[Stranger]) -> String {
     if strangers.len() > IN_LETTER {
         let _ = writeln!(text, "and from {} other(s)", strangers.len() - IN_LETTER);
     }
-    let (by_network, by_proof): (Vec<_>, Vec<_>) =
-        strangers.into_iter().partition(|stranger| stranger.verdict == Verdict::Network);
-    if let Some(first) = by_network.first() {
+    let first = |reasons: &[Verdict]| strangers.iter().find(|stranger| reasons.contains(&stranger.verdict));
+    if let Some(first) = first(&[Verdict::Network]) {
         let _ = write!(
             text,
             "\nnetwork: ingress.allow.networks does not hold it. If it is TCCC's, add it and reload.\n\
@@ -117,9 +116,17 @@ fn refused(strangers: &[Stranger]) -> String {
             first.sender
         );
     }
-    if !by_proof.is_empty() {
+    if first(&[Verdict::NoProof, Verdict::WrongProof, Verdict::StaleProof]).is_some() {
         text += "\nno_proof and the like: it is not what ingress.verify asks for. Compare it with the authentication in TCCC's console; \
                  a password that is being changed stays as `previous` until both sides have the new one.\n";
+    }
+    if first(&[Verdict::Requests, Verdict::ClientRequests]).is_some() {
+        text += "\nrequests, client_requests: more came in a second than ingress.limits.requests_per_second or \
+                 requests_per_second_per_client lets in. If it is TCCC, raise that and reload.\n";
+    }
+    if first(&[Verdict::Tls]).is_some() {
+        text += "\ntls: it does not accept the certificate of ingress.tls. Look whether that has ended, is for the host of the push URL, \
+                 and has the certificates between it and its authority behind it in the file.\n";
     }
     text
 }
@@ -228,6 +235,10 @@ mod tests {
         let first = "17 × wrong_proof from 203.0.113.0/24 since 2026-11-22 11:22:57 UTC; the last 2026-11-22 11:22:57 UTC from 203.0.113.0";
         assert!(text.contains(first) && text.contains("2 × network from 198.51.100.0/24"), "{text}");
         assert!(text.contains("cdr-gateway check --client 198.51.100.0") && text.contains("ingress.verify"));
+        let by_rate = letter(&News::Refused(vec![stranger(Verdict::ClientRequests, "203.0.113.0/24", 5)])).1;
+        assert!(by_rate.contains("requests_per_second_per_client") && !by_rate.contains("ingress.verify"));
+        let by_tls = letter(&News::Refused(vec![stranger(Verdict::Tls, "203.0.113.0/24", 5)])).1;
+        assert!(by_tls.contains("ingress.tls") && !by_tls.contains("ingress.verify"), "{by_tls}");
         let many = (0..30).map(|n| stranger(Verdict::NoProof, &format!("198.51.{n}.0/24"), 1)).collect();
         assert!(letter(&News::Refused(many)).1.contains("and from 20 other(s)"));
         let (subject, text) = letter(&News::Over(vec![Stranger { quiet_for: 10 * MINUTE, ..tccc(3) }]));

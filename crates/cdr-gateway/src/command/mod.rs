@@ -102,6 +102,8 @@ enum Command {
     /// Pushes files or made-up calls to a URL as TCCC would: query, headers, UUID, up to 3 retries.
     ///
     /// Example: cdr-gateway send call.json --url http://127.0.0.1:8080/
+    ///
+    /// It proves who it is in any way that `ingress.verify` asks for: TOKEN=… cdr-gateway send --bearer-env TOKEN
     Send(Box<send::Send>),
     /// Tells what would become of a push: how it is read, and which routes and sinks take it. Sends nothing.
     ///

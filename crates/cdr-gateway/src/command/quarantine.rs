@@ -1,14 +1,12 @@
 //! `cdr-gateway quarantine`: authentic requests that were no pushes.
 
-use std::{collections::BTreeMap, io::Write as _};
+use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
-use cdr_core::Facts;
 use cdr_dispatch::stored::suspect_facts;
-use cdr_spool::{Logged, Position, StoredQuarantine};
+use cdr_spool::{Position, Search, StoredQuarantine};
 use clap::{Args, Subcommand};
 use hyper::{Method, StatusCode};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
@@ -19,6 +17,9 @@ use super::{
 
 /// So many are decided at once: reading and storing them again takes the gateway a moment.
 const SLICE: usize = 500;
+
+/// So many bodies are in memory at once; each may be as long as `limits.body`.
+const BODIES: usize = 16;
 
 /// Authentic requests that were no pushes.
 #[derive(Subcommand)]
@@ -59,27 +60,6 @@ pub struct Chosen {
     all: bool,
 }
 
-/// What a list tells of a request; its bytes stay on disk.
-struct Held {
-    received_at: Timestamp,
-    bytes: usize,
-    sha256: [u8; 32],
-    reason: String,
-    facts: Option<Facts>,
-}
-
-impl Held {
-    fn new(entry: &StoredQuarantine) -> Self {
-        Self {
-            received_at: moment(entry.received_at_ms),
-            bytes: entry.body.len(),
-            sha256: entry.sha256,
-            reason: entry.reason.clone(),
-            facts: suspect_facts(entry),
-        }
-    }
-}
-
 impl Quarantine {
     /// Lists, shows, retries or discards.
     pub async fn run(&self, common: &Common) -> Ended {
@@ -99,8 +79,10 @@ impl Chosen {
         if !self.all {
             return Ok(self.numbers.clone());
         }
-        let held = held(&Kept::find(common)?, |_| ())?;
-        Ok(held.into_keys().map(|position| position.0).collect())
+        let kept = Kept::find(common)?;
+        let mut numbers = Vec::new();
+        each(&kept, |entry| numbers.push(entry.position.0))?;
+        Ok(numbers)
     }
 }
 
@@ -157,39 +139,59 @@ async fn discard(common: &Common, numbers: &[u64]) -> Ended {
     Ok(())
 }
 
-/// What lies in quarantine, and what `of` keeps of each.
-fn held<T>(kept: &Kept, of: impl Fn(StoredQuarantine) -> T) -> anyhow::Result<BTreeMap<Position, T>> {
-    let mut held = BTreeMap::new();
-    kept.each(|_, entry| match entry {
-        Logged::Quarantine { quarantine, .. } => drop(held.insert(quarantine.position, of(quarantine))),
-        Logged::QuarantineDiscarded { position } => drop(held.remove(&position)),
-        _ => {}
-    })?;
-    Ok(held)
+/// Goes through what lies in quarantine, oldest first.
+fn each(kept: &Kept, mut told: impl FnMut(&StoredQuarantine)) -> anyhow::Result<()> {
+    let mut search = kept.search()?;
+    let mut after = Some(Position(0));
+    while let Some(position) = after {
+        let page = next(&mut search, position, BODIES)?;
+        page.entries.iter().for_each(&mut told);
+        after = page.last;
+    }
+    Ok(())
+}
+
+/// Some of what lies in quarantine.
+struct Page {
+    entries: Vec<StoredQuarantine>,
+    /// Behind which to go on; none at the end.
+    last: Option<Position>,
+}
+
+/// What lies behind this position, at most so many. What is damaged is told to stderr and passed over.
+fn next(search: &mut Search, after: Position, max: usize) -> anyhow::Result<Page> {
+    let entries = search.quarantined(after, max).context("the spool cannot be read")?;
+    let damaged = search.take_damaged();
+    damaged.iter().for_each(|number| eprintln!("passed over: {number} in quarantine is damaged on disk"));
+    let last = entries.iter().map(|entry| entry.position).chain(damaged).max();
+    Ok(Page { entries, last })
 }
 
 fn list(kept: &Kept, wants_json: bool) -> Ended {
-    let held = held(kept, |entry| Held::new(&entry))?;
-    for (number, entry) in &held {
+    let mut count = 0_u64;
+    each(kept, |entry| {
+        count += 1;
         match wants_json {
-            true => say!("{}", as_json(*number, entry)),
+            true => say!("{}", as_json(entry)),
             false => say!(
-                "{number:>8}  {}  {:>7} bytes  {}",
-                kept.local(entry.received_at),
-                entry.bytes,
+                "{:>8}  {}  {:>7} bytes  {}",
+                entry.position,
+                kept.local(moment(entry.received_at_ms)),
+                entry.body.len(),
                 entry.reason
             ),
         }
-    }
+    })?;
     if !wants_json {
-        eprintln!("{} in quarantine", held.len());
+        eprintln!("{count} in quarantine");
     }
     Ok(())
 }
 
 fn show(kept: &Kept, number: Position, raw: bool, wants_json: bool) -> Ended {
-    let is_asked_for = |entry: StoredQuarantine| (entry.position == number).then_some(entry);
-    let entry = held(kept, is_asked_for)?.remove(&number).flatten().with_context(|| {
+    let mut search = kept.search()?;
+    let next = next(&mut search, Position(number.0.saturating_sub(1)), 1)?;
+    let entry = next.entries.into_iter().find(|entry| entry.position == number).with_context(|| {
         format!("nothing lies in quarantine under {number}; cdr-gateway quarantine list tells what does")
     })?;
     if raw {
@@ -197,7 +199,7 @@ fn show(kept: &Kept, number: Position, raw: bool, wants_json: bool) -> Ended {
         return Ok(());
     }
     if wants_json {
-        say!("{}", as_json(number, &Held::new(&entry)));
+        say!("{}", as_json(&entry));
         return Ok(());
     }
     let Some(facts) = suspect_facts(&entry) else {
@@ -214,10 +216,11 @@ fn show(kept: &Kept, number: Position, raw: bool, wants_json: bool) -> Ended {
     Ok(())
 }
 
-fn as_json(number: Position, entry: &Held) -> Value {
-    let facts = entry.facts.as_ref();
+fn as_json(entry: &StoredQuarantine) -> Value {
+    let facts = suspect_facts(entry);
+    let facts = facts.as_ref();
     json!({
-        "number": number.0, "received_at": entry.received_at, "bytes": entry.bytes,
+        "number": entry.position.0, "received_at": moment(entry.received_at_ms), "bytes": entry.body.len(),
         "sha256": hex(&entry.sha256), "reason": entry.reason,
         "action": facts.map(|facts| facts.action.as_str()), "uuid": facts.and_then(|facts| facts.uuid.as_ref()),
         "sender": facts.and_then(|facts| facts.sender),

@@ -1,10 +1,12 @@
 //! `cdr-gateway send`: pushes files or made-up calls as TCCC would.
 
+mod proving;
+
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use cdr_core::{Action, Secret};
+use cdr_core::Action;
 use cdr_simulator::{
     calls::CallCentre,
     sender::{Outgoing, Sender, SenderSettings, Sent},
@@ -17,6 +19,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{Common, Ended, Said, has_people_at_stderr};
+use proving::Proving;
 
 /// Pushes files or made-up calls to a URL as TCCC would.
 #[derive(Args)]
@@ -44,12 +47,6 @@ pub struct Send {
     /// How many pushes are under way at once.
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// User name for Basic.
-    #[arg(long, requires = "password_env")]
-    username: Option<String>,
-    /// The environment variable that holds the password for Basic.
-    #[arg(long, value_name = "NAME", requires = "username")]
-    password_env: Option<String>,
     /// X-TCCC-PUSH-UUID for all of them, to send a push again; without it each gets a fresh one.
     #[arg(long)]
     uuid: Option<Uuid>,
@@ -65,6 +62,8 @@ pub struct Send {
     /// Say nothing of each push, only the sum.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    proving: Proving,
 }
 
 impl Send {
@@ -100,7 +99,8 @@ impl Send {
         let waits = [1, 2].into_iter().chain(std::iter::repeat(5)).map(Duration::from_secs);
         Ok(SenderSettings {
             action: self.action.clone(),
-            basic: self.basic()?,
+            proof: self.proving.proof()?,
+            certificate: self.proving.certificate(),
             extra_ca: self.ca.clone(),
             connections: self.connections,
             rate: self.rate,
@@ -108,13 +108,6 @@ impl Send {
             timeout: self.timeout,
             ..SenderSettings::new(self.url.clone())
         })
-    }
-
-    fn basic(&self) -> anyhow::Result<Option<(String, Secret)>> {
-        let (Some(username), Some(name)) = (&self.username, &self.password_env) else { return Ok(None) };
-        let password =
-            std::env::var(name).with_context(|| format!("the environment variable {name} holds no text"))?;
-        Ok(Some((username.clone(), Secret::new(password))))
     }
 
     fn pushes(&self) -> anyhow::Result<Pushes> {

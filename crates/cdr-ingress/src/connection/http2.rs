@@ -20,11 +20,14 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::{LINGER, Socket, Stop};
-use crate::visit::Visit;
+use crate::{
+    answer::LastAnswer,
+    visit::{COMMIT_TIMEOUT, Visit},
+};
 
 /// Requests at once on a connection; a sender that wants more waits for an answer or opens another one.
 const STREAMS: u32 = 64;
@@ -42,12 +45,17 @@ const BROKEN_OFF: usize = 20;
 /// So many faults of a sender we answer by resetting its request; one more ends the connection (CVE-2025-8671).
 const RESET: usize = 64;
 
+/// So many refusals end a connection, each of which would have ended one of HTTP/1. One alone does not: others may be under way
+/// with it, and a proxy may bring requests of many senders.
+const REFUSED: usize = 20;
+
 /// How often a sender that says nothing is asked whether it is there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
 
 /// Answers all requests of a connection, until its end.
 ///
-/// `header_timeout` is how long it may have no request under way, as with HTTP/1; then it is told to go, and closed.
+/// `header_timeout` is how long it may have no request under way, as with HTTP/1; then it is told to go, and closed. So it is
+/// after [`REFUSED`] refusals, and at once after a [`LastAnswer`]; requests under way are answered nevertheless.
 pub(crate) async fn serve<I: Intake>(socket: impl Socket, visit: Visit<I>, stop: &Stop) {
     let (keeper, tasks, peer) = (Arc::clone(&visit.keeper), visit.stores.clone(), visit.peer);
     let (visit, work) = (Arc::new(visit), Arc::new(Work::new()));
@@ -59,8 +67,10 @@ pub(crate) async fn serve<I: Intake>(socket: impl Socket, visit: Visit<I>, stop:
             if !body.is_end_stream() {
                 tokio::spawn(tokio::time::timeout(LINGER, hear_out(body)));
             }
-            // HTTP/2 has none (RFC 9113 §8.2.2).
-            answer.headers_mut().remove(header::CONNECTION);
+            // HTTP/2 has none (RFC 9113 §8.2.2); a connection is told to go as a whole.
+            if answer.headers_mut().remove(header::CONNECTION).is_some() {
+                under_way.0.refused(answer.extensions().get::<LastAnswer>().is_some());
+            }
             drop(under_way);
             Ok::<_, Infallible>(answer)
         }
@@ -72,17 +82,21 @@ pub(crate) async fn serve<I: Intake>(socket: impl Socket, visit: Visit<I>, stop:
         ended = &mut connection => Some(ended),
         () = stop.finish.cancelled() => None,
         () = work.rests_for(idle) => None,
+        () = work.enough.notified() => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
             connection.as_mut().graceful_shutdown();
-            // Senders who do not answer that either are not waited for; requests under way are.
+            let body_timeout = keeper.policy.load().settings.limits.body_timeout;
+            // Requests that are under way are waited for, and nothing else: neither senders who do not answer, nor those who
+            // go on with new requests as if they had heard nothing.
             tokio::select! {
                 biased;
                 ended = &mut connection => ended,
                 () = stop.abandon.cancelled() => return,
                 () = work.rests_for(LINGER) => return,
+                () = tokio::time::sleep(body_timeout + COMMIT_TIMEOUT + LINGER) => return,
             }
         }
     };
@@ -122,15 +136,31 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tracke
     }
 }
 
-/// The requests of a connection that are under way, and when the last one ended.
+/// The requests of a connection: how many are under way, when the last one ended, and how many were refused.
 struct Work {
     under_way: AtomicUsize,
     rests_since: Mutex<Instant>,
+    refused: AtomicUsize,
+    /// Told when the connection has to go.
+    enough: Notify,
 }
 
 impl Work {
     fn new() -> Self {
-        Self { under_way: AtomicUsize::new(0), rests_since: Mutex::new(Instant::now()) }
+        Self {
+            under_way: AtomicUsize::new(0),
+            rests_since: Mutex::new(Instant::now()),
+            refused: AtomicUsize::new(0),
+            enough: Notify::new(),
+        }
+    }
+
+    /// Notes an answer that would end a connection of HTTP/1.
+    fn refused(&self, is_last: bool) {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        if is_last || refused >= REFUSED {
+            self.enough.notify_one();
+        }
     }
 
     /// Waits until no request has been under way for so long, from now on.

@@ -126,7 +126,7 @@ impl House {
             panic!("one connection is too many");
         };
         let (stores, peer) = (TaskTracker::new(), self.peer);
-        Visit { keeper, intake, stores, peer, certificate: None, _seat: seat }
+        Visit { keeper, intake, stores, peer, certificate: None, seat }
     }
 
     /// What a sender of these bytes is answered.

@@ -41,6 +41,9 @@ impl Scheme {
     pub fn stale(self) -> &'static str {
         match self {
             Self::OAuth2 => "the access token has expired; ask for a new one",
+            Self::Certificate => {
+                "the certificate of this connection is not accepted any more; connect anew with a valid one"
+            }
             _ => "the signature is of another time; check the clock and sign anew",
         }
     }
@@ -49,6 +52,9 @@ impl Scheme {
     pub fn stale_here(self) -> &'static str {
         match self {
             Self::OAuth2 => "its access token has expired; ingress.verify sets lifetime and grace",
+            Self::Certificate => {
+                "the certificate that it showed when it connected has ended, or ingress.tls.client_ca has changed and vouches for it no more"
+            }
             _ => {
                 "the time of its signature is too far from now; check both clocks, or set tolerance in ingress.verify"
             }

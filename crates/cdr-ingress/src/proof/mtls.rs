@@ -44,16 +44,24 @@ impl MtlsProof {
 
     /// Whether the certificate that came with a request names one of them.
     pub(super) fn look(&self, request: &Extensions) -> Result<(), Failure> {
-        let Shown(certificate) = request.get().ok_or(Failure::Absent)?;
+        let certificate = match request.get().ok_or(Failure::Absent)? {
+            Shown::Valid(certificate) => certificate,
+            Shown::Outdated => return Err(Failure::Stale),
+        };
         let is_named = self.subject.iter().any(|subject| certificate.is(subject));
         let is_host = self.dns.iter().any(|dns| certificate.is_for(dns));
         (is_named || is_host).then_some(()).ok_or(Failure::Wrong)
     }
 }
 
-/// The certificate of the connection that a request came by, verified by authorities that are in force.
+/// The certificate of the connection that a request came by.
 #[derive(Clone)]
-pub(crate) struct Shown(pub Arc<ClientCertificate>);
+pub(crate) enum Shown {
+    /// The authorities in force vouch for it now.
+    Valid(Arc<ClientCertificate>),
+    /// Others did, or at another time.
+    Outdated,
+}
 
 /// How one or several are written.
 #[derive(JsonSchema)]

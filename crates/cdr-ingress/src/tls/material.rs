@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rustls::{
     RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
@@ -26,13 +26,26 @@ pub(super) struct Files {
     client_ca: Option<Vec<u8>>,
 }
 
-/// Which authorities verified a certificate: the SHA-256 of the file that names them.
-pub(crate) type Authorities = [u8; 32];
+/// Those of `client_ca`, as they were when its file was read.
+#[derive(Clone)]
+pub(crate) struct Authorities(Arc<dyn ClientCertVerifier>);
+
+impl Authorities {
+    /// Whether they vouch for a certificate, by way of those that were shown behind it.
+    pub fn vouch_for(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        chain.split_first().is_some_and(|(own, between)| self.0.verify_client_cert(own, between, now).is_ok())
+    }
+
+    /// Whether they are these, read at the same time.
+    pub fn are(&self, others: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &others.0)
+    }
+}
 
 /// What is made of the files.
 pub(crate) struct Material {
     pub config: Arc<ServerConfig>,
-    /// Of `client_ca`.
+    /// None when no certificate is asked for.
     pub authorities: Option<Authorities>,
     pub expires_at: Timestamp,
     begins_at: Timestamp,
@@ -71,20 +84,21 @@ impl Material {
         let chain = certificates(&files.certificate, "tls.certificate", &settings.certificate.0);
         let key = private_key(&files.key, &settings.key.0);
         let authorities = files.client_ca.as_deref().zip(settings.client_ca.as_ref());
-        let verifier = authorities.map(|(pem, path)| client_verifier(pem, &path.0)).transpose();
-        let (chain, key, verifier) = match (chain, key, verifier) {
-            (Ok(chain), Ok(key), Ok(verifier)) => (chain, key, verifier),
-            (chain, key, verifier) => {
-                let faults = [chain.err(), key.err(), verifier.err()];
+        let authorities = authorities.map(|(pem, path)| client_authorities(pem, &path.0)).transpose();
+        let (chain, key, authorities) = match (chain, key, authorities) {
+            (Ok(chain), Ok(key), Ok(authorities)) => (chain, key, authorities),
+            (chain, key, authorities) => {
+                let faults = [chain.err(), key.err(), authorities.err()];
                 return Err(faults.into_iter().flatten().collect());
             }
         };
         let (begins_at, expires_at) =
             validity(&chain[0], &settings.certificate.0).map_err(|fault| vec![fault])?;
-        let config = server_config(chain, key, verifier, settings).map_err(|fault| vec![fault])?;
+        let config =
+            server_config(chain, key, authorities.as_ref(), settings).map_err(|fault| vec![fault])?;
         Ok(Self {
             config: Arc::new(config),
-            authorities: files.client_ca.as_ref().map(|pem| Sha256::digest(pem).into()),
+            authorities,
             expires_at,
             begins_at,
             fingerprint: files.fingerprint(),
@@ -162,7 +176,7 @@ fn private_key(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, Settin
 
 /// A sender may show no certificate: whether it must is the decision of `verify`, where another proof may do, and where
 /// the answer can say what is missing.
-fn client_verifier(pem: &[u8], path: &Path) -> Result<Arc<dyn ClientCertVerifier>, SettingFault> {
+fn client_authorities(pem: &[u8], path: &Path) -> Result<Authorities, SettingFault> {
     let fault = |message: String| SettingFault::at("tls.client_ca", format!("{}: {message}", path.display()));
     let mut roots = RootCertStore::empty();
     for (index, authority) in certificates(pem, "tls.client_ca", path)?.into_iter().enumerate() {
@@ -173,7 +187,8 @@ fn client_verifier(pem: &[u8], path: &Path) -> Result<Arc<dyn ClientCertVerifier
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    verifier.allow_unauthenticated().build().map_err(|error| fault(error.to_string()))
+    let verifier = verifier.allow_unauthenticated().build().map_err(|error| fault(error.to_string()))?;
+    Ok(Authorities(verifier))
 }
 
 fn validity(certificate: &CertificateDer<'_>, path: &Path) -> Result<(Timestamp, Timestamp), SettingFault> {
@@ -191,24 +206,25 @@ fn validity(certificate: &CertificateDer<'_>, path: &Path) -> Result<(Timestamp,
 fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    authorities: Option<&Authorities>,
     settings: &TlsSettings,
 ) -> Result<ServerConfig, SettingFault> {
     let versions: &[&SupportedProtocolVersion] = match settings.min_version {
         TlsVersion::V1_2 => &[&TLS13, &TLS12],
         TlsVersion::V1_3 => &[&TLS13],
     };
-    let asks_for_certificate = verifier.is_some();
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(versions)
         .map_err(|error| SettingFault::at("tls.min_version", error.to_string()))?;
-    let builder = match verifier {
-        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    let builder = match authorities {
+        Some(Authorities(verifier)) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| unfit(&error, settings))?;
-    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
-    if asks_for_certificate {
+    // A sender that names protocols and none of these gets no connection, so all that are spoken are here (IANA, TLS ALPN
+    // Protocol IDs).
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+    if authorities.is_some() {
         // A resumed session would count as proven by a certificate that has expired since.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

@@ -21,15 +21,18 @@ use crate::{
 };
 
 /// A sender that keeps one connection, and the task that runs it.
-struct Sender {
+pub struct Sender {
     sends: SendRequest<Full<Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
 }
 
 impl Sender {
     async fn connect(house: &House, authority: &Authority) -> Self {
-        let stream =
-            Speaks::knowing(authority).offering(&["h2", "http/1.1"]).to(house.door.address()).await.unwrap();
+        Self::speaking(Speaks::knowing(authority), house).await
+    }
+
+    pub async fn speaking(speaks: Speaks, house: &House) -> Self {
+        let stream = speaks.offering(&["h2", "http/1.1"]).to(house.door.address()).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
         let (sends, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         Self { sends, connection: tokio::spawn(connection) }
@@ -37,15 +40,44 @@ impl Sender {
 
     /// What becomes of this request.
     async fn send(&self, method: Method, target: &str, body: &str) -> (StatusCode, String) {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("https://gateway{target}"))
-            .body(Full::from(body.to_owned()))
-            .unwrap();
-        let answer: Response<_> = self.sends.clone().send_request(request).await.expect("an answer");
+        self.try_to_send(method, target, body).await.expect("an answer")
+    }
+
+    /// What becomes of this request, if the connection still takes it.
+    async fn try_to_send(
+        &self,
+        method: Method,
+        target: &str,
+        body: &str,
+    ) -> hyper::Result<(StatusCode, String)> {
+        self.try_to_send_with(&[], method, target, body).await
+    }
+
+    async fn try_to_send_with(
+        &self,
+        headers: &[(&str, &str)],
+        method: Method,
+        target: &str,
+        body: &str,
+    ) -> hyper::Result<(StatusCode, String)> {
+        let request = Request::builder().method(method).uri(format!("https://gateway{target}"));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(Full::from(body.to_owned())).unwrap();
+        let answer: Response<_> = self.sends.clone().send_request(request).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await.expect("a body").to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
+        Ok((status, String::from_utf8(body.to_vec()).unwrap()))
+    }
+
+    /// The status that a push gets.
+    pub async fn push(&self) -> StatusCode {
+        self.send(Method::POST, "/?action=cdr&version=1", CDR).await.0
+    }
+
+    /// Waits until the door has told the connection to go, and it went in good order.
+    pub async fn goes(self) {
+        let gone = tokio::time::timeout(Duration::from_secs(10), self.connection).await;
+        gone.expect("it is told to go").unwrap().expect("nothing is cut off");
     }
 
     async fn pushes(&self, session: &str) {
@@ -95,6 +127,99 @@ async fn a_refusal_is_the_same_answer_and_leaves_the_connection_to_others() {
         sender.pushes("s").await;
     }
     assert_eq!(house.door.counters().snapshot().open_connections, 1);
+}
+
+#[tokio::test]
+async fn a_head_has_16_kib_and_more_gets_a_bare_answer_that_leaves_the_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let sender = Sender::connect(&house, &authority).await;
+    let push_with = async |bytes: usize| {
+        let name = "x".repeat(bytes);
+        sender.try_to_send_with(&[("x-name", &name)], Method::POST, "/?action=cdr", CDR).await.unwrap()
+    };
+    assert_eq!(push_with(15 << 10).await.0, StatusCode::OK);
+    assert_eq!(push_with(16 << 10).await, (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, String::new()));
+    assert_eq!(push_with(0).await.0, StatusCode::OK);
+    assert_eq!(house.count(Verdict::LargeHead), 0, "the library answers it before there is a request");
+}
+
+#[tokio::test]
+async fn a_sender_that_expects_to_be_asked_for_its_body_may_send_it_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let sender = Sender::connect(&house, &authority).await;
+    let expects = [("expect", "100-continue")];
+    let said = sender.try_to_send_with(&expects, Method::POST, "/?action=cdr", CDR).await.unwrap();
+    assert_eq!(said.0, StatusCode::OK);
+}
+
+/// As HTTP/1 does after one. A request now and then would keep a connection for ever.
+#[tokio::test]
+async fn a_sender_that_is_refused_again_and_again_is_sent_away_and_what_it_has_under_way_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let sender = Sender::connect(&house, &authority).await;
+    let disk = house.store.hold_disk().await;
+    let refused = async {
+        house.store.was_handed(1).await;
+        let mut refused = 0;
+        while let Ok((status, _)) = sender.try_to_send(Method::POST, "/nowhere", CDR).await {
+            assert_eq!(status, 404);
+            refused += 1;
+            assert!(refused < 100, "it is never sent away");
+        }
+        drop(disk);
+        refused
+    };
+    let ((), refused) = tokio::join!(sender.pushes("s"), refused);
+    assert!(refused >= 20, "{refused}");
+    sender.goes().await;
+    assert_eq!(house.count(Verdict::Stored), 1);
+    Sender::connect(&house, &authority).await.pushes("t").await;
+}
+
+/// It answers no PING, so that nothing but patience ends the connection.
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_goes_on_after_it_was_told_to_go_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, authority) = open(folder.path(), json!({})).await;
+    let stream = Speaks::knowing(&authority).offering(&["h2"]).to(house.door.address()).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    writer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let goes_on = async {
+        for number in 0..1000_u32 {
+            // POST, https, / without an action (RFC 7541, static table).
+            let number = (2 * number + 1).to_be_bytes();
+            let request = [b"\0\0\x03\x01\x05".as_slice(), &number, b"\x83\x87\x84"].concat();
+            if writer.write_all(&request).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let mut said = Vec::new();
+    tokio::select! {
+        () = goes_on => {}
+        _ = reader.read_to_end(&mut said) => {}
+    }
+    // 20 refusals; then what a slow body and a slow disk may take.
+    let lasted = begun.elapsed().as_secs();
+    assert!((20..40).contains(&lasted), "{lasted} s");
+    assert!(house.count(Verdict::Action) >= 20);
+}
+
+/// As over HTTP/1: the seats of strangers are few.
+#[tokio::test]
+async fn a_stranger_is_sent_away_with_the_first_refusal() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.door().lie_in(folder.path());
+    let allow = json!({ "networks": ["203.0.113.0/24"] });
+    let house = House::open(json!({ "tls": tls(folder.path()), "allow": allow })).await;
+    let sender = Sender::connect(&house, &authority).await;
+    assert_eq!(sender.push().await, StatusCode::FORBIDDEN);
+    sender.goes().await;
 }
 
 #[tokio::test(start_paused = true)]

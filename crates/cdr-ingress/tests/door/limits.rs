@@ -55,6 +55,28 @@ async fn who_guesses_passwords_is_slowed_down_and_uses_up_nobody_elses_requests(
     assert_eq!(house.count(Verdict::Requests), 1);
 }
 
+/// Each is lost after three retries, as with a wrong password.
+#[tokio::test]
+async fn pushes_that_come_too_fast_are_an_alert_and_what_was_no_push_is_none() {
+    let alerts = |house: &House| house.door.strangers().iter().map(|s| s.verdict).collect::<Vec<_>>();
+    let house = House::open(json!({ "limits": { "requests_per_second_per_client": 1 } })).await;
+    let mut refused = 0;
+    while refused < 3 {
+        refused += u32::from(send(house.door.address(), push("/nowhere", &[], CDR)).await.status == 429);
+    }
+    assert_eq!(alerts(&house), []);
+    while alerts(&house).is_empty() {
+        assert!(matches!(send(house.door.address(), cdr()).await.status, 200 | 429));
+    }
+    assert_eq!(alerts(&house), [Verdict::ClientRequests]);
+
+    let house = House::open(json!({ "limits": { "requests_per_second": 1 } })).await;
+    while house.count(Verdict::Requests) == 0 {
+        assert!(matches!(send(house.door.address(), cdr()).await.status, 200 | 429));
+    }
+    assert_eq!(alerts(&house), [Verdict::Requests]);
+}
+
 #[tokio::test]
 async fn a_client_has_so_many_connections_and_a_trusted_proxy_all() {
     let limits = json!({ "connections_per_client": 1 });
@@ -79,16 +101,33 @@ async fn a_client_has_so_many_connections_and_a_trusted_proxy_all() {
 #[tokio::test]
 async fn networks_that_are_not_allowed_take_no_connection_from_others() {
     let allow = json!({ "networks": ["203.0.113.0/24"] });
-    let house = House::open(json!({ "allow": allow, "limits": { "connections": 1 } })).await;
+    let limits = json!({ "connections": 1, "header_timeout": "1h" });
+    let house = House::open(json!({ "allow": allow, "limits": limits })).await;
     let mut silent = Vec::new();
-    for _ in 0..64 {
-        silent.push(Client::connect(house.door.address()).await);
+    for number in 0..64 {
+        silent.push(Client::connect_from([127, 0, 1, number / 8], house.door.address()).await);
     }
-    let mut crowded = Client::connect(house.door.address()).await;
+    let mut crowded = Client::connect_from([127, 0, 2, 1], house.door.address()).await;
     crowded.answer().await.is(403, "this network");
     assert_eq!(house.door.counters().snapshot().open_connections, 0);
+    assert_eq!(house.door.strangers(), [], "who only connects may have wanted anything");
     drop(silent);
     eventually_heard(&house).await;
+}
+
+#[tokio::test]
+async fn a_stranger_who_says_nothing_does_not_keep_others_from_being_heard() {
+    let allow = json!({ "networks": ["203.0.113.0/24"] });
+    let limits = json!({ "header_timeout": "1h" });
+    let house = House::open(json!({ "allow": allow, "limits": limits })).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(Client::connect_from([127, 0, 1, 1], house.door.address()).await);
+    }
+    eventually("most are turned away", || house.count(Verdict::Network) == 92).await;
+    assert_eq!(house.door.strangers(), []);
+    send(house.door.address(), cdr()).await.is(403, "this network");
+    assert_eq!(house.door.strangers().len(), 1);
 }
 
 /// What a stranger asks for is read: one that pushes may be whom one waits for, at a new address.

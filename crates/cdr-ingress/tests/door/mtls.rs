@@ -1,13 +1,19 @@
 //! Certificates of senders as a proof.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use cdr_ingress::{IngressSettings, Verdict};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::{
     certificates::{Authority, Pair, Speaks, tls},
     client::{Answer, CDR, Client, cdr, push},
+    http2::Sender,
     store::{House, eventually},
 };
 
@@ -24,7 +30,7 @@ impl Place {
         let place =
             Self { folder: tempfile::tempdir().unwrap(), door: Authority::new(), senders: Authority::new() };
         place.door.door().lie_in(place.folder.path());
-        place.vouch(&place.senders);
+        place.vouch(&[&place.senders]);
         place
     }
 
@@ -32,8 +38,9 @@ impl Place {
         self.folder.path().join("ca.pem")
     }
 
-    fn vouch(&self, authority: &Authority) {
-        std::fs::write(self.ca(), authority.pem()).unwrap();
+    fn vouch(&self, authorities: &[&Authority]) {
+        let pem: String = authorities.iter().map(|authority| authority.pem()).collect();
+        std::fs::write(self.ca(), pem).unwrap();
     }
 
     fn settings(&self, verify: Value) -> Value {
@@ -114,18 +121,75 @@ async fn a_certificate_that_nobody_vouches_for_ends_the_handshake_and_counts_as_
     assert!(house.store.bodies().is_empty());
 }
 
-#[tokio::test]
-async fn authorities_that_are_gone_vouch_for_nobody_on_open_connections_either() {
-    let place = Place::new();
+/// A house, and its sender once on a connection of HTTP/1 and once on one of HTTP/2, both of which have pushed.
+async fn pushing(place: &Place, shows: impl Fn() -> Pair) -> (House, Client<TlsStream<TcpStream>>, Sender) {
     let house = place.house(json!([{ "mtls": { "subject": "CN=tccc" } }])).await;
-    let speaks = place.speaks(Some(place.senders.sender("tccc")));
-    let mut client = Client(speaks.to(house.door.address()).await.unwrap());
-    client.write(cdr()).await;
-    client.answer().await.is_ok();
-    place.vouch(&Authority::new());
+    let mut one = Client(place.speaks(Some(shows())).to(house.door.address()).await.unwrap());
+    one.write(cdr()).await;
+    one.answer().await.is_ok();
+    let two = Sender::speaking(place.speaks(Some(shows())), &house).await;
+    assert_eq!(two.push().await, 200);
+    (house, one, two)
+}
+
+#[tokio::test]
+async fn authorities_that_are_gone_vouch_for_nobody_on_open_connections_and_end_them() {
+    let place = Place::new();
+    let (house, mut one, two) = pushing(&place, || place.senders.sender("tccc")).await;
+    let others = Authority::new();
+    place.vouch(&[&others]);
     let _ = house.door.reload(house.settings.clone()).unwrap();
-    client.write(cdr()).await;
-    client.answer().await.is(401, "");
+    one.write(cdr()).await;
+    one.answer().await.is(401, "connect anew");
+    one.is_closed().await;
+    assert_eq!(two.push().await, 401);
+    two.goes().await;
+    assert_eq!(house.count(Verdict::StaleProof), 2);
+    place.send(&house, Some(others.sender("tccc")), &cdr()).await.is_ok();
+}
+
+/// Or a sender that keeps its connection would lose pushes each time that an authority is added or replaced.
+#[tokio::test]
+async fn other_authorities_that_vouch_for_what_was_shown_change_nothing_for_open_connections() {
+    let place = Place::new();
+    let (house, mut one, two) = pushing(&place, || place.senders.sender("tccc")).await;
+    place.vouch(&[&Authority::new(), &place.senders]);
+    let _ = house.door.reload(house.settings.clone()).unwrap();
+    for _ in 0..2 {
+        one.write(cdr()).await;
+        let answer = one.answer().await;
+        answer.is_ok();
+        assert!(!answer.closes(), "{answer:?}");
+        assert_eq!(two.push().await, 200);
+    }
+    assert_eq!(house.count(Verdict::WrongProof), 0);
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_proves_nothing_on_open_connections_and_ends_them() {
+    let place = Place::new();
+    let ends = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3);
+    let soon_over = || {
+        place.senders.signs(&[(rcgen::DnType::CommonName, "tccc")], &[], |params| {
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + ends;
+        })
+    };
+    let (_house, mut one, two) = pushing(&place, soon_over).await;
+    let refused = async {
+        loop {
+            one.write(cdr()).await;
+            let answer = one.answer().await;
+            if answer.status == 401 {
+                return;
+            }
+            answer.is_ok();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("it proves on");
+    one.is_closed().await;
+    assert_eq!(two.push().await, 401);
+    two.goes().await;
 }
 
 fn faults(settings: Value) -> Vec<String> {

@@ -51,6 +51,38 @@ async fn the_sender_is_whom_the_header_names_for_all_requests_of_the_connection(
     }
 }
 
+/// Or strangers behind a load balancer could hold all connections, with requests that never end.
+#[tokio::test]
+async fn strangers_whom_a_proxy_names_take_no_connection_from_others_behind_it() {
+    let limits = json!({ "connections": 1, "header_timeout": "1h" });
+    let house = House::open(json!({
+        "allow": { "networks": ["203.0.113.0/24"] }, "trusted_proxies": ["127.0.0.1"], "limits": limits,
+    }))
+    .await;
+    let mut stranger = Client::connect(house.door.address()).await;
+    stranger.write([v2("198.51.100.9").as_slice(), b"POST / HTTP/1.1\r\n"].concat()).await;
+    // Until its header is read it has the seat of the proxy.
+    for _ in 0..1000 {
+        if send(&house, &v2("203.0.113.7"), &cdr()).await.status == 200 {
+            stranger.write("Host: gateway\r\n\r\n").await;
+            return stranger.answer().await.is(403, "not accepted");
+        }
+    }
+    panic!("the stranger keeps the only connection");
+}
+
+#[tokio::test]
+async fn each_sender_whom_a_proxy_names_has_connections_of_its_own() {
+    let limits = json!({ "connections_per_client": 1 });
+    let house = House::open(json!({ "trusted_proxies": ["127.0.0.1"], "limits": limits })).await;
+    let mut inside = Client::connect(house.door.address()).await;
+    inside.write([v2("203.0.113.7").as_slice(), cdr().as_bytes()].concat()).await;
+    inside.answer().await.is_ok();
+    send(&house, &v1("203.0.113.7"), &cdr()).await.is(429, "too many connections");
+    send(&house, &v1("203.0.113.8"), &cdr()).await.is_ok();
+    assert_eq!(house.count(Verdict::ClientConnections), 1);
+}
+
 #[tokio::test]
 async fn a_header_may_come_byte_by_byte() {
     let house = behind().await;

@@ -56,6 +56,44 @@ async fn a_push_comes_in_by_either_version_and_a_connection_serves_many() {
     assert_eq!(house.door.counters().snapshot().of(Verdict::Tls), 0);
 }
 
+/// Begins so many handshakes, and waits until each was refused or has failed.
+async fn begins(handshakes: u64, from: [u8; 4], house: &House) {
+    let ended = || house.count(Verdict::Handshakes) + house.count(Verdict::Tls);
+    let all = ended() + handshakes;
+    for _ in 0..handshakes {
+        Client::connect_from(from, house.door.address()).await.write([0x16]).await;
+    }
+    eventually("all have ended", || ended() == all).await;
+}
+
+/// Each costs processor time before anything is known of who asks for it.
+#[tokio::test]
+async fn strangers_shake_hands_so_often_and_who_brings_pushes_as_often_as_he_likes() {
+    let (log, _guard) = Log::keep();
+    let (folder, authority) = (folder(), Authority::new());
+    let (house, _) = open(folder.path(), &authority).await;
+    drop(pushes(&Speaks::knowing(&authority), &house).await);
+    for last in 1..=5 {
+        begins(100, [127, 0, 1, last], &house).await;
+    }
+    let refused = house.count(Verdict::Handshakes);
+    assert!(refused > 0);
+    assert_eq!(log.lines_with("has brought no push yet").len(), 1, "{}", log.text());
+    begins(100, [127, 0, 0, 1], &house).await;
+    assert_eq!(house.count(Verdict::Handshakes), refused);
+    assert_eq!(house.door.strangers(), [], "nobody knows what they wanted");
+}
+
+#[tokio::test]
+async fn all_that_is_spoken_can_be_asked_for_by_name_and_nothing_else() {
+    let (folder, authority) = (folder(), Authority::new());
+    let (house, _) = open(folder.path(), &authority).await;
+    for name in [&["http/1.1"], &["http/1.0"]] {
+        pushes(&Speaks::knowing(&authority).offering(name), &house).await;
+    }
+    assert!(Speaks::knowing(&authority).offering(&["spdy/3"]).to(house.door.address()).await.is_err());
+}
+
 #[tokio::test]
 async fn no_older_version_is_spoken_than_the_settings_say() {
     let (folder, authority) = (folder(), Authority::new());

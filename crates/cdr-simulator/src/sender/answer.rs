@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::connection::NoAnswer;
+use super::{Proof, connection::NoAnswer};
 
 /// What an attempt met.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +41,8 @@ pub enum Outcome {
     Unreachable,
     /// TLS failed.
     Tls,
+    /// No access token was given.
+    NoToken,
     /// No answer in time.
     TimedOut,
     /// The connection ended without an answer.
@@ -57,6 +59,7 @@ impl fmt::Display for Outcome {
             Self::NobodyListens => f.write_str("nobody listens"),
             Self::Unreachable => f.write_str("unreachable"),
             Self::Tls => f.write_str("TLS failed"),
+            Self::NoToken => f.write_str("no access token"),
             Self::TimedOut => f.write_str("no answer in time"),
             Self::HungUp => f.write_str("hung up"),
         }
@@ -84,11 +87,11 @@ struct Reply<'a> {
 }
 
 impl Answer {
-    /// `with_login`: whether the request had a user name and password.
-    pub(super) fn of(status: StatusCode, body: &[u8], with_login: bool) -> Self {
+    /// `proof`: what the request brought.
+    pub(super) fn of(status: StatusCode, body: &[u8], proof: Option<&Proof>) -> Self {
         let Ok(reply) = serde_json::from_slice::<Reply<'_>>(body) else {
             let outcome = Outcome::NoErrCode { status: status.as_u16() };
-            let detail = match meaning(status, with_login) {
+            let detail = match meaning(status, proof) {
                 Some(meaning) => format!("{meaning}; the answer is {}", excerpt(body)),
                 None => {
                     format!("TCCC wants JSON with ErrCode 0, and would push again; got {}", excerpt(body))
@@ -101,7 +104,7 @@ impl Answer {
             return Self { outcome: Outcome::Taken, detail: err_msg.into_owned() };
         }
         let outcome = Outcome::Refused { status: status.as_u16(), err_code: reply.err_code };
-        let detail = match meaning(status, with_login) {
+        let detail = match meaning(status, proof) {
             Some(meaning) if err_msg.is_empty() => meaning.to_owned(),
             Some(meaning) => format!("{meaning}; it says \"{err_msg}\""),
             None => format!("the receiver says \"{err_msg}\""),
@@ -127,6 +130,11 @@ impl Answer {
                     "no TLS with {authority}: {error}; a private authority's certificate has to be given"
                 ),
             ),
+            NoAnswer::Alert(alert) => (
+                Outcome::Tls,
+                format!("{authority} ended TLS: {alert}; it may want a client certificate, or another one"),
+            ),
+            NoAnswer::NoToken(why) => (Outcome::NoToken, format!("no access token: {why}")),
             NoAnswer::TimedOut { after } => {
                 (Outcome::TimedOut, format!("no answer from {authority} within {after:?}"))
             }
@@ -140,10 +148,12 @@ impl Answer {
 }
 
 /// What a status says about the settings on either side; none where it says nothing that helps.
-fn meaning(status: StatusCode, with_login: bool) -> Option<&'static str> {
+fn meaning(status: StatusCode, proof: Option<&Proof>) -> Option<&'static str> {
     Some(match status {
-        StatusCode::UNAUTHORIZED if with_login => "wrong user name or password",
-        StatusCode::UNAUTHORIZED => "the receiver asks for a user name and a password",
+        StatusCode::UNAUTHORIZED => proof.map_or(
+            "the receiver asks for a proof of sender, such as a user name and a password",
+            Proof::when_refused,
+        ),
         StatusCode::FORBIDDEN => "the receiver does not take pushes from this network",
         StatusCode::NOT_FOUND => "nothing takes pushes at this path; look at the URL",
         StatusCode::METHOD_NOT_ALLOWED => "the receiver takes no POST at this path; look at the URL",

@@ -1,6 +1,6 @@
 //! One HTTP/1.1 connection at a time, from the name of a host to an answer.
 
-use std::{io, path::Path, pin::Pin, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error as _, io, path::Path, pin::Pin, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -20,6 +20,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 use url::Url;
+
+use super::{ClientCertificate, SenderSettings};
 
 /// An answer needs two fields; whoever sends more than this sends something else.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -38,6 +40,10 @@ pub(super) enum NoAnswer {
     Unreachable(io::Error),
     /// No TLS with this host.
     Tls(io::Error),
+    /// The host ended TLS, and why.
+    Alert(rustls::Error),
+    /// The access token that a push needs was not given, and why.
+    NoToken(String),
     /// The time for an attempt was over.
     TimedOut { after: Duration },
     /// The connection ended, or no HTTP came.
@@ -55,7 +61,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub fn of(url: &Url, extra_ca: Option<&Path>) -> anyhow::Result<Self> {
+    pub fn of(url: &Url, settings: &SenderSettings) -> anyhow::Result<Self> {
         let secure = match url.scheme() {
             "http" => false,
             "https" => true,
@@ -70,7 +76,11 @@ impl Host {
         let host = url.host_str().unwrap_or_default();
         let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let port = url.port_or_known_default().context("url: has no port")?;
-        let tls = if secure { Some((trust(extra_ca)?, ServerName::try_from(name.clone())?)) } else { None };
+        anyhow::ensure!(
+            secure || settings.certificate.is_none(),
+            "certificate: is shown in TLS only; the URL has to begin with https"
+        );
+        let tls = if secure { Some((tls(settings)?, ServerName::try_from(name.clone())?)) } else { None };
         Ok(Self { name, port, authority, tls })
     }
 
@@ -90,29 +100,45 @@ impl Host {
         match &self.tls {
             None => Connection::over(tcp).await,
             Some((connector, name)) => {
-                let tls = connector.connect(name.clone(), tcp).await.map_err(NoAnswer::Tls)?;
+                let tls = connector.connect(name.clone(), tcp).await.map_err(no_tls)?;
                 Connection::over(tls).await
             }
         }
     }
 }
 
+fn tls(settings: &SenderSettings) -> anyhow::Result<TlsConnector> {
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(trusted(settings.extra_ca.as_deref())?);
+    let config = match &settings.certificate {
+        Some(ClientCertificate { certificate, key }) => {
+            let unreadable = || format!("key: {} cannot be read", key.display());
+            let shown = certificates(certificate)?;
+            let key = PrivateKeyDer::from_pem_file(key).with_context(unreadable)?;
+            config.with_client_auth_cert(shown, key).context("certificate: does not fit its key")?
+        }
+        None => config.with_no_client_auth(),
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
 /// The system's certificates, and those of a file.
-fn trust(extra_ca: Option<&Path>) -> anyhow::Result<TlsConnector> {
+fn trusted(extra_ca: Option<&Path>) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     // A machine without certificates can still reach a host whose authority is in the file.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(path) = extra_ca {
-        let unreadable = || format!("certificates: {} cannot be read", path.display());
-        for certificate in CertificateDer::pem_file_iter(path).with_context(unreadable)? {
-            roots.add(certificate.with_context(unreadable)?).with_context(unreadable)?;
-        }
+    for certificate in extra_ca.map(certificates).transpose()?.into_iter().flatten() {
+        roots.add(certificate).context("certificates: none that an authority could have")?;
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let read: Vec<_> = read.with_context(|| format!("certificates: {} cannot be read", path.display()))?;
+    anyhow::ensure!(!read.is_empty(), "certificates: {} holds none; expected PEM", path.display());
+    Ok(read)
 }
 
 /// A kept connection.
@@ -139,13 +165,14 @@ impl Connection {
     /// Sends a request and reads the answer. Not to be used again when it is dropped before its end.
     pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Answered {
         let mut answer = pin!(ask(&mut self.requests, request));
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
             answer = &mut answer => return answer,
-            _ = &mut self.driver => self.ended = true,
-        }
+            ended = &mut self.driver => ended,
+        };
+        self.ended = true;
         // What had been read before the end is still to be had.
-        answer.await
+        answer.await.map_err(|why| ended.err().as_ref().and_then(told_alert).map_or(why, NoAnswer::Alert))
     }
 }
 
@@ -166,5 +193,22 @@ fn hung_up(error: hyper::Error) -> NoAnswer {
     if error.is_incomplete_message() {
         return NoAnswer::HungUp("the connection was closed before the answer".to_owned());
     }
+    if let Some(alert) = told_alert(&error) {
+        return NoAnswer::Alert(alert);
+    }
     NoAnswer::HungUp(format!("{:#}", anyhow::Error::new(error)))
+}
+
+/// Since TLS 1.3 the other side tells after the handshake whether it takes a certificate.
+fn told_alert(error: &hyper::Error) -> Option<rustls::Error> {
+    alert(error.source()?.downcast_ref()?)
+}
+
+fn no_tls(error: io::Error) -> NoAnswer {
+    alert(&error).map_or(NoAnswer::Tls(error), NoAnswer::Alert)
+}
+
+fn alert(error: &io::Error) -> Option<rustls::Error> {
+    let error: &rustls::Error = error.get_ref()?.downcast_ref()?;
+    matches!(error, rustls::Error::AlertReceived(_)).then(|| error.clone())
 }

@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod proofs;
 mod receiver;
 mod sender;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use cdr_core::Secret;
 use cdr_simulator::{
     calls::CallCentre,
-    sender::{Outcome, Outgoing, Sender, SenderSettings},
+    sender::{Outcome, Outgoing, Proof, Sender, SenderSettings},
 };
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -28,6 +28,10 @@ const FULL: Reply = Reply::Answer(503, r#"{"ErrCode":503,"ErrMsg":"the spool is 
 /// Three retries that do not make a test wait.
 fn settings(url: Url) -> SenderSettings {
     SenderSettings { retry_waits: vec![Duration::from_millis(1); 3], ..SenderSettings::new(url) }
+}
+
+fn login(username: &str, password: &str) -> Proof {
+    Proof::Basic { username: username.to_owned(), password: Secret::new(password) }
 }
 
 fn sender(url: Url) -> Sender {
@@ -87,8 +91,8 @@ async fn the_action_is_settable_and_a_voicemail_has_no_version() {
 #[tokio::test]
 async fn a_login_goes_along_as_basic_from_the_settings_or_the_url() {
     let receiver = Receiver::start([]).await;
-    let basic = Some(("tccc".to_owned(), Secret::new("pä s+s&=")));
-    let with_login = SenderSettings { basic, ..settings(receiver.url("/")) };
+    let proof = Some(login("tccc", "pä s+s&="));
+    let with_login = SenderSettings { proof, ..settings(receiver.url("/")) };
     assert!(!format!("{with_login:?}").contains("pä s"));
     Sender::new(with_login).unwrap().send_one(BODY).await;
     let from_url = format!("http://tccc:p%C3%A4%20s+s&=@127.0.0.1:{}/", receiver.port());
@@ -152,7 +156,7 @@ async fn what_went_wrong_is_said_in_words() {
     let words = [
         (
             Reply::Answer(401, r#"{"ErrCode":401,"ErrMsg":"x"}"#),
-            "asks for a user name and a password; it says \"x\"",
+            "asks for a proof of sender, such as a user name and a password; it says \"x\"",
         ),
         (Reply::Answer(404, ""), "HTTP 404 without an ErrCode: nothing takes pushes at this path"),
         (FULL, "HTTP 503, ErrCode 503: the receiver cannot take pushes now; it says \"the spool is full\""),
@@ -172,8 +176,8 @@ async fn what_went_wrong_is_said_in_words() {
 #[tokio::test]
 async fn a_wrong_password_is_called_so() {
     let receiver = Receiver::start([Reply::Answer(401, r#"{"ErrCode":401,"ErrMsg":""}"#)]).await;
-    let basic = Some(("tccc".to_owned(), Secret::new("wrong")));
-    let settings = SenderSettings { basic, retry_waits: Vec::new(), ..settings(receiver.url("/")) };
+    let proof = Some(login("tccc", "wrong"));
+    let settings = SenderSettings { proof, retry_waits: Vec::new(), ..settings(receiver.url("/")) };
     let answer = Sender::new(settings).unwrap().send_one(BODY).await.answer.to_string();
     assert_eq!(answer, "HTTP 401, ErrCode 401: wrong user name or password");
 }
@@ -197,7 +201,7 @@ fn settings_that_cannot_be_are_refused() {
     assert!(fault(&|settings| settings.connections = 0).contains("connections"));
     assert!(fault(&|settings| settings.rate = Some(0.0)).contains("rate"));
     assert!(fault(&|settings| settings.rate = Some(f64::NAN)).contains("rate"));
-    assert!(fault(&|settings| settings.basic = Some(("a:b".into(), Secret::new("")))).contains("colon"));
+    assert!(fault(&|settings| settings.proof = Some(login("a:b", ""))).contains("colon"));
     let no_file = |settings: &mut SenderSettings| {
         settings.url = "https://127.0.0.1/".parse().unwrap();
         settings.extra_ca = Some("/no/such.pem".into());

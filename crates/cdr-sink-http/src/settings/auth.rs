@@ -3,8 +3,10 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use cdr_core::{Secret, SettingPath};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::{NOT_A_VALUE, address};
@@ -231,4 +233,15 @@ pub(super) fn secret_value(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+/// A text in the forms in which answers repeat it: as it is, in JSON, in an address.
+pub(super) fn as_quoted(text: String) -> Vec<String> {
+    let json = Value::from(text.as_str()).to_string();
+    let parameter = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    let part = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
+    let mut forms = vec![json[1..json.len() - 1].to_owned(), parameter, part, text];
+    forms.sort();
+    forms.dedup();
+    forms
 }

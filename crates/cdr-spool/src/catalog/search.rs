@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::database::{Database, Known, Trouble};
 use super::keeper::FILE;
-use super::life::Life;
+use super::life::{Life, Told};
 use super::rows::Rows;
 use super::telling::Lanes;
 use super::terms::{self, TermsOf};
@@ -142,13 +142,7 @@ impl Search {
     /// # Errors
     /// If the disk cannot be read. Pushes that are damaged are passed over.
     pub fn find(&mut self, query: &Query, max: usize) -> Result<Vec<Life>, ReadError> {
-        match self.try_find(query, max) {
-            Err(Failed::Catalog(trouble)) if self.catalog.is_some() => {
-                self.go_without(&trouble)?;
-                self.try_find(query, max).map_err(Failed::told)
-            }
-            found => found.map_err(Failed::told),
-        }
+        self.ask(|search| search.try_find(query, max))
     }
 
     /// Pushes and quarantined bytes that were passed over since the last call, because the disk does not give them as they were written.
@@ -161,7 +155,16 @@ impl Search {
     /// # Errors
     /// If the disk cannot be read.
     pub fn get(&mut self, position: Position) -> Result<Option<StoredPush>, ReadError> {
-        self.push(position).map_err(Failed::told)
+        self.ask(|search| search.push(position))
+    }
+
+    /// Everything that the log tells of one delivery, oldest first: what it became, again and again. Nothing if there is no such
+    /// lane today.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn story(&mut self, lane: &str, position: Position) -> Result<Vec<Told>, ReadError> {
+        self.ask(|search| search.story_of(lane, position))
     }
 
     /// The lanes that there are: their names, and what those are for that are temporary.
@@ -214,6 +217,17 @@ impl Search {
             found.extend(held);
         }
         Ok(found)
+    }
+
+    /// Asks, and once more without the catalog if it turns out to be no good.
+    fn ask<T>(&mut self, ask: impl Fn(&mut Search) -> Result<T, Failed>) -> Result<T, ReadError> {
+        match ask(self) {
+            Err(Failed::Catalog(trouble)) if self.catalog.is_some() => {
+                self.go_without(&trouble)?;
+                ask(self).map_err(Failed::told)
+            }
+            told => told.map_err(Failed::told),
+        }
     }
 
     /// The catalog turned out to be no good: the log alone is read.

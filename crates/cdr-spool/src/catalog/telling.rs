@@ -47,7 +47,7 @@ impl LaneToday {
     }
 }
 
-/// The last thing that the log says of a delivery.
+/// A thing that the log says of a delivery.
 struct Word {
     place: Place,
     at_ms: i64,
@@ -100,13 +100,26 @@ impl Search {
         Ok(lives)
     }
 
+    /// All that a lane of today said of a position.
+    pub(super) fn story_of(&mut self, lane: &str, position: Position) -> Result<Vec<Told>, Failed> {
+        let number = self.lanes.today.iter().find(|(_, today)| today.name == lane).map(|(number, _)| *number);
+        let said = self.said_of(position)?;
+        let of_lane = said.into_iter().filter(|(number_of, _)| Some(*number_of) == number);
+        Ok(of_lane.map(|(_, word)| word.into_told()).collect())
+    }
+
     /// The last word of each lane on a position.
     fn words(&mut self, position: Position) -> Result<BTreeMap<u32, Word>, Failed> {
+        Ok(self.said_of(position)?.into_iter().collect())
+    }
+
+    /// What lanes said of a position, by their numbers, oldest first.
+    fn said_of(&mut self, position: Position) -> Result<Vec<(u32, Word)>, Failed> {
         let mut places = BTreeSet::new();
         for database in self.databases() {
             places.extend(database.frames_telling_of(position)?);
         }
-        let mut words = BTreeMap::new();
+        let mut said = Vec::new();
         let mut sealed: BTreeMap<u32, String> = BTreeMap::new();
         for place in places {
             let Some(frame) = self.frame(place)? else { continue };
@@ -116,10 +129,10 @@ impl Search {
                 let holds = |first: Position, count: u64| position >= first && position.0 - first.0 < count;
                 let Some(run) = runs.into_iter().find(|run| holds(run.first, run.count)) else { continue };
                 let item = with_seal(&mut sealed, lane, run.item);
-                words.insert(lane, Word { place, at_ms: frame.written_at_ms, name: name.to_owned(), item });
+                said.push((lane, Word { place, at_ms: frame.written_at_ms, name: name.to_owned(), item }));
             }
         }
-        Ok(words)
+        Ok(said)
     }
 
     /// What became of a delivery of a lane that there is today.

@@ -17,7 +17,7 @@ const MAGIC: &[u8; 8] = b"CDRSPOOL";
 /// A build reads every minor version of its major one: entries of unknown types are skipped.
 pub(crate) const MAJOR: u16 = 1;
 /// 1 added seals: an entry, and their list at the end of a checkpoint. 2 added errands: the same, with where lanes began.
-/// 3 added what is set aside: an entry.
+/// 3 added what is set aside: an entry. 4 added memos: an entry, and their list at the end of a checkpoint.
 const MINOR: u16 = 4;
 /// Bytes before the first frame.
 pub(crate) const HEADER: usize = 128;

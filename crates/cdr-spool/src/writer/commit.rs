@@ -109,10 +109,14 @@ impl<T> Writer<T> {
         let stamp = Stamp { segment: number, salt: rand::random() };
         let header =
             SegmentHeader { identity: store.identity, stamp, previous: self.last, first, opened_at_ms: now };
-        let checkpoint = store.state().checkpoint();
+        let (checkpoint, outcomes) = {
+            let state = store.state();
+            (state.checkpoint(), state.outcomes_behind_checkpoint())
+        };
         let made = Tail::create(&*store.directory, header).and_then(|mut tail| {
             let mut frame = FrameBuilder::new();
             frame.checkpoint(&checkpoint);
+            outcomes.iter().for_each(|(lane, name, items)| frame.outcomes(*lane, name, items));
             tail.write(&mut frame, first, now)?;
             for doubtful in in_doubt {
                 frame.clear();
@@ -125,7 +129,10 @@ impl<T> Writer<T> {
             Ok(tail)
         });
         let tail = made.inspect_err(|_| {
-            store.directory.remove(&segment::unborn_name(number)).ok();
+            // It may have its name by now; each try would leave a file that nobody counts.
+            for name in [segment::unborn_name(number), segment::file_name(number)] {
+                store.directory.remove(&name).ok();
+            }
         })?;
         let index = tail.index();
         index.known().for_each(|(prints, position)| self.dedupe.insert(prints, position));
@@ -327,7 +334,7 @@ impl<T> Writer<T> {
         if self.tail.is_none() || !self.has_reserve() {
             return;
         }
-        tracing::info!(segment = self.last.0 + 1, "the spool can write again");
+        tracing::info!(segment = self.next_number - 1, "the spool can write again");
         self.shared.store.state_mut().health = Health::Ok;
     }
 

@@ -310,7 +310,11 @@ impl<T> Writer<T> {
         if self.tail.is_some() && self.make_room(bytes) {
             return Ok(());
         }
-        Err(self.refuse_for_room())
+        match self.tail {
+            Some(_) => Err(self.refuse_for_room()),
+            // It failed while it made room.
+            None => Err(AppendError::Failing { reason: self.failing_reason() }),
+        }
     }
 
     pub(super) fn failing_reason(&self) -> String {

@@ -213,16 +213,23 @@ impl<T> Writer<T> {
 
     fn finish(&mut self) {
         self.sync();
+        if self.tail.is_none() {
+            // The disk may be back before its time: what waits for it is lost otherwise.
+            self.try_again();
+        }
         let checkpoint = self.shared.store.state().checkpoint();
         self.frame.checkpoint(&checkpoint);
         self.commit();
         self.sync();
         let lost: usize =
             self.unwritten.values().chain(self.unsynced.values()).map(|items| items.len()).sum();
-        if lost > 0 {
+        let memos = self.unwritten_memos.len() + self.unsynced_memos.len();
+        if lost + memos > 0 {
             tracing::warn!(
                 outcomes = lost,
-                "the disk fails: outcomes could not be written, these deliveries will be repeated after the next start"
+                memos,
+                "the disk fails: outcomes could not be written, these deliveries will be repeated after the next start; what sinks \
+                 noted about them is lost, too"
             );
         }
     }

@@ -54,7 +54,7 @@ pub fn assert_tells_what_the_log_tells(world: &World, catalog: &Path) {
     }
 }
 
-type Everything = (Vec<Life>, Vec<Vec<Life>>, Vec<DeadLetter>, Vec<StoredQuarantine>);
+type Everything = (Vec<Life>, Vec<Vec<Life>>, Vec<(DeadLetter, Vec<Told>)>, Vec<StoredQuarantine>);
 
 fn everything(search: &mut Search) -> Everything {
     let of_customer = |n| {
@@ -63,7 +63,13 @@ fn everything(search: &mut Search) -> Everything {
     };
     let of_customers = (0..7).map(of_customer).collect();
     let lives = all(search, Query::default());
-    let letters = search.dead_letters(None, None, 1000).unwrap();
+    let letters = search.dead_letters(None, None, 1000).unwrap().into_iter();
+    let letters = letters
+        .map(|letter| {
+            let story = search.story(&letter.lane, letter.position).unwrap();
+            (letter, story)
+        })
+        .collect();
     (lives, of_customers, letters, search.quarantined(Position(0), 1000).unwrap())
 }
 
@@ -196,6 +202,34 @@ fn a_dead_letter_leaves_the_list_when_someone_decides() {
     assert_eq!(listed(None, None), [("crm".into(), 2, "b".into())]);
     assert_eq!(listed(None, Some(("crm", Position(2)))), [("mail".into(), 1, "d".into())]);
     assert_eq!(listed(Some("crm"), Some(("crm", Position(2)))), []);
+    kept.check();
+}
+
+#[test]
+fn a_story_is_all_that_one_lane_said_of_a_push_in_order() {
+    let kept = Kept::start(&["crm", "mail"]);
+    append(&kept.spool, 1..=3);
+    kept.record("crm", [(1, DELIVERED), (2, retry()), (3, retry())]);
+    kept.record("mail", [(2, dead("full"))]);
+    kept.record("crm", [(2, dead("422"))]);
+    wait(kept.spool.reopen("crm", &[Position(2)])).unwrap();
+    kept.catch_up();
+    // Behind what the catalog knows.
+    kept.record("crm", [(2, dead("again"))]);
+    let said = |told: Told| match told {
+        Told::Outcome(_, outcome) => Some(outcome),
+        Told::Reopened(_) => None,
+        other => panic!("{other:?}"),
+    };
+    let story = |lane: &str| -> Vec<Option<Outcome>> {
+        let story = kept.search().story(lane, Position(2)).unwrap();
+        story.into_iter().map(said).collect()
+    };
+    assert_eq!(story("crm"), [Some(retry()), Some(dead("422")), None, Some(dead("again"))]);
+    assert_eq!(story("mail"), [Some(dead("full"))]);
+    assert_eq!(story("nobody"), []);
+    let lives = all(&mut kept.search(), Query::default());
+    assert_eq!(said(told(&lives[1], "crm").clone()), Some(dead("again")), "the last word counts");
     kept.check();
 }
 
@@ -375,6 +409,8 @@ fn a_lane_that_was_handed_over_is_told_of_under_its_new_name_also_after_a_crash(
         );
         let letters = kept.search().dead_letters(Some("new~0"), None, 9).unwrap();
         assert_eq!(letters[0].position, Position(2));
+        let story = kept.search().story("new~0", Position(2)).unwrap();
+        assert!(matches!(&story[..], [Told::Outcome(_, outcome)] if *outcome == dead("422")), "{story:?}");
         kept.check();
     };
     check(&kept);

@@ -1,6 +1,7 @@
 //! Damages a log on purpose and says what that takes. It reads frames by itself, as `docs/spool.md` tells the format: what
 //! recovery makes of them is what is tested.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use cdr_spool::{Damage, LogReader, Logged, Position};
@@ -15,6 +16,7 @@ const LANE: u8 = 9;
 const DROPPED: u8 = 10;
 const ERRAND: u8 = 12;
 const SET_ASIDE: u8 = 13;
+const MEMO: u8 = 14;
 
 /// Bytes that were synced and are not what was written any more.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Wound {
     pub is_newest: bool,
     /// What the frames held that are none any more.
     pub taken: Vec<Logged>,
+    /// The keys of the memos in them; the reader does not tell memos.
+    pub noted: BTreeSet<String>,
     /// The files of segments that those frames say are dropped.
     pub dropped: Vec<String>,
     /// Where the positions of those frames lie.
@@ -103,13 +107,15 @@ impl Log {
         })
     }
 
-    /// What frames say, as the reader tells it that finds nothing else in a log. Checkpoints are left out: they would say where
-    /// a segment ends that is not this one.
+    /// What frames say, as the reader tells it that finds nothing else in a log. A checkpoint that is not at the beginning is
+    /// left out: it would say where this segment ended then.
     fn told_by(&self, frames: &[Frame]) -> Vec<Logged> {
         let alone = tempfile::tempdir().unwrap();
         let mut bytes = self.bytes[..START as usize].to_vec();
-        let is_checkpoint = |frame: &&Frame| self.entries(frame).any(|(kind, _)| kind == CHECKPOINT);
-        for Frame { bytes: frame, .. } in frames.iter().filter(|frame| !is_checkpoint(frame)) {
+        let is_told = |frame: &&Frame| {
+            frame.bytes.start == START || self.entries(frame).all(|(kind, _)| kind != CHECKPOINT)
+        };
+        for Frame { bytes: frame, .. } in frames.iter().filter(is_told) {
             bytes.extend_from_slice(&self.bytes[frame.start as usize..frame.end as usize]);
         }
         std::fs::write(alone.path().join(&self.name), bytes).unwrap();
@@ -142,6 +148,7 @@ pub fn wound(disk: &Disk, chance: &mut Chance, wounded: impl Fn(&str) -> Option<
             looks_torn: false,
             is_newest: next.is_none(),
             taken: Vec::new(),
+            noted: BTreeSet::new(),
             dropped: Vec::new(),
             between: log.first..log.first,
         });
@@ -182,6 +189,7 @@ pub fn wound(disk: &Disk, chance: &mut Chance, wounded: impl Fn(&str) -> Option<
         return None;
     }
     let dropped = entries.iter().filter(|(kind, _)| *kind == DROPPED).map(|(_, payload)| dropped_by(payload));
+    let noted = entries.iter().filter(|(kind, _)| *kind == MEMO).map(|(_, payload)| noted_by(payload));
     let until = match (frames.get(behind), next) {
         (Some(frame), _) => frame.position,
         (None, Some(next)) => next.first,
@@ -193,6 +201,7 @@ pub fn wound(disk: &Disk, chance: &mut Chance, wounded: impl Fn(&str) -> Option<
         looks_torn,
         is_newest: next.is_none(),
         taken: log.told_by(gone),
+        noted: noted.collect(),
         dropped: dropped.collect(),
         between: gone[0].position..until,
     };
@@ -207,4 +216,14 @@ pub fn wound(disk: &Disk, chance: &mut Chance, wounded: impl Fn(&str) -> Option<
 fn dropped_by(payload: &[u8]) -> String {
     let number = payload.iter().rev().fold(0u64, |number, byte| number << 7 | u64::from(byte & 0x7f));
     format!("{number:010}.log")
+}
+
+/// The key of a memo: behind the number of its lane, and its length before it.
+fn noted_by(payload: &[u8]) -> String {
+    let behind = |bytes: &'_ [u8]| bytes.iter().position(|byte| *byte < 0x80).unwrap() + 1;
+    let named = &payload[behind(payload)..];
+    let begin = behind(named);
+    let length =
+        named[..begin].iter().rev().fold(0usize, |length, byte| length << 7 | usize::from(byte & 0x7f));
+    String::from_utf8(named[begin..begin + length].to_vec()).unwrap()
 }

@@ -26,6 +26,7 @@ struct Content {
     /// Changes that still succeed before the power goes.
     power: Option<u32>,
     failing_syncs: u32,
+    failing_directory_syncs: u32,
     failing_writes: u32,
     failing_reads: bool,
     /// Bytes of one file that cannot be read.
@@ -92,6 +93,11 @@ impl Disk {
 
     pub fn fail_syncs(&self, n: u32) {
         self.lock().failing_syncs = n;
+    }
+
+    /// The same for the directory: files that get a name may lose it again.
+    pub fn fail_directory_syncs(&self, n: u32) {
+        self.lock().failing_directory_syncs = n;
     }
 
     pub fn fail_writes(&self, n: u32) {
@@ -175,6 +181,7 @@ impl Disk {
         content.locked = false;
         content.power = None;
         content.failing_syncs = 0;
+        content.failing_directory_syncs = 0;
         content.failing_writes = 0;
         let Content { names, durable_names, files, .. } = &mut *content;
         let mut all: Vec<String> = names.keys().chain(durable_names.keys()).cloned().collect();
@@ -367,8 +374,8 @@ impl Directory for SimDirectory {
         let mut content = self.disk.lock();
         content.change(self.boot)?;
         content.has_directory()?;
-        if content.failing_syncs > 0 {
-            content.failing_syncs -= 1;
+        if content.failing_directory_syncs > 0 {
+            content.failing_directory_syncs -= 1;
             return Err(io::Error::other("injected: the directory cannot be synced"));
         }
         content.durable_names = content.names.clone();

@@ -75,6 +75,61 @@ fn outcomes_wait_for_a_failing_disk_and_are_written_again() {
 }
 
 #[test]
+fn a_segment_whose_name_is_not_durable_is_given_up_with_its_file() {
+    let world = World::new();
+    world.clock.freeze();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..2);
+    let logs = || world.disk.names().into_iter().filter(|name| !name.ends_with(".index")).count();
+    let before = logs();
+    world.disk.fail_directory_syncs(5);
+    world.disk.fail_syncs(1);
+    assert!(wait(spool.append(push(2))).is_err());
+    for _ in 0..5 {
+        world.clock.pass(LONG);
+        poke(&spool);
+        assert!(matches!(spool.health(), Health::Failing { .. }));
+    }
+    assert_eq!(logs(), before, "{:?}", world.disk.names());
+    world.clock.pass(LONG);
+    poke(&spool);
+    append(&spool, [2]);
+    world.disk.crash(&mut Chance::new(6));
+    let (spool, recovery) = world.open(&["crm"]);
+    assert!(recovery.damage.is_empty());
+    assert_eq!(spool.read(Position(1), 10, usize::MAX).unwrap().pushes.len(), 3);
+}
+
+#[test]
+fn outcomes_that_wait_at_the_stop_are_written_if_the_disk_is_back() {
+    let world = World::new();
+    world.clock.freeze();
+    let (spool, _) = world.open(&["crm"]);
+    append(&spool, 0..2);
+    world.disk.fail_syncs(1);
+    assert!(wait(spool.append(push(2))).is_err());
+    drop(spool.record("crm", vec![(Position(1), DELIVERED)]));
+    wait(spool.close());
+    world.disk.crash(&mut Chance::new(5));
+    let (spool, _) = world.open(&["crm"]);
+    assert_eq!(lane(&spool, "crm").next, Position(2));
+}
+
+#[test]
+fn a_disk_that_fails_while_room_is_made_is_not_said_to_be_full() {
+    let world = World::new();
+    world.clock.freeze();
+    let (spool, _) = world.open(&["crm"]);
+    let full = (0..).find_map(|n| wait(spool.append(push(n))).err());
+    assert!(matches!(full, Some(AppendError::Full { .. })), "{full:?}");
+    record(&spool, "crm", (1..spool.end().0).map(|p| (Position(p), DELIVERED)).collect());
+    // A segment that goes is a write of its own.
+    world.disk.fail_writes(1);
+    let refused = wait(spool.append(push(9000)));
+    assert!(matches!(refused, Err(AppendError::Failing { .. })), "{refused:?}");
+}
+
+#[test]
 fn a_decision_that_cannot_be_written_does_not_happen() {
     let world = World::new();
     world.clock.freeze();

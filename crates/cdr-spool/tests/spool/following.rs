@@ -92,3 +92,42 @@ fn a_reader_from_a_time_on_leaves_older_segments_alone() {
     assert!(!late.is_empty() && late.len() < 30, "{late:?}");
     assert!(all.ends_with(&late));
 }
+
+#[test]
+fn what_a_segment_got_since_is_read_though_its_successor_went() {
+    let at = tempfile::tempdir().unwrap();
+    let spool = open(&at);
+    append(&spool, 0..3);
+    let mut reader = LogReader::open(at.path()).unwrap();
+    assert_eq!(pushes(&mut reader), [1, 2, 3]);
+    append(&spool, 3..60);
+    let logs = files(&at);
+    assert!(logs.len() > 3, "it takes several segments");
+    std::fs::remove_file(&logs[1]).unwrap();
+    let mut expected = pushes(&mut LogReader::open(at.path()).unwrap());
+    expected.retain(|position| *position > 3);
+    assert!(expected.contains(&4) && !expected.is_sorted_by(|a, b| a + 1 == *b), "{expected:?}");
+    assert!(reader.catch_up().unwrap());
+    assert_eq!(pushes(&mut reader), expected);
+}
+
+#[test]
+fn a_newest_segment_whose_beginning_is_damaged_is_read_behind_it() {
+    let at = tempfile::tempdir().unwrap();
+    let spool = open(&at);
+    append(&spool, 0..30);
+    wait(spool.close());
+    let newest = files(&at).pop().unwrap();
+    let mut bytes = std::fs::read(&newest).unwrap();
+    // The header, and the checkpoint behind it.
+    bytes[..200].fill(0);
+    std::fs::write(&newest, bytes).unwrap();
+    let position = |what| match what {
+        Logged::Push { push, .. } => Some(push.position.0),
+        _ => None,
+    };
+    let (read, damaged): (Vec<_>, Vec<_>) = LogReader::open(at.path()).unwrap().partition(Result::is_ok);
+    let read: Vec<u64> = read.into_iter().filter_map(|entry| position(entry.unwrap().what)).collect();
+    assert_eq!(read, (1..=30).collect::<Vec<_>>());
+    assert!(!damaged.is_empty(), "it is said");
+}

@@ -258,3 +258,46 @@ fn a_memo_is_replaced_forgotten_and_outlives_its_segment_and_a_rename() {
     let memos = lane(&spool, "sales").memos;
     assert_eq!((memos.len(), memos.get("busy")), (Memo::MOST, Some(&Bytes::from_static(b"2"))));
 }
+
+#[test]
+fn a_memo_that_takes_the_place_of_another_on_a_full_lane_is_there_after_a_start() {
+    let world = World::new();
+    let (spool, _) = world.open(&["crm"]);
+    let memo = |key: String, bytes: &'static [u8]| Memo { key, bytes: Bytes::from_static(bytes) };
+    let note = |memos: Vec<Memo>| {
+        let noted = spool.record_with_memos("crm", Vec::new(), memos);
+        wait(spool.configured([9; 32])).ok();
+        wait(noted);
+    };
+    note((0..Memo::MOST).map(|n| memo(format!("z {n}"), b"x")).collect());
+    note(vec![memo("z 7".into(), b""), memo("a".into(), b"y")]);
+    let before = lane(&spool, "crm").memos;
+    assert!(before.contains_key("a"));
+    world.disk.kill();
+    let (spool, _) = world.open(&["crm"]);
+    assert!(lane(&spool, "crm").memos == before, "a memo is lost");
+}
+
+#[test]
+fn a_memo_is_there_with_its_dead_letter_or_not_at_all_also_when_a_segment_ends_between() {
+    let mut written = 0;
+    for changes in 0..12 {
+        let world = World::new();
+        let (spool, _) = world.open(&["crm"]);
+        append(&spool, 0..3);
+        // Two of these do not fit into one segment.
+        let long = "-".repeat(SEGMENT as usize * 2 / 3);
+        record(&spool, "crm", vec![(Position(1), dead(&long))]);
+        world.disk.cut_power_after(changes);
+        let memo = Memo { key: "busy".into(), bytes: Bytes::from_static(b"1") };
+        drop(spool.record_with_memos("crm", vec![(Position(2), dead(&long))], vec![memo]));
+        wait(spool.configured([9; 32])).ok();
+        world.disk.crash(&mut crate::disk::Chance::new(changes.into()));
+        drop(spool);
+        let (spool, _) = world.open(&["crm"]);
+        let is_dead = spool.count_dead_letters("crm") == 2;
+        assert_eq!(!lane(&spool, "crm").memos.is_empty(), is_dead, "after {changes} changes");
+        written += u32::from(is_dead);
+    }
+    assert!((1..12).contains(&written), "{written} of 12");
+}

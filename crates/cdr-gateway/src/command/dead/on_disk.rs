@@ -16,7 +16,7 @@ const PAGE: usize = 1000;
 /// The dead letters of a spool.
 pub struct OnDisk {
     search: Box<Search>,
-    /// Sinks and, as far as these are told of by themselves, temporary lanes; each with its lanes.
+    /// As [`sinks`] tells them.
     sinks: Vec<(String, Vec<String>)>,
     after: Position,
     which: Which,
@@ -27,16 +27,7 @@ impl OnDisk {
     /// Of all sinks, or of the one that is named.
     pub fn open(kept: &Kept, filter: &Filter) -> anyhow::Result<Self> {
         let search = Box::new(kept.search()?);
-        let mut sinks: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (lane, errand) in search.lanes() {
-            let errand = errand.map(|kept| (kept, Errand::from_spool(lane, kept)));
-            let sink = match &errand {
-                // As the gateway tells it: what was set aside is its sink's.
-                Some((kept, Ok(Errand::SetAside))) => kept.sink.as_str(),
-                _ => lane,
-            };
-            sinks.entry(sink.to_owned()).or_default().push(lane.to_owned());
-        }
+        let mut sinks = sinks(&search);
         if let Some(wanted) = &filter.sink {
             let lanes = sinks.remove(wanted).unwrap_or_else(|| vec![wanted.clone()]);
             sinks = [(wanted.clone(), lanes)].into();
@@ -95,4 +86,19 @@ impl OnDisk {
         }
         Ok(letters)
     }
+}
+
+/// Sinks and, as far as these are told of by themselves, temporary lanes; each with its lanes.
+pub fn sinks(search: &Search) -> BTreeMap<String, Vec<String>> {
+    let mut sinks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (lane, errand) in search.lanes() {
+        let errand = errand.map(|kept| (kept, Errand::from_spool(lane, kept)));
+        let sink = match &errand {
+            // As the gateway tells it: what was set aside is its sink's.
+            Some((kept, Ok(Errand::SetAside))) => kept.sink.as_str(),
+            _ => lane,
+        };
+        sinks.entry(sink.to_owned()).or_default().push(lane.to_owned());
+    }
+    sinks
 }

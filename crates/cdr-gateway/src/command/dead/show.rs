@@ -1,16 +1,16 @@
 //! `dead show`: all that is known about some dead letters.
 
-use std::{collections::BTreeMap, io::Write as _, sync::Arc};
+use std::{collections::BTreeSet, io::Write as _, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use cdr_core::{Push, SpoolId};
 use cdr_dispatch::stored;
-use cdr_spool::{Logged, Outcome, Position};
+use cdr_spool::{DeadLetter, Outcome, Position, Search, Told};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Common, Kept};
+use super::{Common, Kept, on_disk};
 use crate::command::{Ended, kept::moment};
 
 /// Which dead letters are shown.
@@ -35,72 +35,102 @@ enum Happened {
     Reopened,
 }
 
-/// What the log tells about the pushes that were asked for.
-#[derive(Default)]
-struct Told {
-    pushes: BTreeMap<Position, Arc<Push>>,
-    stories: BTreeMap<(Position, String), Story>,
+/// A dead letter with all that is known of it.
+struct Shown {
+    position: Position,
+    sink: String,
+    story: Story,
+    /// None: its bytes are gone.
+    push: Option<Arc<Push>>,
 }
 
 impl Show {
-    /// Reads the log and shows them.
+    /// Finds them on disk and shows them.
     pub fn run(&self, common: &Common) -> Ended {
         let kept = Kept::find(common)?;
-        let mut told = self.read(&kept)?;
-        told.stories
-            .retain(|_, story| matches!(story.last(), Some((_, Happened::Became(Outcome::Dead { .. })))));
-        if told.stories.is_empty() {
+        let shown = self.find(&mut kept.search()?)?;
+        if shown.is_empty() {
             bail!("there is no such dead letter; cdr-gateway dead list tells which there are");
         }
         if self.raw {
-            return raw(&told);
+            return raw(&shown);
         }
-        for ((position, sink), story) in &told.stories {
-            let push = told.pushes.get(position);
+        for letter in &shown {
             match common.wants_json() {
-                true => say!("{}", as_json(*position, sink, story, push)),
-                false => say!("{}", in_words(&kept, *position, sink, story, push)),
+                true => say!("{}", as_json(letter)),
+                false => say!("{}", in_words(&kept, letter)),
             }
         }
         Ok(())
     }
 
-    /// One pass: what is told of a push may stand before it, when it was carried into a newer segment.
-    fn read(&self, kept: &Kept) -> anyhow::Result<Told> {
-        let mut told = Told::default();
-        let wanted = |position: &Position| self.numbers.contains(&position.0);
-        // With the temporary lanes of the sink: what was set aside of it lies there.
-        let is_of = |lane: &str, sink: &String| lane == sink || lane.split('~').next() == Some(sink.as_str());
-        let at_sink = |lane: &String| self.sink.as_ref().is_none_or(|sink| is_of(lane, sink));
-        kept.each(|at, entry| {
-            let (lane, position, happened) = match entry {
-                Logged::Push { push, .. } if wanted(&push.position) => {
-                    let position = push.position;
-                    told.pushes.insert(position, stored::from_spool(SpoolId([0; 8]), push));
-                    return;
+    /// By number, and then by sink.
+    fn find(&self, search: &mut Search) -> anyhow::Result<Vec<Shown>> {
+        let mut sinks = on_disk::sinks(search);
+        sinks.retain(|sink, _| self.sink.as_ref().is_none_or(|wanted| is_of(sink, wanted)));
+        let numbers: BTreeSet<Position> = self.numbers.iter().copied().map(Position).collect();
+        let mut shown = Vec::new();
+        for position in numbers {
+            let mut push = None;
+            for (sink, lanes) in &sinks {
+                for lane in lanes {
+                    let Some(dead) = dead_letter(search, lane, position)? else { continue };
+                    if push.is_none() {
+                        let stored = search.get(position).context("the spool cannot be read")?;
+                        push = stored.map(|push| stored::from_spool(SpoolId([0; 8]), push));
+                    }
+                    let story = story(search, lane, dead)?;
+                    shown.push(Shown { position, sink: sink.clone(), story, push: push.clone() });
                 }
-                Logged::Outcome { lane, position, outcome } => (lane, position, Happened::Became(outcome)),
-                Logged::Reopened { lane, position } => (lane, position, Happened::Reopened),
-                _ => return,
-            };
-            if wanted(&position) && at_sink(&lane) {
-                told.stories.entry((position, lane)).or_default().push((at, happened));
             }
-        })?;
-        Ok(told)
+        }
+        for position in search.take_damaged() {
+            eprintln!("passed over: push {position} is damaged on disk");
+        }
+        Ok(shown)
     }
 }
 
-fn raw(told: &Told) -> Ended {
-    let mut pushes = told.stories.keys().map(|(position, _)| position).collect::<Vec<_>>();
-    pushes.dedup();
-    let [position] = pushes[..] else { bail!("--raw shows one push; name one number") };
-    let push = told.pushes.get(position).with_context(|| format!("the bytes of push {position} are gone"))?;
+/// With the replays to it: their lanes are named after their sink.
+fn is_of(lane: &str, sink: &str) -> bool {
+    lane == sink || lane.split('~').next() == Some(sink)
+}
+
+fn dead_letter(search: &mut Search, lane: &str, position: Position) -> anyhow::Result<Option<DeadLetter>> {
+    let before = Position(position.0.saturating_sub(1));
+    let next =
+        search.dead_letters(Some(lane), Some((lane, before)), 1).context("the spool cannot be read")?;
+    Ok(next.into_iter().find(|dead| dead.position == position))
+}
+
+/// It ends with the death, even where the log does not tell of it any more.
+fn story(search: &mut Search, lane: &str, dead: DeadLetter) -> anyhow::Result<Story> {
+    let told = search.story(lane, dead.position).context("the spool cannot be read")?;
+    let happened = |told: Told| match told {
+        Told::Outcome(at_ms, outcome) => Some((moment(at_ms), Happened::Became(outcome))),
+        Told::Reopened(at_ms) => Some((moment(at_ms), Happened::Reopened)),
+        Told::Waiting(_) | Told::Before | Told::Forgotten => None,
+    };
+    let mut story: Story = told.into_iter().filter_map(happened).collect();
+    if !matches!(story.last(), Some((_, Happened::Became(Outcome::Dead { .. })))) {
+        let DeadLetter { died_at_ms, reason, attempts, excerpt, .. } = dead;
+        story.push((moment(died_at_ms), Happened::Became(Outcome::Dead { reason, attempts, excerpt })));
+    }
+    Ok(story)
+}
+
+fn raw(shown: &[Shown]) -> Ended {
+    let [Shown { position, push, .. }, others @ ..] = shown else { return Ok(()) };
+    if others.iter().any(|other| other.position != *position) {
+        bail!("--raw shows one push; name one number");
+    }
+    let push = push.as_ref().with_context(|| format!("the bytes of push {position} are gone"))?;
     std::io::stdout().lock().write_all(push.body())?;
     Ok(())
 }
 
-fn in_words(kept: &Kept, position: Position, sink: &str, story: &Story, push: Option<&Arc<Push>>) -> String {
+fn in_words(kept: &Kept, letter: &Shown) -> String {
+    let Shown { position, sink, story, push } = letter;
     let mut text = format!("dead letter {position} of {sink}\n");
     let mut row = |name: &str, value: String| text.push_str(&format!("{name:<9} {value}\n"));
     if let Some(push) = push {
@@ -117,9 +147,9 @@ fn in_words(kept: &Kept, position: Position, sink: &str, story: &Story, push: Op
     }
     if let Some((_, Happened::Became(Outcome::Dead { reason, excerpt, .. }))) = story.last() {
         row("answer", if excerpt.is_empty() { "none".to_owned() } else { excerpt.clone() });
-        row("to do", remedy(position, sink, reason, push.is_some()));
+        row("to do", remedy(*position, sink, reason, push.is_some()));
     }
-    let body = push.map(|push| String::from_utf8_lossy(push.body()));
+    let body = push.as_ref().map(|push| String::from_utf8_lossy(push.body()));
     text.push('\n');
     text.push_str(body.as_deref().unwrap_or("its bytes are gone"));
     text.push('\n');
@@ -158,7 +188,9 @@ fn remedy(position: Position, sink: &str, reason: &str, has_bytes: bool) -> Stri
     }
 }
 
-fn as_json(position: Position, sink: &str, story: &Story, push: Option<&Arc<Push>>) -> Value {
+fn as_json(letter: &Shown) -> Value {
+    let Shown { position, sink, story, push } = letter;
+    let push = push.as_deref();
     let happened = |(at, happened): &(Timestamp, Happened)| match happened {
         Happened::Reopened => json!({ "at": at, "event": "sent again" }),
         Happened::Became(Outcome::Dead { reason, attempts, excerpt }) => {
