@@ -14,6 +14,7 @@ mod hostile;
 mod incidents;
 mod looking;
 mod main_job;
+mod manifests;
 mod operating;
 mod other_pushes;
 mod proofs;

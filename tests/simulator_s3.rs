@@ -91,6 +91,25 @@ async fn listings_come_in_pages() {
     assert_eq!(keys, ["a/0", "a/1", "a/2", "a/3", "a/4", "a/5", "a/6"]);
 }
 
+#[tokio::test]
+async fn a_listing_with_a_delimiter_tells_folders_once_each_and_counts_them_in_its_pages() {
+    let server = server().await;
+    let client = client(&server.endpoint());
+    for key in ["a/1/x", "a/1/y", "a/2/x", "a/b", "a/c", "d/e"] {
+        server.plant(BUCKET, key, b"x");
+    }
+    let list = client.list_objects_v2().bucket(BUCKET).prefix("a/").delimiter("/");
+    let mut pages = list.into_paginator().page_size(3).send();
+    let mut told = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.unwrap();
+        let folders = page.common_prefixes().iter().filter_map(|folder| folder.prefix());
+        let keys = page.contents().iter().filter_map(|object| object.key());
+        told.push(folders.chain(keys).map(str::to_owned).collect::<Vec<_>>());
+    }
+    assert_eq!(told, [vec!["a/1/", "a/2/", "a/b"], vec!["a/c"]]);
+}
+
 /// `*.localhost` does not resolve everywhere, so the request is signed for that host and carried there by hand.
 #[tokio::test]
 async fn buckets_are_reached_by_virtual_host() {

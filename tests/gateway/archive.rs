@@ -16,12 +16,11 @@ use serde_json::{Value, json};
 
 use super::{call, configuration, crash, paths};
 
-/// A configuration whose archive is of this layout, and gets everything, from the oldest push on.
+/// A configuration whose archive is of this layout, gets everything, from the oldest push on, and no manifests by itself.
 fn archiving(crm: &str, layout: &str) -> Value {
     let mut settings = configuration(crm);
     settings["timezone"] = json!("UTC");
-    settings["sinks"]["archive"] =
-        json!({ "file": { "path": "data/archive", "layout": layout }, "start_at": "beginning" });
+    settings["sinks"]["archive"] = json!({ "file": { "path": "data/archive", "layout": layout, "manifest": false }, "start_at": "beginning" });
     if layout != "raw" {
         settings["sinks"]["archive"]["file"]["batch"] = json!({ "pushes": 7, "age": "20ms" });
     }
@@ -46,7 +45,8 @@ async fn three_days_ago(folder: &Path) {
     spool.close().await;
 }
 
-fn verified(folder: &Path) -> (Option<i32>, Value) {
+/// What `archive verify` says.
+pub fn verified(folder: &Path) -> (Option<i32>, Value) {
     let told = cli(folder, &["archive", "verify", "--format", "json"], &[]);
     let findings =
         serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{} {}", told.stdout, told.stderr));

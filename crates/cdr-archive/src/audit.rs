@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use cdr_core::SpoolId;
@@ -14,8 +15,12 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Filing, Manifest, Record,
-    manifest::{self, Link},
+    manifest::{self, Link, Noted},
+    record,
 };
+
+/// So many absent positions of a manifest are looked for: a text of a few letters can claim any number.
+const MOST_ABSENT: usize = 100_000;
 
 /// An object as it was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,8 +92,21 @@ pub struct Findings {
     pub expected: usize,
     /// Keys that are nothing of ours.
     pub foreign: Vec<String>,
+    /// What manifests say was given up, and is still not there.
+    pub absent: Vec<Absent>,
     /// What is wrong.
     pub faults: Vec<Fault>,
+}
+
+/// Pushes of a day that were given up before its manifest was written, and were not found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Absent {
+    /// The day.
+    pub day: Date,
+    /// The manifest that says so.
+    pub manifest: String,
+    /// Their positions, growing.
+    pub positions: Vec<u64>,
 }
 
 /// A check under way.
@@ -98,11 +116,12 @@ pub struct Audit<'a> {
     /// Keys that are there and were not looked into.
     passed: BTreeSet<String>,
     /// Of each push the digest of its body, and the object that holds it.
-    found: BTreeMap<(SpoolKey, u64), ([u8; 32], String)>,
+    found: BTreeMap<(SpoolKey, u64), ([u8; 32], Arc<str>)>,
     manifests: BTreeMap<String, Vec<u8>>,
     expected: usize,
     missing: BTreeMap<SpoolKey, Vec<u64>>,
     foreign: Vec<String>,
+    absent: Vec<Absent>,
     faults: Vec<Fault>,
 }
 
@@ -121,6 +140,7 @@ impl<'a> Audit<'a> {
             expected: 0,
             missing: BTreeMap::new(),
             foreign: Vec::new(),
+            absent: Vec::new(),
             faults: Vec::new(),
         }
     }
@@ -151,14 +171,15 @@ impl<'a> Audit<'a> {
             return self.faults.push(Fault::Unreadable { key: key.to_owned(), why });
         };
         let day = self.filing.day_of(key).or_else(|| first.received_at.map(|at| self.filing.day(at)));
+        let shared: Arc<str> = key.into();
         for record in records {
             let position = record.position.0;
             if !record.is_intact() {
                 self.faults.push(Fault::Bent { position, key: key.to_owned() });
             }
-            let there = (record.digest(), key.to_owned());
+            let there = (record.digest(), Arc::clone(&shared));
             if let Some((_, first)) = self.found.insert((record.spool.0, position), there) {
-                self.faults.push(Fault::Twice { position, first, second: key.to_owned() });
+                self.faults.push(Fault::Twice { position, first: first.to_string(), second: key.to_owned() });
             }
         }
         let positions = records.iter().map(|record| record.position.0).collect();
@@ -167,34 +188,37 @@ impl<'a> Audit<'a> {
             .insert(key.to_owned(), Held { key: key.to_owned(), spool: first.spool, day, sha256, positions });
     }
 
-    /// The spool says that this push was delivered, and what its body was.
-    pub fn expect(&mut self, spool: SpoolId, position: u64, sha256: [u8; 32]) {
+    /// The spool says that this push was delivered, and what its body was; none when the archive got another one, with
+    /// numbers masked.
+    pub fn expect(&mut self, spool: SpoolId, position: u64, sha256: Option<[u8; 32]>) {
         self.expected += 1;
         match self.found.get(&(spool.0, position)) {
             None => self.missing.entry(spool.0).or_default().push(position),
-            Some((digest, key)) if *digest != sha256 => {
-                self.faults.push(Fault::Bent { position, key: key.clone() });
+            Some((digest, key)) if sha256.is_some_and(|sha256| sha256 != *digest) => {
+                self.faults.push(Fault::Bent { position, key: key.to_string() });
             }
             Some(_) => {}
         }
     }
 
-    /// The keys that stand in manifests of a spool, and the day of the newest of these.
-    pub fn listed(&self, spool: SpoolId) -> (BTreeSet<String>, Option<Date>) {
+    /// What was expected of a spool and not found.
+    pub fn missing(&self, spool: SpoolId) -> &[u64] {
+        self.missing.get(&spool.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// What stands in the manifests of a spool.
+    pub fn noted(&self, spool: SpoolId) -> Noted {
         let all = self.manifests.iter().filter_map(|(key, bytes)| Manifest::read(key, bytes).ok());
-        let of_spool = all.filter(|manifest| manifest.spool == spool.to_string());
-        let (mut listed, mut newest) = (BTreeSet::new(), None);
-        for manifest in of_spool {
-            newest = newest.max(Some(manifest.day));
-            listed.extend(manifest.objects.into_iter().map(|object| object.key));
-        }
-        (listed, newest)
+        let mut noted = Noted::default();
+        all.filter(|manifest| manifest.spool == spool.to_string()).for_each(|manifest| noted.take(manifest));
+        noted
     }
 
     /// The manifests of a spool that are due: those of days up to `last`, each linked to the one before. None of what
-    /// stands in a manifest already.
-    pub fn due(&self, spool: SpoolId, last: Date) -> Vec<Manifest> {
-        let (listed, newest) = self.listed(spool);
+    /// stands in a manifest already. `absent` are the positions of each day that were given up, growing.
+    pub fn due(&self, spool: SpoolId, last: Date, absent: &BTreeMap<Date, Vec<u64>>) -> Vec<Manifest> {
+        let noted = self.noted(spool);
+        let is_new = |day: Date| noted.newest.is_none_or(|newest| day > newest);
         // Their keys sort as their days.
         let of_spool = |(key, bytes): &(&String, &Vec<u8>)| {
             Manifest::read(key, bytes).is_ok_and(|manifest| manifest.spool == spool.to_string())
@@ -203,20 +227,21 @@ impl<'a> Audit<'a> {
         // What came late for a day that has its manifest stands in the next one.
         let mut days: BTreeMap<Date, Vec<&Held>> = BTreeMap::new();
         let mut late = Vec::new();
-        for object in
-            self.objects.values().filter(|object| object.spool == spool && !listed.contains(&object.key))
+        for object in self.objects.values().filter(|object| object.spool == spool && !noted.has(&object.key))
         {
             match object.day {
-                Some(day) if newest.is_none_or(|newest| day > newest) => {
-                    days.entry(day).or_default().push(object)
-                }
+                Some(day) if is_new(day) => days.entry(day).or_default().push(object),
                 _ => late.push(object),
             }
+        }
+        for (&day, _) in absent.iter().filter(|(day, positions)| is_new(**day) && !positions.is_empty()) {
+            days.entry(day).or_default();
         }
         let mut due = Vec::new();
         for (day, mut objects) in days.into_iter().take_while(|(day, _)| *day <= last) {
             objects.append(&mut late);
-            let Some(manifest) = Manifest::of(spool, day, &objects, previous.take()) else { continue };
+            let absent = absent.get(&day).map_or(&[][..], Vec::as_slice);
+            let manifest = Manifest::of(spool, day, &objects, absent, previous.take());
             previous = Some(Link::to(&manifest.key(), &manifest.bytes()));
             due.push(manifest);
         }
@@ -226,6 +251,16 @@ impl<'a> Audit<'a> {
     /// What was found.
     pub fn end(mut self) -> Findings {
         let manifests = self.check_manifests();
+        self.findings(manifests)
+    }
+
+    /// What was found in what was looked at. Whether manifests still fit is left out, which is for who looks at all of them
+    /// and at all that they name.
+    pub fn end_of_objects(self) -> Findings {
+        self.findings(0)
+    }
+
+    fn findings(mut self, manifests: usize) -> Findings {
         for (spool, mut positions) in std::mem::take(&mut self.missing) {
             positions.sort_unstable();
             self.faults.push(Fault::Missing { spool: SpoolId(spool), positions });
@@ -236,6 +271,7 @@ impl<'a> Audit<'a> {
             manifests,
             expected: self.expected,
             foreign: self.foreign,
+            absent: self.absent,
             faults: self.faults,
         }
     }
@@ -244,14 +280,15 @@ impl<'a> Audit<'a> {
     fn check_manifests(&mut self) -> usize {
         let (mut fit, mut before): (usize, Option<(String, Link)>) = (0, None);
         for (key, bytes) in std::mem::take(&mut self.manifests) {
-            let mut wrong = |why: String| self.faults.push(Fault::Manifest { key: key.clone(), why });
+            let wrong = |why: String| Fault::Manifest { key: key.clone(), why };
             let manifest = match Manifest::read(&key, &bytes) {
                 Ok(manifest) => manifest,
                 Err(why) => {
-                    wrong(why);
+                    self.faults.push(wrong(why));
                     continue;
                 }
             };
+            self.look_for_absent(&manifest);
             let previous = before.take().filter(|(spool, _)| *spool == manifest.spool).map(|(_, link)| link);
             let mut doubts = Vec::new();
             match (&manifest.previous, &previous) {
@@ -273,10 +310,19 @@ impl<'a> Audit<'a> {
                 }
             }
             fit += usize::from(doubts.is_empty());
-            doubts.into_iter().for_each(&mut wrong);
+            self.faults.extend(doubts.into_iter().map(wrong));
             before = Some((manifest.spool, Link::to(&key, &bytes)));
         }
         fit
+    }
+
+    fn look_for_absent(&mut self, manifest: &Manifest) {
+        let Ok(spool) = record::spool(&manifest.spool) else { return };
+        let mut positions = manifest::positions(&manifest.absent, MOST_ABSENT);
+        positions.retain(|&position| !self.found.contains_key(&(spool.0, position)));
+        if !positions.is_empty() {
+            self.absent.push(Absent { day: manifest.day, manifest: manifest.key(), positions });
+        }
     }
 }
 

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cdr_core::{Batch, Batching, Partition, Push, Seal};
+use cdr_core::{Batch, Batching, Partition, Push, Seal, SpoolId};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde_json::json;
 
 use crate::{
     Encoding, KeyTemplate, Object, Record, Unreadable,
-    key::{self, Named, Place},
-    record,
+    holding::Below,
+    key::{self, Folder, Named, Place},
+    manifest, record,
 };
 
 /// The very bytes of a push are JSON.
@@ -24,9 +25,15 @@ pub struct Filing {
     /// None when each push is an object by itself.
     pub(crate) encoding: Option<Encoding>,
     pub(crate) batching: Batching,
+    pub(crate) manifest: bool,
 }
 
 impl Filing {
+    /// Whether each day that is over shall get its manifest.
+    pub fn wants_manifests(&self) -> bool {
+        self.manifest
+    }
+
     /// How many share an object; none in the raw layout.
     pub fn batching(&self) -> Option<Batching> {
         self.encoding.map(|_| self.batching)
@@ -100,9 +107,27 @@ impl Filing {
         })
     }
 
+    /// The spool that a key tells; none when it is no key of an archive.
+    pub fn spool_of(&self, key: &str) -> Option<SpoolId> {
+        Some(self.named(key)?.spool)
+    }
+
     /// The day that a key tells; none when it tells none.
     pub fn day_of(&self, key: &str) -> Option<Date> {
         self.named(key)?.day
+    }
+
+    /// How much of what lies below a folder may be pushes of days that are wanted. What was filed under other settings may
+    /// be of any day.
+    pub fn below(&self, folder: &str, is_wanted: impl Fn(Date) -> bool) -> Below {
+        // Both usual templates have the same folders.
+        let usual = || KeyTemplate::usual_of_many().folder(folder);
+        match self.key.folder(folder).or_else(usual) {
+            _ if manifest::is_folder(folder) => Below::Nothing,
+            Some(Folder::OfDay(day)) if !is_wanted(day) => Below::Nothing,
+            Some(Folder::AboveDays) => Below::Folders,
+            Some(Folder::OfDay(_) | Folder::OfAnyDay) | None => Below::All,
+        }
     }
 
     /// The day of an arrival, in the archive's time zone.

@@ -243,7 +243,48 @@ impl KeyTemplate {
         }
         let spool = record::spool(found.spool).ok()?;
         let position = Position(found.first.parse().ok()?);
-        Some(Named { spool, position, action: found.action.parse().ok(), day: found.date.parse().ok() })
+        Some(Named { spool, position, action: found.action.parse().ok(), day: found.day() })
+    }
+
+    /// What lies below a folder of keys, such as `cdr/` or the empty one above all; none when this template makes no such
+    /// folder.
+    pub(crate) fn folder(&self, folder: &str) -> Option<Folder> {
+        let depth = folder.matches('/').count();
+        let mut found = Found::default();
+        if !fits(&self.head(depth), folder, &mut found) {
+            return None;
+        }
+        Some(match found.day() {
+            Some(day) => Folder::OfDay(day),
+            None if self.days_have_folders() => Folder::AboveDays,
+            None => Folder::OfAnyDay,
+        })
+    }
+
+    /// What it makes down to the `depth`th folder, its `/` included.
+    fn head(&self, depth: usize) -> Vec<Piece> {
+        let (mut head, mut left) = (Vec::new(), depth);
+        for piece in &self.0 {
+            if left == 0 {
+                break;
+            }
+            let Piece::Literal(text) = piece else {
+                head.push(piece.clone());
+                continue;
+            };
+            let cut = text.match_indices('/').nth(left - 1).map_or(text.len(), |(at, _)| at + 1);
+            left -= text[..cut].matches('/').count();
+            head.push(Piece::Literal(text[..cut].to_owned()));
+        }
+        head
+    }
+
+    /// Whether its folders tell the day.
+    fn days_have_folders(&self) -> bool {
+        let is_folder = |piece: &Piece| matches!(piece, Piece::Literal(text) if text.contains('/'));
+        let folders = self.0.iter().rposition(is_folder).unwrap_or(0);
+        let has = |part| self.0[..folders].contains(&Piece::Part(part));
+        has(Part::Date) || [Part::Year, Part::Month, Part::Day].into_iter().all(has)
     }
 
     /// The key of the object that these pushes share.
@@ -332,7 +373,7 @@ pub struct Named {
     pub position: Position,
     /// Its action, where the template has it.
     pub action: Option<Action>,
-    /// The day of its arrival, where the template has that as `{date}`.
+    /// The day of its arrival, where the template has that as `{date}`, or as `{year}`, `{month}` and `{day}`.
     pub day: Option<Date>,
 }
 
@@ -342,6 +383,27 @@ struct Found<'k> {
     first: &'k str,
     action: &'k str,
     date: &'k str,
+    year: &'k str,
+    month: &'k str,
+    day: &'k str,
+}
+
+impl Found<'_> {
+    fn day(&self) -> Option<Date> {
+        let whole = self.date.parse().ok();
+        whole.or_else(|| format!("{}-{}-{}", self.year, self.month, self.day).parse().ok())
+    }
+}
+
+/// What lies below a folder of keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Folder {
+    /// Pushes of this day.
+    OfDay(Date),
+    /// Folders that tell their days, or such ones below them.
+    AboveDays,
+    /// Whatever came.
+    OfAnyDay,
 }
 
 /// Whether pieces make a key, and what some of them are there.
@@ -365,6 +427,9 @@ fn fits<'k>(pieces: &[Piece], key: &'k str, found: &mut Found<'k>) -> bool {
         Part::First => found.first = text,
         Part::Action => found.action = text,
         Part::Date => found.date = text,
+        Part::Year => found.year = text,
+        Part::Month => found.month = text,
+        Part::Day => found.day = text,
         _ => {}
     }
     true

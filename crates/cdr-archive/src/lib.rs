@@ -39,10 +39,10 @@ pub mod object;
 pub mod record;
 pub mod settings;
 
-pub use audit::{Audit, Fault, Findings, Held};
+pub use audit::{Absent, Audit, Fault, Findings, Held};
 pub use encoding::Encoding;
 pub use filing::Filing;
-pub use holding::Holding;
+pub use holding::{Below, Holding};
 pub use key::KeyTemplate;
 pub use manifest::Manifest;
 pub use object::Object;

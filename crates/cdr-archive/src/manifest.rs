@@ -5,6 +5,10 @@
 //! open any more. It follows from the objects that are there by then, and is never written again: an object that comes
 //! later, such as of a dead letter that somebody retried, stands in the manifest of the next day that is written. So a crash at
 //! any moment leaves either none, and the next run makes it, or the whole.
+//!
+//! What was given up by then is not there, and its manifest says so instead of passing over it: [`Manifest::absent`].
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use cdr_core::SpoolId;
 use jiff::civil::Date;
@@ -30,11 +34,19 @@ pub struct Manifest {
     /// How many pushes its objects hold.
     pub pushes: u64,
     /// The lowest position among them.
-    pub first: u64,
+    pub first: Option<u64>,
     /// The highest.
-    pub last: u64,
+    pub last: Option<u64>,
     /// Its objects, by key.
     pub objects: Vec<Listed>,
+    /// Positions of pushes of the day that were owed to the archive and given up before this was written, such as `1-5,7`:
+    /// dead letters, and what a person discarded; and, beside its [`faults`](Self::faults), what was missing. Those that come
+    /// after all stand in a later manifest.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub absent: String,
+    /// What was found wrong with the day, when a person had its manifest written in spite of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
     /// The manifest before; none in the first.
     pub previous: Option<Link>,
 }
@@ -60,21 +72,23 @@ pub struct Link {
 }
 
 impl Manifest {
-    /// The manifest of these objects, which must be of this spool; none of none.
-    pub fn of(spool: SpoolId, day: Date, objects: &[&Held], previous: Option<Link>) -> Option<Self> {
+    /// The manifest of these objects, which must be of this spool, and of these positions, growing, that were given up.
+    pub fn of(spool: SpoolId, day: Date, objects: &[&Held], absent: &[u64], previous: Option<Link>) -> Self {
         let positions = || objects.iter().flat_map(|object| &object.positions).copied();
         let mut listed: Vec<Listed> = objects.iter().map(|object| Listed::of(object)).collect();
         listed.sort_by(|one, other| one.key.cmp(&other.key));
-        Some(Self {
+        Self {
             format: FORMAT.to_owned(),
             spool: spool.to_string(),
             day,
             pushes: positions().count() as u64,
-            first: positions().min()?,
-            last: positions().max()?,
+            first: positions().min(),
+            last: positions().max(),
             objects: listed,
+            absent: runs(absent),
+            faults: Vec::new(),
             previous,
-        })
+        }
     }
 
     /// Where it lies.
@@ -121,6 +135,36 @@ impl Listed {
     }
 }
 
+/// What stands in manifests.
+#[derive(Clone, Default, Debug)]
+pub struct Noted {
+    /// The day of the newest.
+    pub newest: Option<Date>,
+    keys: BTreeSet<String>,
+    /// Runs of positions, the last of each by its first.
+    positions: BTreeMap<u64, u64>,
+}
+
+impl Noted {
+    pub(crate) fn take(&mut self, manifest: Manifest) {
+        self.newest = self.newest.max(Some(manifest.day));
+        for Listed { key, positions, .. } in manifest.objects {
+            self.positions.extend(read_runs(&positions));
+            self.keys.insert(key);
+        }
+    }
+
+    /// Whether an object stands there.
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.contains(key)
+    }
+
+    /// Whether an object that stands there holds this position.
+    pub fn holds(&self, position: u64) -> bool {
+        self.positions.range(..=position).next_back().is_some_and(|(_, &last)| position <= last)
+    }
+}
+
 impl Link {
     /// The link to a manifest of these bytes.
     pub fn to(key: &str, bytes: &[u8]) -> Self {
@@ -130,8 +174,24 @@ impl Link {
 
 /// Whether a key is that of a manifest.
 pub fn is_key(key: &str) -> bool {
-    let spool_and_day = key.strip_prefix(FOLDER).and_then(|rest| rest.strip_suffix(".json")?.split_once('/'));
-    spool_and_day.is_some_and(|(spool, day)| record::spool(spool).is_ok() && day.parse::<Date>().is_ok())
+    day_of(key).is_some()
+}
+
+/// The day of the manifest under a key; none when it is no manifest's.
+pub fn day_of(key: &str) -> Option<Date> {
+    let (spool, day) = key.strip_prefix(FOLDER)?.strip_suffix(".json")?.split_once('/')?;
+    record::spool(spool).ok().and_then(|_| day.parse().ok())
+}
+
+/// The folder of a spool's manifests.
+pub fn folder_of(spool: SpoolId) -> String {
+    format!("{FOLDER}{spool}/")
+}
+
+/// Whether a folder is that of some spool's manifests.
+pub(crate) fn is_folder(folder: &str) -> bool {
+    let name = folder.strip_prefix(FOLDER).and_then(|rest| rest.strip_suffix('/'));
+    name.is_some_and(|name| record::spool(name).is_ok())
 }
 
 /// Growing positions as people write them: `1-5,7`.
@@ -148,4 +208,17 @@ pub fn runs(positions: &[u64]) -> String {
         false => format!("{first}-{last}"),
     };
     runs.into_iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+/// The runs of a text that [`runs`] made, first and last of each; what is no such text has none.
+fn read_runs(text: &str) -> impl Iterator<Item = (u64, u64)> {
+    text.split(',').filter_map(|run| {
+        let (first, last) = run.split_once('-').unwrap_or((run, run));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    })
+}
+
+/// The positions of a text that [`runs`] made; no more than `most`, whatever it claims.
+pub(crate) fn positions(text: &str, most: usize) -> Vec<u64> {
+    read_runs(text).flat_map(|(first, last)| first..=last).take(most).collect()
 }

@@ -70,6 +70,8 @@ pub struct Settings {
     pub timezone: Option<String>,
     /// When an object of many is full.
     pub batch: Option<BatchSettings>,
+    /// Whether each day that is over gets its manifest by itself.
+    pub manifest: bool,
 }
 
 impl Settings {
@@ -89,9 +91,12 @@ impl Settings {
         let encoding = self.encoding(&mut faults);
         let batching = self.batching(usual_age, &mut faults);
         let text = self.key.as_deref().unwrap_or(KeyTemplate::usual(self.layout));
+        let manifest = self.manifest;
         let key = KeyTemplate::parse(text, self.layout).map_err(|message| faults.push("key", message)).ok();
         match (timezone, key) {
-            (Some(timezone), Some(key)) => faults.or_ok(Filing { key, timezone, encoding, batching }),
+            (Some(timezone), Some(key)) => {
+                faults.or_ok(Filing { key, timezone, encoding, batching, manifest })
+            }
             _ => Err(faults),
         }
     }

@@ -2,7 +2,8 @@
 //! share. [`Engine::reload`] lives here.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,12 +12,11 @@ use cdr_core::Sinks;
 use cdr_dispatch::Dispatcher;
 use cdr_ingress::{Allow, DoorHandle, DoorSnapshot, Newcomer, Reloaded, Stranger, Verdict};
 use jiff::Timestamp;
-use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{self, Alerts, Finding, Plan, PlannedSink, Source},
+    config::{self, Alerts, Archive, Finding, Plan, PlannedSink, Source},
     open_files,
     restart::StartedWith,
 };
@@ -36,6 +36,9 @@ pub struct Engine {
     kinds: Sinks,
     source: Source,
     alerts: ArcSwap<Alerts>,
+    archives: ArcSwap<Vec<Archive>>,
+    /// By archive the time before which every day has its manifest.
+    manifests_until: Mutex<BTreeMap<String, Timestamp>>,
     reload: Mutex<Reload>,
     reloading: tokio::sync::Mutex<()>,
     last_push: Mutex<(u64, Instant)>,
@@ -58,6 +61,7 @@ impl Engine {
         door: DoorHandle,
         started_with: StartedWith,
         alerts: Alerts,
+        archives: Vec<Archive>,
         source: Source,
         kinds: Sinks,
     ) -> Self {
@@ -70,6 +74,8 @@ impl Engine {
             kinds,
             source,
             alerts: ArcSwap::from_pointee(alerts),
+            archives: ArcSwap::from_pointee(archives),
+            manifests_until: Mutex::default(),
             reload: Mutex::new(Reload { failed: false, taken_at: now }),
             reloading: tokio::sync::Mutex::new(()),
             last_push: Mutex::new((0, Instant::now())),
@@ -89,7 +95,7 @@ impl Engine {
 
     /// Waits for the end of a reload that was under way: the lanes that it starts would outlive the stop. The
     /// answer is held until the end; it is none when a broken disk holds the reload up.
-    pub async fn no_more_reloads(&self) -> Option<MutexGuard<'_, ()>> {
+    pub async fn no_more_reloads(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         tokio::time::timeout(ATTEMPTS_GRACE, self.reloading.lock()).await.ok()
     }
 
@@ -123,6 +129,31 @@ impl Engine {
         self.alerts.load_full()
     }
 
+    /// The archives, to be read back.
+    pub fn archives(&self) -> Arc<Vec<Archive>> {
+        self.archives.load_full()
+    }
+
+    /// Every day of an archive that ended before this time has its manifest, or held nothing.
+    pub fn note_manifests(&self, sink: &str, until: Timestamp) {
+        self.lock_manifests().insert(sink.to_owned(), until);
+    }
+
+    /// A look failed. An archive of which nothing is known yet then has no manifest of any day: who alerts must see it.
+    pub fn note_no_manifests(&self, sink: &str) {
+        self.lock_manifests().entry(sink.to_owned()).or_insert(Timestamp::UNIX_EPOCH);
+    }
+
+    /// By archive the time before which every day has its manifest; none until that was looked at.
+    pub fn manifests_until(&self) -> BTreeMap<String, Timestamp> {
+        self.lock_manifests().clone()
+    }
+
+    fn lock_manifests(&self) -> MutexGuard<'_, BTreeMap<String, Timestamp>> {
+        // Nothing in here panics half-way.
+        self.manifests_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How the last reload went.
     pub fn last_reload(&self) -> Reload {
         *self.reload.lock().unwrap_or_else(PoisonError::into_inner)
@@ -131,6 +162,11 @@ impl Engine {
     /// Whether the gateway is on its way out.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
+    }
+
+    /// Does it, unless the gateway stops before that.
+    pub async fn unless_stopping<T>(&self, doing: impl Future<Output = T>) -> Option<T> {
+        self.stopping.run_until_cancelled(doing).await
     }
 
     /// How long ago the last push came, repeats included; since the start when none did.
@@ -187,6 +223,8 @@ impl Engine {
         self.tell_parked();
         notes.extend(self.reload_door(plan.ingress));
         self.alerts.store(Arc::new(plan.alerts));
+        self.lock_manifests().clear();
+        self.archives.store(Arc::new(plan.archives));
         tokio::spawn(probe(plan.sinks));
         Ok(notes)
     }

@@ -1,4 +1,4 @@
-//! The running gateway: door, dispatcher, admin listener and alerts, wired as the plan says.
+//! The running gateway: door, dispatcher, admin listener, alerts and manifests, wired as the plan says.
 //!
 //! [`Gateway::start`] opens the spool first and the door last; [`Gateway::stop`] goes the other way round, so
 //! that no push is taken that cannot be kept, and none is answered that is not.
@@ -19,6 +19,7 @@ use crate::{
     alerts::Watch,
     config::{Plan, PlannedSink, Source},
     engine::{ATTEMPTS_GRACE, Engine, probe},
+    manifests::Manifests,
     open_files,
     restart::StartedWith,
 };
@@ -32,6 +33,7 @@ pub struct Gateway {
     door: JoinHandle<()>,
     admin: JoinHandle<()>,
     watch: JoinHandle<()>,
+    manifests: JoinHandle<()>,
 }
 
 /// Why a gateway did not start.
@@ -72,7 +74,8 @@ impl Gateway {
         let routing = cdr_dispatch::Plan { lanes, routes: plan.routes, alerts_to: plan.alerts.to.clone() };
         let (dispatcher, recovery) = Dispatcher::open(plan.spool, routing, events)?;
         tell_recovery(&recovery);
-        let engine = Engine::new(dispatcher, door.handle(), started_with, plan.alerts, source, kinds);
+        let engine =
+            Engine::new(dispatcher, door.handle(), started_with, plan.alerts, plan.archives, source, kinds);
         let engine = Arc::new(engine);
         engine.tell_parked();
         let stop = watch::Sender::new(false);
@@ -80,6 +83,7 @@ impl Gateway {
         let admin_address = admin_listener.local_addr().unwrap_or(plan.admin.listen);
         let admin = tokio::spawn(admin::serve(admin_listener, plan.admin, Arc::clone(&engine)));
         let watch = tokio::spawn(Watch::new(Arc::clone(&engine)).run(heard));
+        let manifests = tokio::spawn(Manifests::new(Arc::clone(&engine)).run());
         let intake = Arc::clone(&engine.dispatcher);
         let mut stopped = stop.subscribe();
         let door = tokio::spawn(async move {
@@ -87,7 +91,7 @@ impl Gateway {
         });
         info!(%address, admin = %admin_address, configuration = plan.digest, "ready: pushes are taken");
         tokio::spawn(probe(plan.sinks));
-        Ok(Self { engine, address, admin_address, stop, door, admin, watch })
+        Ok(Self { engine, address, admin_address, stop, door, admin, watch, manifests })
     }
 
     /// Where the door listens.
@@ -116,6 +120,7 @@ impl Gateway {
         let _no_reload = self.engine.no_more_reloads().await;
         self.engine.dispatcher.stop(ATTEMPTS_GRACE).await;
         self.watch.abort();
+        self.manifests.abort();
         self.admin.abort();
         info!("stopped: everything taken is on disk");
     }

@@ -23,6 +23,7 @@
 //! * [`config`]: the configuration as written → the plan as meant. `check` stops there.
 //! * [`gateway`]: the plan → a running gateway: spool, lanes, door, admin listener; and the stop.
 //! * [`engine`]: what runs, for those who look at it or change it; the reload. [`restart`]: what a reload cannot change.
+//! * [`manifests`]: what archives held when a day was over.
 //! * [`admin`], [`metrics`], [`alerts`]: what operators see and hear. [`dead`]: dead letters as they look for them.
 //!   [`traced`]: the life of a push in their words.
 //! * [`open_files`]: what the system has to allow.
@@ -35,6 +36,7 @@ pub mod config;
 pub mod dead;
 pub mod engine;
 pub mod gateway;
+pub mod manifests;
 pub mod metrics;
 pub mod open_files;
 pub mod restart;

@@ -42,6 +42,7 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut page = Page(encoder);
         lanes::tell(&mut page, &self.0.dispatcher)?;
+        self.archives(&mut page)?;
         self.door(&mut page)?;
         self.routes(&mut page)?;
         self.spool(&mut page)?;
@@ -50,6 +51,15 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
+    fn archives(&self, page: &mut Page) -> fmt::Result {
+        let until = self.0.manifests_until().into_iter();
+        page.gauge(
+            "archive_manifests_until_timestamp_seconds",
+            "Every day of this archive that ended before this time has its manifest, or held nothing; 0 while that cannot be seen, no value before the first look",
+            until.map(|(sink, until)| (vec![("sink", sink)], until.as_second() as f64)).collect(),
+        )
+    }
+
     fn door(&self, page: &mut Page) -> fmt::Result {
         let door = self.0.door_counters();
         let verdicts = door.verdicts.iter();

@@ -78,7 +78,9 @@ impl Folder {
             return Ok(false);
         }
         let mut drafts = Vec::new();
-        self.draft(|file| file.write_all(bytes), path, &mut drafts)?;
+        // A command may do the same beside the gateway: neither writes into the other's draft.
+        let own = Self::new(self.path.clone(), &format!("{}-{}", self.writer, std::process::id()));
+        own.draft(|file| file.write_all(bytes), path, &mut drafts)?;
         publish(&drafts)?;
         self.sync_folders(&[Kept::There(name.to_owned())])?;
         Ok(true)
@@ -117,7 +119,7 @@ impl Folder {
         let temporary = self.temporary(&path);
         let file = match create(&temporary) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.make_folder(folder(&path))?;
+                self.make_folder(above(&path))?;
                 create(&temporary)
             }
             created => created,
@@ -159,10 +161,10 @@ impl Folder {
         if folders.is_empty() {
             return Ok(());
         }
-        match sync_folder(folder(&self.path)) {
+        match sync_folder(above(&self.path)) {
             // Whoever may not look into the folder above made nothing in it.
             Err(error) if error.kind() != ErrorKind::PermissionDenied => {
-                return Err(at(folder(&self.path))(error));
+                return Err(at(above(&self.path))(error));
             }
             _ => {}
         }
@@ -173,7 +175,8 @@ impl Folder {
 
 impl std::error::Error for Trouble {}
 
-fn folder(path: &Path) -> &Path {
+/// The folder in which a path lies.
+pub(crate) fn above(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
         Some(folder) => folder,

@@ -57,6 +57,13 @@ pub struct FileSettings {
     pub timezone: Option<String>,
     /// When a file of many is full.
     pub batch: Option<BatchSettings>,
+    /// Whether the gateway writes the manifest of each day that is over.
+    #[serde(default = "yes")]
+    pub manifest: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl SinkConfig for FileSettings {
@@ -64,8 +71,8 @@ impl SinkConfig for FileSettings {
     type Sink = FileSink;
 
     fn build(self, name: &SinkName) -> Result<FileSink, BuildError> {
-        let Self { path, layout, compression, key, timezone, batch } = self;
-        let filing = Settings { layout, compression, key, timezone, batch }.check(USUAL_AGE)?;
+        let Self { path, layout, compression, key, timezone, batch, manifest } = self;
+        let filing = Settings { layout, compression, key, timezone, batch, manifest }.check(USUAL_AGE)?;
         Ok(FileSink::new(path.0, name, filing))
     }
 

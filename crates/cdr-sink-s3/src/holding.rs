@@ -2,7 +2,10 @@
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use cdr_archive::{Filing, Holding, holding::Asked};
+use cdr_archive::{
+    Below, Filing, Holding,
+    holding::{Asked, Wanted},
+};
 use sha2::{Digest, Sha256};
 
 use crate::{S3Sink, metadata, trouble::Step, upload::is_there_already};
@@ -12,21 +15,41 @@ impl Holding for S3Sink {
         &self.filing
     }
 
-    fn keys(&self) -> Asked<'_, Vec<String>> {
+    fn keys_in<'a>(&'a self, folder: &'a str, wanted: Wanted<'a>) -> Asked<'a, Vec<String>> {
         Box::pin(async move {
             let client = self.access.client().await.map_err(|missing| missing.reason)?;
-            let list = client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix);
-            let mut pages = list.into_paginator().send();
             let mut keys = Vec::new();
-            while let Some(page) = pages.next().await {
-                let page = page.map_err(|error| self.trouble(Step::Probe, error).into_reason())?;
-                let found =
-                    page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&self.prefix));
-                keys.extend(found.map(str::to_owned));
+            let mut folders = vec![folder.to_owned()];
+            while let Some(folder) = folders.pop() {
+                let below = wanted(&folder);
+                if below == Below::Nothing {
+                    continue;
+                }
+                let list = client
+                    .list_objects_v2()
+                    .bucket(&self.bucket)
+                    .prefix(format!("{}{folder}", self.prefix))
+                    .set_delimiter((below == Below::Folders).then(|| "/".to_owned()));
+                let mut pages = list.into_paginator().send();
+                while let Some(page) = pages.next().await {
+                    let page = page.map_err(|error| self.trouble(Step::Probe, error).into_reason())?;
+                    let behind_prefix = |key: &str| key.strip_prefix(&self.prefix).map(str::to_owned);
+                    keys.extend(page.contents().iter().filter_map(|object| behind_prefix(object.key()?)));
+                    folders.extend(
+                        page.common_prefixes().iter().filter_map(|found| behind_prefix(found.prefix()?)),
+                    );
+                }
             }
             keys.sort_unstable();
             Ok(keys)
         })
+    }
+
+    fn key_of<'r>(&self, receipt: &'r str) -> Option<&'r str> {
+        // That of a raw object is its URL, that of many their key.
+        let behind_scheme = receipt.strip_prefix("s3://").and_then(|rest| rest.strip_prefix(&self.bucket));
+        let key = behind_scheme.and_then(|rest| rest.strip_prefix('/')).unwrap_or(receipt);
+        key.strip_prefix(&self.prefix)
     }
 
     fn read<'a>(&'a self, key: &'a str) -> Asked<'a, Bytes> {
@@ -60,6 +83,7 @@ impl Holding for S3Sink {
                 .body(ByteStream::from(bytes))
                 .set_server_side_encryption(self.keeping.encryption())
                 .set_ssekms_key_id(self.keeping.kms_key())
+                .set_checksum_algorithm(self.keeping.checksum())
                 .set_if_none_match(self.only_new());
             match put.send().await {
                 Ok(stored) => {

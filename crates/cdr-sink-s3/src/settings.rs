@@ -70,6 +70,9 @@ pub struct S3Settings {
     pub timezone: Option<String>,
     /// When an object of many is full.
     pub batch: Option<BatchSettings>,
+    /// Whether the gateway writes the manifest of each day that is over. It needs s3:ListBucket and s3:GetObject.
+    #[serde(default = "yes")]
+    pub manifest: bool,
     /// Objects that are larger go in parts of this size, 5MiB to 64MiB.
     #[serde(default = "default_part")]
     #[schemars(with = "String")]
@@ -161,13 +164,14 @@ impl SinkConfig for S3Settings {
 
 impl S3Settings {
     fn filing(&self) -> Result<Filing, BuildError> {
-        let Self { layout, compression, key, timezone, batch, .. } = self;
+        let Self { layout, compression, key, timezone, batch, manifest, .. } = self;
         let settings = Settings {
             layout: *layout,
             compression: *compression,
             key: key.clone(),
             timezone: timezone.clone(),
             batch: *batch,
+            manifest: *manifest,
         };
         settings.check(USUAL_AGE)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cdr_archive::{Audit, Fault, Findings, Layout};
+use cdr_archive::{Absent, Audit, Below, Fault, Findings, Layout, Manifest};
 use jiff::civil::Date;
 
 use super::*;
@@ -55,7 +55,12 @@ impl Shelf {
 
     /// Writes the manifests that are due, and tells their days.
     fn note(&mut self, last: &str) -> Vec<String> {
-        let due = self.audit().due(SPOOL, day(last));
+        self.note_without(last, &BTreeMap::new())
+    }
+
+    /// The same, when these positions were given up.
+    fn note_without(&mut self, last: &str, absent: &BTreeMap<Date, Vec<u64>>) -> Vec<String> {
+        let due = self.audit().due(SPOOL, day(last), absent);
         let days = due.iter().map(|manifest| manifest.day.to_string()).collect();
         self.objects.extend(due.iter().map(|manifest| (manifest.key(), manifest.bytes())));
         days
@@ -65,7 +70,7 @@ impl Shelf {
         let mut audit = self.audit();
         for position in expected {
             let digest = Sha256::digest(format!(r#"{{"SessionId":"s-{position}"}}"#));
-            audit.expect(SPOOL, position, digest.into());
+            audit.expect(SPOOL, position, Some(digest.into()));
         }
         audit.end()
     }
@@ -243,4 +248,70 @@ fn a_raw_push_whose_action_is_called_like_the_folder_of_manifests_is_a_push() {
     ))]);
     let findings = shelf.findings([]);
     assert_eq!((findings.pushes, findings.faults), (1, vec![]));
+}
+
+#[test]
+fn what_was_given_up_stands_in_the_manifest_of_its_day_and_is_told_until_it_is_there() {
+    let mut shelf = Shelf::new(Layout::Ndjson);
+    shelf.put([1, 2, 5].map(|position| arrived(position, "2026-03-01")));
+    let absent = BTreeMap::from([(day("2026-03-01"), vec![3, 4]), (day("2026-03-02"), vec![7])]);
+    assert_eq!(shelf.note_without("2026-03-02", &absent), ["2026-03-01", "2026-03-02"]);
+    let manifests = shelf.objects.range("_".to_owned().."a".to_owned());
+    let read = |bytes: &Vec<u8>| serde_json::from_slice::<Manifest>(bytes).unwrap();
+    let told: Vec<_> =
+        manifests.map(|(_, bytes)| read(bytes)).map(|m| (m.pushes, m.first, m.absent)).collect();
+    assert_eq!(told, [(3, Some(1), "3-4".to_owned()), (0, None, "7".to_owned())]);
+
+    shelf.put([arrived(4, "2026-03-01")]);
+    let findings = shelf.findings([]);
+    let gone = |of: &str, position| Absent {
+        day: day(of),
+        manifest: format!("_manifest/c0ffee0000000001/{of}.json"),
+        positions: vec![position],
+    };
+    assert_eq!(findings.absent, [gone("2026-03-01", 3), gone("2026-03-02", 7)]);
+    assert!(findings.is_good(), "what was never there is no fault of the archive: {findings:?}");
+}
+
+#[test]
+fn what_stands_in_a_manifest_is_known_by_key_and_by_position() {
+    let shelf = three_days();
+    let noted = shelf.audit().noted(SPOOL);
+    assert_eq!(noted.newest, Some(day("2026-03-04")));
+    let objects = || shelf.objects.keys().filter(|key| key.starts_with("cdr/"));
+    assert!(objects().all(|key| noted.has(key)) && !noted.has("cdr/other"));
+    let held: Vec<u64> = (0..40).filter(|&position| noted.holds(position)).collect();
+    assert_eq!(held, [1, 2, 3, 6, 7, 11, 12, 13, 16, 17, 21, 22, 23, 26, 27]);
+}
+
+#[test]
+fn of_a_masked_push_the_position_alone_is_expected() {
+    let mut shelf = Shelf::new(Layout::Ndjson);
+    shelf.put([arrived(1, "2026-03-01")]);
+    let mut audit = shelf.audit();
+    audit.expect(SPOOL, 1, None);
+    audit.expect(SPOOL, 2, None);
+    assert_eq!(audit.end().faults, [Fault::Missing { spool: SPOOL, positions: vec![2] }]);
+}
+
+/// What of some folders is asked for by who wants the first of March.
+fn below(key: &str, folders: &[&str]) -> Vec<Below> {
+    let filing = filing(Settings { layout: Layout::Raw, key: Some(key.to_owned()), ..Settings::default() });
+    folders.iter().map(|folder| filing.below(folder, |of| of == day("2026-03-01"))).collect()
+}
+
+#[test]
+fn folders_of_other_days_are_not_looked_into() {
+    use Below::{All, Folders, Nothing};
+    let usual = "{action}/dt={date}/{spool}-{first}.{ext}";
+    let folders = ["", "cdr/", "cdr/dt=2026-03-01/", "cdr/dt=2026-03-02/", "cdr/of-old/", "old/2026/"];
+    assert_eq!(below(usual, &folders), [Folders, Folders, All, Nothing, All, All]);
+    let by_parts = "a/{year}/{month}/{day}/{hour}/{spool}-{first}.{ext}";
+    let folders = ["", "a/", "a/2026/", "a/2026/03/", "a/2026/03/01/", "a/2026/03/02/", "cdr/dt=2026-03-02/"];
+    assert_eq!(below(by_parts, &folders), [Folders, Folders, Folders, Folders, All, Nothing, Nothing]);
+    // Nothing tells the day before the name itself does.
+    let in_names = "{action}/{spool}-{date}-{first}.{ext}";
+    assert_eq!(below(in_names, &["", "cdr/"]), [All, All]);
+    let manifests = ["_manifest/", "_manifest/c0ffee0000000001/", "_manifest/dt=2026-03-01/"];
+    assert_eq!(below(usual, &manifests), [Folders, Nothing, All]);
 }

@@ -164,6 +164,17 @@ proptest! {
 }
 
 #[test]
+fn a_key_tells_its_day_in_one_part_or_in_three() {
+    for key in ["{date}/{spool}-{first}.{ext}", "y={year}/{month}{day}/{spool}-{first}.{ext}"] {
+        let filing = with_key(Layout::Raw, key);
+        let key = raw_key(&filing, push(1, "cdr", r#"{"SessionId":"s"}"#));
+        assert_eq!(filing.day_of(&key), Some("2026-03-31".parse().unwrap()), "{key}");
+    }
+    let filing = with_key(Layout::Raw, "{year}/{day}/{spool}-{first}.{ext}");
+    assert_eq!(filing.day_of(&raw_key(&filing, push(1, "cdr", r#"{"SessionId":"s"}"#))), None);
+}
+
+#[test]
 fn a_key_of_another_template_names_no_push() {
     let filing = with_key(Layout::Raw, "{action}/{spool}-{first}.{ext}");
     let named = filing.key().push_of("cdr/c0ffee0000000001-00000000000000000042.json").unwrap();

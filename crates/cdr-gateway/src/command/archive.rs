@@ -3,18 +3,22 @@
 //!
 //! All of it reads the archive itself, and the spool's log as far as that is kept; the gateway may run or not.
 
-mod delivered;
 mod resend;
 
 use anyhow::bail;
-use cdr_archive::{Audit, Findings, Holding};
+use cdr_archive::{Absent, Audit, Findings, Holding, Manifest};
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, civil::Date};
 use serde_json::json;
 
-use self::delivered::Delivered;
 use super::{Common, Ended, Said, kept::Kept};
-use crate::config::{self, Archive};
+use crate::{
+    config::{self, Archive},
+    manifests::{
+        delivered::Delivered,
+        due::{self, Faulty, Looked, Waits},
+    },
+};
 
 /// What an archive holds.
 #[derive(Subcommand)]
@@ -31,11 +35,16 @@ pub enum ArchiveCommand {
     },
     /// Writes the manifests of the days that are over: what the archive holds of each, linked to the day before.
     ///
-    /// Run it once a day. It writes none for a day of which something is still open, and none twice.
+    /// The running gateway does so by itself, unless the sink says `manifest: false`. It writes none for a day of which something
+    /// is still open, and none twice.
     /// Example: cdr-gateway archive manifest
     Manifest {
         #[command(flatten)]
         chosen: Chosen,
+        /// Also those of days that do not hold what they should: the manifest then says what is wrong. For what cannot be
+        /// mended.
+        #[arg(long)]
+        with_faults: bool,
     },
     /// Sends what an archive holds to a sink, one push after the other, as a replay; the spool need not have it any more.
     ///
@@ -68,7 +77,10 @@ impl ArchiveCommand {
     pub async fn run(&self, common: &Common, sinks: &cdr_core::Sinks) -> Ended {
         match self {
             Self::Verify { chosen, days } => verify(common, &chosen.open(common)?, *days).await,
-            Self::Manifest { chosen } => manifest(common, &chosen.open(common)?).await,
+            Self::Manifest { chosen, with_faults } => {
+                let faulty = if *with_faults { Faulty::IsNoted } else { Faulty::Waits };
+                manifest(common, &chosen.open(common)?, faulty).await
+            }
             Self::Replay(resend) => resend.run(common, sinks).await,
         }
     }
@@ -108,7 +120,8 @@ impl Days {
 
 async fn verify(common: &Common, archive: &Archive, days: Days) -> Ended {
     // Before the archive is looked at: what is delivered meanwhile is there, too.
-    let delivered = Delivered::read(&Kept::find(common)?, &archive.sink)
+    let delivered = Delivered::read(&Kept::find(common)?.at.spool, &archive.sink, Timestamp::MIN)
+        .inspect(|delivered| delivered.damage().iter().for_each(|damage| eprintln!("passed over: {damage}")))
         .inspect_err(|error| eprintln!("{error:#}; so the archive is checked by itself alone"))
         .ok();
     let holding = archive.holding.as_ref();
@@ -120,35 +133,28 @@ async fn verify(common: &Common, archive: &Archive, days: Days) -> Ended {
         }
     }
     if let Some(delivered) = &delivered {
-        expect(&mut audit, delivered, |day| days.hold(day), holding);
+        for push in delivered.pushes().filter(|push| days.hold(holding.filing().day(push.received_at))) {
+            audit.expect(delivered.spool(), push.position, archive.sha256_of(&push));
+        }
     }
-    let findings = audit.end();
+    let mut findings = audit.end();
+    findings.absent.retain(|absent| days.hold(absent.day));
     tell(common, archive, &findings);
     if findings.is_good() { Ok(()) } else { Err(Said.into()) }
 }
 
-/// Lets the audit expect what was delivered on some days.
-fn expect(
-    audit: &mut Audit<'_>,
-    delivered: &Delivered,
-    is_asked: impl Fn(Date) -> bool,
-    holding: &dyn Holding,
-) {
-    for push in delivered.pushes() {
-        if is_asked(holding.filing().day(push.received_at)) {
-            audit.expect(delivered.spool(), push.position, push.sha256);
-        }
-    }
-}
-
 fn tell(common: &Common, archive: &Archive, findings: &Findings) {
-    let Findings { objects, pushes, manifests, expected, foreign, faults } = findings;
+    let Findings { objects, pushes, manifests, expected, foreign, absent, faults } = findings;
     if common.wants_json() {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        let absent: Vec<_> = absent
+            .iter()
+            .map(|absent| json!({ "day": absent.day, "manifest": absent.manifest, "positions": absent.positions }))
+            .collect();
         say!(
             "{}",
             json!({ "sink": archive.sink, "objects": objects, "pushes": pushes, "manifests": manifests,
-                "expected": expected, "foreign": foreign, "faults": faults })
+                "expected": expected, "foreign": foreign, "absent": absent, "faults": faults })
         );
         return;
     }
@@ -157,6 +163,14 @@ fn tell(common: &Common, archive: &Archive, findings: &Findings) {
     }
     for key in foreign {
         eprintln!("{key} is nothing of this archive, and was passed over");
+    }
+    for Absent { day, manifest, positions } in absent {
+        eprintln!(
+            "{} pushes of {day} are absent, as {manifest} says, and not there by now: {} (cdr-gateway dead list --sink {})",
+            positions.len(),
+            cdr_archive::manifest::runs(positions),
+            archive.sink
+        );
     }
     let verdict = match faults.len() {
         0 => "nothing missing, nothing twice, every body as it arrived".to_owned(),
@@ -169,53 +183,52 @@ fn tell(common: &Common, archive: &Archive, findings: &Findings) {
     );
 }
 
-async fn manifest(common: &Common, archive: &Archive) -> Ended {
-    let delivered = Delivered::read(&Kept::find(common)?, &archive.sink)?;
-    let holding = archive.holding.as_ref();
-    let filing = holding.filing();
-    let mut audit = Audit::new(filing);
-    let keys = holding.keys().await.map_err(anyhow::Error::msg)?;
-    let (manifests, objects): (Vec<_>, Vec<_>) =
-        keys.into_iter().partition(|key| cdr_archive::manifest::is_key(key));
-    for key in manifests {
-        audit.take(&key, &holding.read(&key).await.map_err(anyhow::Error::msg)?);
-    }
-    // What stands in a manifest was checked when that was written; `verify` looks again.
-    let (listed, newest) = audit.listed(delivered.spool());
-    for key in objects {
-        match listed.contains(&key) {
-            true => audit.pass(&key),
-            false => audit.take(&key, &holding.read(&key).await.map_err(anyhow::Error::msg)?),
+async fn manifest(common: &Common, archive: &Archive, faulty: Faulty) -> Ended {
+    let kept = Kept::find(common)?;
+    let mut is_first = true;
+    loop {
+        let looked = due::look(archive, &kept.at.spool, faulty, Timestamp::now()).await?;
+        looked.written.iter().for_each(|manifest| tell_written(common, manifest));
+        if looked.written.is_empty() {
+            if !common.wants_json() {
+                tell_waits(&kept, archive, &looked, is_first);
+            }
+            return Ok(());
         }
+        is_first = false;
     }
-    let today = filing.day(Timestamp::now());
-    let begun = delivered.oldest_open().map_or(today, |open| filing.day(open).min(today));
-    let Ok(last) = begun.yesterday() else { return Ok(()) };
-    expect(&mut audit, &delivered, |day| day <= last && newest.is_none_or(|newest| day > newest), holding);
-    let due = audit.due(delivered.spool(), last);
-    let findings = audit.end();
-    if !findings.is_good() {
-        findings.faults.iter().for_each(|fault| eprintln!("{fault}"));
-        bail!("no manifest was written: what it would say is not so; cdr-gateway archive verify tells more");
-    }
-    for manifest in &due {
-        let key = manifest.key();
-        if !holding.add(&key, manifest.bytes().into()).await.map_err(anyhow::Error::msg)? {
-            bail!("{key} is there already: somebody else writes manifests at this moment; run it again");
-        }
-        match common.wants_json() {
-            true => say!(
+}
+
+fn tell_written(common: &Common, manifest: &Manifest) {
+    let Manifest { pushes, objects, absent, faults, .. } = manifest;
+    let (key, objects) = (manifest.key(), objects.len());
+    match common.wants_json() {
+        true => {
+            say!(
                 "{}",
-                json!({ "manifest": key, "pushes": manifest.pushes, "objects": manifest.objects.len() })
-            ),
-            false => say!("{key}: {} pushes in {} objects", manifest.pushes, manifest.objects.len()),
+                json!({ "manifest": key, "pushes": pushes, "objects": objects, "absent": absent, "faults": faults })
+            );
         }
+        false if absent.is_empty() => say!("{key}: {pushes} pushes in {objects} objects"),
+        false => say!("{key}: {pushes} pushes in {objects} objects; absent: {absent}"),
     }
-    if due.is_empty() && !common.wants_json() {
-        match begun < today {
-            true => say!("no manifest is due: something of {begun} is still open (cdr-gateway sink list)"),
-            false => say!("no manifest is due"),
-        }
+    if !common.wants_json() {
+        faults.iter().for_each(|fault| say!("  {fault}"));
     }
-    Ok(())
+}
+
+/// Why there are no more.
+fn tell_waits(kept: &Kept, archive: &Archive, looked: &Looked, is_first: bool) {
+    let next = looked.next;
+    let none = if is_first { "no manifest is due" } else { "no other manifest is due" };
+    match &looked.waits {
+        Some(Waits::Open) => say!("{none}: something of {next} is still open (cdr-gateway sink list)"),
+        Some(Waits::DeadLetters { count, until }) => say!(
+            "{none}: that of {next} waits for a decision about {count} dead letters until {} (cdr-gateway dead list --sink {})",
+            kept.local(*until),
+            archive.sink
+        ),
+        None if is_first => say!("{none}"),
+        None => {}
+    }
 }

@@ -5,18 +5,16 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use cdr_archive::Holding;
-use cdr_core::{SettingFault, SinkConfig, SinkName, setting};
+use cdr_core::setting;
 use cdr_dispatch::route::Routes;
 use cdr_ingress::IngressSettings;
-use cdr_sink_file::FileSettings;
-use cdr_sink_s3::S3Settings;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::{
     Finding, Source,
-    faults::{Faults, at, path},
+    archives::{self, Archive},
+    faults::{Faults, path},
     plan, read,
     sections::Admin,
 };
@@ -92,14 +90,6 @@ pub fn admin(
     looked.map(|(admin, _)| admin)
 }
 
-/// An archive of the configuration, to be read back.
-pub struct Archive {
-    /// The name of its sink.
-    pub sink: String,
-    /// The place where it lies.
-    pub holding: Box<dyn Holding>,
-}
-
 /// The archives of the configuration, in its order. Only their own secrets are fetched.
 ///
 /// # Errors
@@ -108,36 +98,7 @@ pub fn archives(
     source: &Source,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Vec<Archive>, Vec<Finding>> {
-    let looked = read(source, environment, |layers| {
-        let mut faults = Faults::default();
-        let mut archives = Vec::new();
-        for name in layers.names(&path(["sinks"])) {
-            let kinds = layers.names(&path(["sinks", &name]));
-            let is = |kind: &str| kinds.iter().any(|known| known == kind);
-            let built = if is(FileSettings::KIND) {
-                layers.part(&path(["sinks", &name, FileSettings::KIND]), |settings| {
-                    holding::<FileSettings>(&name, settings)
-                })
-            } else if is(S3Settings::KIND) {
-                layers.part(&path(["sinks", &name, S3Settings::KIND]), |settings| {
-                    holding::<S3Settings>(&name, settings)
-                })
-            } else {
-                continue;
-            };
-            archives.extend(faults.take(built).map(|holding| Archive { sink: name, holding }));
-        }
-        if faults.0.is_empty() { Ok((archives, Vec::new())) } else { Err(faults.0) }
-    });
+    let looked =
+        read(source, environment, |layers| archives::all(layers).map(|archives| (archives, Vec::new())));
     looked.map(|(archives, _)| archives)
-}
-
-fn holding<C>(name: &str, settings: Value) -> Result<Box<dyn Holding>, Vec<SettingFault>>
-where
-    C: SinkConfig,
-    C::Sink: Holding,
-{
-    let name: SinkName = name.parse().map_err(|error| vec![at("", error)])?;
-    let sink = setting::read::<C>(settings)?.build(&name).map_err(|error| error.0)?;
-    Ok(Box::new(sink))
 }

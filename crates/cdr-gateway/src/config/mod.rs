@@ -15,8 +15,9 @@
 //! # Reading order
 //! [`sections`] and [`sinks`] say what there is to set; [`plan`] puts it together; [`checks`] compares; [`layers`]
 //! merges what was written; [`places`] and [`finding`] tell where a fault stands. Commands that only look at what a
-//! gateway keeps read less: [`look`]. [`schema`] tells editors what there is to set.
+//! gateway keeps read less: [`look`]. [`archives`] are what can be read back. [`schema`] tells editors what there is to set.
 
+mod archives;
 mod checks;
 mod faults;
 mod finding;
@@ -41,8 +42,9 @@ use cdr_core::{
 
 use self::layers::Layers;
 pub use self::{
+    archives::Archive,
     finding::{Finding, Standing},
-    look::{Archive, Whereabouts, admin, archives, door, whereabouts},
+    look::{Whereabouts, admin, archives, door, whereabouts},
     places::Place,
     plan::Plan,
     schema::schema,

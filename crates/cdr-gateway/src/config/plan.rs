@@ -16,7 +16,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    checks,
+    Archive, archives, checks,
     faults::{Faults, at, path},
     layers::Layers,
     sections::{Admin, AlertSettings, Alerts, Log, SECTIONS, SpoolSettings},
@@ -34,6 +34,8 @@ pub struct Plan {
     pub spool: cdr_spool::Settings,
     /// The sinks, in the order of their names.
     pub sinks: Vec<PlannedSink>,
+    /// Those of them that archive, to be read back.
+    pub archives: Vec<Archive>,
     /// Which pushes go where.
     pub routes: Routes,
     /// Who hears from the gateway itself.
@@ -106,7 +108,10 @@ pub(super) fn plan(
     match (timezone, log, routes) {
         (Some(timezone), Some(log), Some(routes)) if faults.0.is_empty() => {
             let digest = digest(&layers.public());
-            Ok((Plan { timezone, ingress, spool, sinks, routes, alerts, admin, log, digest }, warnings))
+            // Their settings are those of their sinks, which have no fault.
+            let archives = archives::all(layers)?;
+            let plan = Plan { timezone, ingress, spool, sinks, archives, routes, alerts, admin, log, digest };
+            Ok((plan, warnings))
         }
         _ => Err(faults.0),
     }

@@ -266,18 +266,36 @@ impl S3 for Face {
         let after = input.continuation_token.clone().or(input.start_after.clone()).unwrap_or_default();
         let most = input.max_keys.unwrap_or(1000).clamp(0, 1000);
         let mut objects = self.store().objects(&input.bucket);
-        objects.retain(|object| object.key.starts_with(&prefix) && object.key > after);
-        let truncated = objects.len() > most as usize;
-        objects.truncate(most as usize);
-        let next = objects.last().filter(|_| truncated).map(|object| object.key.clone());
+        objects.retain(|object| object.key.starts_with(&prefix));
+        // By where the server would go on: a key, or what all keys of a folder begin with.
+        let folder_of = |object: &Object| {
+            let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty())?;
+            let end = object.key[prefix.len()..].find(delimiter)? + prefix.len() + delimiter.len();
+            Some(object.key[..end].to_owned())
+        };
+        let mut found: BTreeMap<String, Option<Object>> = BTreeMap::new();
+        for object in objects {
+            match folder_of(&object) {
+                Some(folder) => found.insert(folder, None),
+                None => found.insert(object.key.clone(), Some(object)),
+            };
+        }
+        found.retain(|name, _| *name > after);
+        let truncated = found.len() > most as usize;
+        let found: Vec<_> = found.into_iter().take(most as usize).collect();
+        let next = found.last().filter(|_| truncated).map(|(name, _)| name.clone());
+        let folders = found.iter().filter(|(_, object)| object.is_none());
+        let folders = folders.map(|(name, _)| CommonPrefix { prefix: Some(name.clone()) }).collect();
         ok(ListObjectsV2Output {
             name: Some(input.bucket),
             prefix: input.prefix,
+            delimiter: input.delimiter,
             max_keys: Some(most),
-            key_count: Some(objects.len() as i32),
+            key_count: Some(found.len() as i32),
             is_truncated: Some(truncated),
             next_continuation_token: next,
-            contents: Some(objects.into_iter().map(listed).collect()),
+            common_prefixes: Some(folders),
+            contents: Some(found.into_iter().filter_map(|(_, object)| object).map(listed).collect()),
             ..Default::default()
         })
     }
