@@ -241,19 +241,19 @@ impl Server {
             _ => "a port that speaks TLS from the start, such as 465, wants smtps://",
         };
         let late = || format!("{self} did not answer within {:?}; {hint}", self.timeout);
-        timeout_at(deadline, self.connect()).await.unwrap_or_else(|_| Err(late()))
+        timeout_at(deadline, self.connect(deadline)).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn connect(&self) -> Result<AsyncSmtpConnection, String> {
-        let connected = match self.connect_once().await {
+    async fn connect(&self, deadline: Instant) -> Result<AsyncSmtpConnection, String> {
+        let connected = match self.connect_once(deadline).await {
             // A token can be taken back before it expires.
-            Err(NoLogin { was_kept: true, .. }) => self.connect_once().await,
+            Err(NoLogin { was_kept: true, .. }) => self.connect_once(deadline).await,
             connected => connected,
         };
         connected.map_err(|error| error.reason)
     }
 
-    async fn connect_once(&self) -> Result<AsyncSmtpConnection, NoLogin> {
+    async fn connect_once(&self, deadline: Instant) -> Result<AsyncSmtpConnection, NoLogin> {
         let hello = ClientId::default();
         let place = (self.host.as_str(), self.port);
         let tls = self.tls().await?;
@@ -272,7 +272,7 @@ impl Server {
             connection.starttls(tls, &hello).await.map_err(|error| self.no_connection(&error))?;
         }
         if let Some(login) = &self.login {
-            self.log_in(&mut connection, login).await?;
+            self.log_in(&mut connection, login, deadline).await?;
         }
         Ok(connection)
     }
