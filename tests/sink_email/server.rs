@@ -325,8 +325,8 @@ async fn what_a_server_says_about_the_mail_decides_about_the_push() {
         let report = attempt(&sink).await;
         assert!(retry(&report).reason.contains("broke in the middle of the mail"), "{step:?}: {report:?}");
     }
-    fresh(Mishap::stall(Step::End));
-    assert!(retry(&attempt(&sink).await).reason.ends_with("did not take the mail within 500ms"));
+    fresh(Mishap::stall(Step::Data));
+    assert!(retry(&attempt(&sink).await).reason.ends_with("did not ask for the mail's text within 500ms"));
 }
 
 #[tokio::test]
@@ -342,10 +342,10 @@ async fn a_mail_whose_answer_was_lost_comes_again_under_the_same_id() {
 }
 
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 }
