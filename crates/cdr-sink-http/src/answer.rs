@@ -277,7 +277,7 @@ impl Rules {
             Verdict::Delivered => Ok(self.taken(answer, variables)),
             Verdict::Retry => Ok(Outcome::Retry(answer.failure(""))),
             Verdict::Reject => Ok(Outcome::Reject(answer.failure(""))),
-            // Away would bring it a copy at every probe, for ever.
+            // Away would bring it a copy at every probe for ever: no attempt would count.
             Verdict::Unavailable if self.may_store && answer.leads_on() => {
                 Ok(Outcome::Retry(answer.led_on()))
             }

@@ -69,6 +69,11 @@ impl Open {
         self.burden() > 0 && self.passed_then < passed
     }
 
+    /// Whether the sink may have been given it before, so that it may be with the receiver, sealed or not.
+    pub fn was_given(&self) -> bool {
+        self.has_a_past || self.burden() > 0
+    }
+
     /// The later it comes as a probe: one that never failed says most about the sink.
     pub fn burden(&self) -> u32 {
         self.attempts.saturating_add(self.met_away)

@@ -410,7 +410,7 @@ impl Lane {
             routes: Arc::clone(&open.routes),
             attempt: open.attempts.saturating_add(1),
             replay,
-            may_be_there: replay || open.may_be_there || open.has_a_past,
+            may_be_there: replay || open.was_given(),
         })
     }
 
