@@ -281,7 +281,7 @@ fn incoming(alert: &Alert) -> Option<Incoming> {
 
 /// On the thread of its lane, where a sink that blocks blocks itself alone.
 async fn send_at_once(name: &SinkName, sink: Arc<dyn AnySink>, lane: &Handle, push: Arc<Push>) {
-    let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: false };
+    let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: false, may_be_there: false };
     let Some(batch) = Batch::new(vec![delivery]) else { return };
     let sending = lane.spawn(async move { sink.deliver(&batch).await });
     let running = sending.abort_handle();

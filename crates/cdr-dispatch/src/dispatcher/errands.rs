@@ -380,7 +380,13 @@ impl Dispatcher {
             while let Ok(read) = spool.read(from, 64, 1 << 20) {
                 let pushes = read.pushes.into_iter().map(|push| stored::from_spool(id, push));
                 if let Some(push) = pushes.into_iter().find(|push| push.facts().origin == Origin::Push) {
-                    let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: true };
+                    let delivery = Delivery {
+                        push,
+                        routes: Arc::from([]),
+                        attempt: 1,
+                        replay: true,
+                        may_be_there: true,
+                    };
                     let batch = Batch::new(vec![delivery]);
                     return batch.is_some_and(|batch| {
                         lane::wanted_seal(sink.as_ref(), &batch).is_ok_and(|seal| seal.is_some())

@@ -402,13 +402,15 @@ impl Lane {
 
     fn delivery(&mut self, position: Position) -> Option<Delivery> {
         let active = self.pace.active_time();
+        let replay = matches!(self.errand.as_deref(), Some(Errand::Replay(_)));
         let open = self.ledger.get_mut(position)?;
         open.first_tried.get_or_insert(active);
         Some(Delivery {
             push: Arc::clone(open.push.as_ref()?),
             routes: Arc::clone(&open.routes),
             attempt: open.attempts.saturating_add(1),
-            replay: matches!(self.errand.as_deref(), Some(Errand::Replay(_))),
+            replay,
+            may_be_there: replay || open.was_given(),
         })
     }
 
