@@ -55,6 +55,8 @@ pub struct Open {
     pub may_be_there: bool,
     /// What became of it before is not known here: an earlier process had it, or it was a dead letter.
     pub has_a_past: bool,
+    /// An attempt on it is under way.
+    pub is_tried: bool,
 }
 
 impl Open {
@@ -160,6 +162,13 @@ impl Ledger {
     /// An open delivery, to change it.
     pub fn get_mut(&mut self, position: Position) -> Option<&mut Open> {
         self.open.get_mut(&position)
+    }
+
+    /// Those on which the first attempt ended without a word of the sink, or with one that proves nothing: they may be there, and
+    /// the spool does not know that they were tried.
+    pub fn in_doubt(&self) -> impl Iterator<Item = Position> {
+        let is_in_doubt = |open: &Open| open.attempts == 0 && (open.is_tried || open.may_be_there);
+        self.open.iter().filter(move |(_, open)| is_in_doubt(open)).map(|(&position, _)| position)
     }
 
     /// Lets a failed delivery wait, and lets go of its body if that is long.
