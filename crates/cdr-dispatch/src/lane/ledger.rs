@@ -5,7 +5,7 @@
 //! read again from the spool. A backlog costs disk, not memory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -152,8 +152,14 @@ impl Ledger {
 
     /// Opens a dead letter again because a person said so, whatever the routes say today.
     pub fn reopened(&mut self, position: Position) {
-        self.open.insert(position, Open { is_wanted: true, ..Open::default() });
-        self.waiting.insert((Instant::now(), position));
+        match self.open.entry(position) {
+            // It was recovered from the spool, which heard of it first.
+            Entry::Occupied(mut open) => open.get_mut().is_wanted = true,
+            Entry::Vacant(place) => {
+                place.insert(Open { is_wanted: true, ..Open::default() });
+                self.waiting.insert((Instant::now(), position));
+            }
+        }
     }
 
     /// An open delivery.
@@ -263,5 +269,21 @@ impl Ledger {
             self.held.remove(position);
             self.unmended.remove(position);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_letter_that_is_open_already_is_wanted_and_keeps_its_wait() {
+        let mut ledger = Ledger::default();
+        let due = Instant::now() + Duration::from_secs(60);
+        ledger.recovered(Position(7), 3, Duration::from_secs(9), due);
+        ledger.reopened(Position(7));
+        let open = ledger.get(Position(7)).unwrap();
+        assert!(open.is_wanted && open.may_be_there && open.attempts == 3, "{open:?}");
+        assert_eq!((ledger.waiting(), ledger.next_due()), (1, Some(due)));
     }
 }
