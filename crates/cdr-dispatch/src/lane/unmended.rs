@@ -20,7 +20,12 @@ pub struct Unmended {
 
 impl Lane {
     /// What these pushes wait for is theirs alone. They stay untried, without a pause.
-    pub(super) fn leave_to_a_person(&mut self, positions: &[Position], outcomes: &[Outcome], why: Unavailable) {
+    pub(super) fn leave_to_a_person(
+        &mut self,
+        positions: &[Position],
+        outcomes: &[Outcome],
+        why: Unavailable,
+    ) {
         self.status.note_failure(&why.reason);
         self.are_mended(positions);
         for position in untried(positions, outcomes) {
