@@ -198,11 +198,11 @@ fn lanes(engine: &Arc<Engine>) -> Value {
     let end = engine.dispatcher.pushes().end().0;
     let now_ms = Timestamp::now().as_millisecond();
     let lane = |(sink, lane): (SinkName, LaneSnapshot)| {
+        let unmended = unmended_of(&lane);
         let paused = lane.now.paused.map(|paused| {
             let probe_in = paused.probe_at.saturating_duration_since(Instant::now());
             json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": probe_in.as_secs_f64() })
         });
-        let unmended = unmended_of(&lane);
         let held = lane.now.held_back;
         let rate_limit = held.rate.map(|rate| {
             json!({ "rate": rate.to_string(), "holds_back": held.since.is_some(), "held_back_s": held.total().as_secs_f64() })
