@@ -6,7 +6,7 @@ use cdr_simulator::crm::{Behaviour, Crm};
 use cdr_tests::{Process, until};
 use serde_json::{Value, json};
 
-use super::{configuration, session};
+use super::{ask, configuration, session};
 
 /// A gateway in which each of these sinks gets every push.
 fn settings(sinks: Value) -> Value {
@@ -104,6 +104,59 @@ async fn a_push_that_alone_is_answered_500_holds_up_nobody() {
     crm.behave_well();
     gateway.until_delivered();
     assert_eq!((crm.kept(), gateway.lane("crm")["dead"].as_u64()), (52, Some(0)));
+}
+
+#[test]
+fn what_was_sealed_under_a_lost_key_is_in_sight_until_the_key_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_key = |key: &str| {
+        let file =
+            json!({ "path": "data/archive", "layout": "ndjson", "batch": { "pushes": 5, "age": "20ms" } });
+        let mask = json!({ "numbers": "hash", "key": key, "archive": true });
+        let mut settings = settings(json!({ "archive": { "file": file, "mask": mask } }));
+        settings["sinks"]["archive"]["retry"] = json!({ "initial": "100ms", "max": "200ms" });
+        settings.to_string()
+    };
+    // In the place of the folder is a file: what is sealed fails.
+    let archive = folder.path().join("data/archive");
+    std::fs::create_dir_all(folder.path().join("data")).unwrap();
+    std::fs::write(&archive, "in the way").unwrap();
+    let gateway = Process::start(folder.path(), &with_key("the first key of 16 bytes"));
+    push(&gateway, "stuck");
+    until("it was tried", || (!gateway.lane("archive")["last_failure"].as_str()?.is_empty()).then_some(()));
+    assert_eq!(gateway.terminate(), Some(0));
+
+    std::fs::remove_file(&archive).unwrap();
+    let gateway = Process::start(folder.path(), &with_key("the other key of 16 bytes"));
+    push(&gateway, "fresh");
+    until("the fresh one is there", || (gateway.lane("archive")["delivered"] == 1).then_some(()));
+    let lane = until("the other waits", || {
+        Some(gateway.lane("archive")).filter(|lane| lane["unmended"]["pushes"] == 1)
+    });
+    assert!(lane["paused"].is_null() && lane["dead"] == 0, "{lane}");
+    let ready = gateway.ask("GET", "/readyz");
+    let reason = ready.json()["sick_sinks"][0]["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        ready.status == 200 && reason.starts_with("1 of its pushes wait for a person: "),
+        "{}",
+        ready.body
+    );
+    assert!(reason.contains("set that key again"), "{reason}");
+    let listed = ask(&gateway, &["sink", "list"], &[]).stdout;
+    assert!(listed.contains("1 wait for a person: ") && listed.contains("set that key again"), "{listed}");
+    let metrics = gateway.ask("GET", "/metrics").body;
+    assert!(metrics.contains(r#"cdr_gateway_lane_unmended_deliveries{sink="archive"} 1"#), "{metrics}");
+    let told = |message: &'static str| {
+        let is_it = move |line: &Value| line["message"] == message && line["kind"] == "unmended";
+        until(message, || gateway.log().into_iter().find(is_it))
+    };
+    assert_eq!(told("alert")["about"], "archive");
+
+    std::fs::write(folder.path().join("gateway.yaml"), with_key("the first key of 16 bytes")).unwrap();
+    gateway.hang_up();
+    gateway.until_delivered();
+    told("alert is over");
+    assert_eq!(gateway.ask("GET", "/readyz").json()["sick_sinks"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,8 @@ use crate::{Origin, Push};
 pub enum AlertKind {
     /// A sink is away: its lane is paused.
     Paused,
+    /// Pushes wait until a person mends something; their sink goes on with the others.
+    Unmended,
     /// A delivery was given up.
     DeadLetter,
     /// An authentic request was no push; its bytes are kept.
@@ -34,6 +36,7 @@ impl AlertKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Paused => "paused",
+            Self::Unmended => "unmended",
             Self::DeadLetter => "dead_letter",
             Self::Quarantine => "quarantine",
             Self::RefusedSender => "refused_sender",

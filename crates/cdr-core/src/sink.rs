@@ -393,8 +393,9 @@ impl Unavailable {
         Self { reason: reason.into(), retry_after: None, is_until_mended: false }
     }
 
-    /// The same, and only a person can mend it. A push that meets this again while others pass waits for as long as it takes: it
-    /// does not count as tried, and is never given up for it.
+    /// Not the receiver is away: these pushes lack something that time does not heal and only a person can mend, such as a lost
+    /// key. They wait for as long as it takes, beside the others: their lane is not paused, they do not count as tried, and are
+    /// never given up for it. For what concerns every push, such as wrong credentials, plain [`Unavailable`] is right.
     #[must_use]
     pub fn until_mended(mut self) -> Self {
         self.is_until_mended = true;

@@ -30,7 +30,7 @@ use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cdr_core::{Position, SinkName};
-use cdr_dispatch::{LaneSnapshot, RenameError, RetireError};
+use cdr_dispatch::{LaneSnapshot, RenameError, RetireError, lane::UnmendedNow};
 use cdr_spool::{ControlError, Health};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
@@ -159,8 +159,9 @@ fn ready(engine: &Arc<Engine>) -> Answer {
         }
         Health::Failing { reason, .. } => Some(format!("the spool cannot write: {reason}")),
     };
-    let sick: Vec<Value> =
+    let mut sick: Vec<Value> =
         engine.dispatcher.lanes().into_iter().flat_map(|(sink, lane)| sick(&sink, lane)).collect();
+    sick.extend(engine.dispatcher.unmended().into_iter().map(unmended));
     let parked: Vec<String> = engine.dispatcher.parked().into_iter().map(|lane| lane.name).collect();
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_answer(
@@ -182,10 +183,22 @@ fn sick(sink: &SinkName, lane: LaneSnapshot) -> Vec<Value> {
     [paused, unreadable].into_iter().flatten().map(told).collect()
 }
 
+/// What of a lane waits for a person.
+fn unmended((lane, now): (String, UnmendedNow)) -> Value {
+    let reason = format!("{} of its pushes wait for a person: {}", now.pushes, now.reason);
+    json!({ "sink": lane, "since": now.since, "reason": reason })
+}
+
+fn unmended_of(lane: &LaneSnapshot) -> Option<Value> {
+    let now = lane.now.unmended.as_ref()?;
+    Some(json!({ "since": now.since, "pushes": now.pushes, "reason": now.reason }))
+}
+
 fn lanes(engine: &Arc<Engine>) -> Value {
     let end = engine.dispatcher.pushes().end().0;
     let now_ms = Timestamp::now().as_millisecond();
     let lane = |(sink, lane): (SinkName, LaneSnapshot)| {
+        let unmended = unmended_of(&lane);
         let paused = lane.now.paused.map(|paused| {
             let probe_in = paused.probe_at.saturating_duration_since(Instant::now());
             json!({ "since": paused.since, "reason": paused.reason, "probe_in_s": probe_in.as_secs_f64() })
@@ -197,7 +210,7 @@ fn lanes(engine: &Arc<Engine>) -> Value {
         json!({
             "sink": sink.as_str(), "paused": paused, "rate_limit": rate_limit, "unread": end.saturating_sub(lane.now.next),
             "open": lane.now.open, "waiting": lane.now.waiting, "trying": lane.now.trying,
-            "unreadable": lane.now.unreadable.map_or(0, |unreadable| unreadable.pushes), "delivered": lane.delivered, "failed": lane.failed,
+            "unreadable": lane.now.unreadable.map_or(0, |unreadable| unreadable.pushes), "unmended": unmended, "delivered": lane.delivered, "failed": lane.failed,
             "dead": lane.died, "last_failure": lane.now.last_failure,
             "oldest_undelivered_s": lane.now.oldest_received_at_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
         })

@@ -11,6 +11,7 @@ mod disk;
 mod fill;
 mod growth;
 mod refused;
+mod unmended;
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +34,7 @@ use self::{
     fill::{Change, Fill},
     growth::Growth,
     refused::Refusals,
+    unmended::Mending,
 };
 use crate::engine::Engine;
 
@@ -47,6 +49,7 @@ pub struct Watch {
     fill: Fill,
     growth: Growth,
     reading: Reading,
+    mending: Mending,
     silence_told_at: Option<Instant>,
     config_failed: bool,
 }
@@ -71,6 +74,7 @@ impl Watch {
             fill: Fill::default(),
             growth: Growth::default(),
             reading: Reading::default(),
+            mending: Mending::default(),
             silence_told_at: None,
             config_failed: false,
         }
@@ -117,6 +121,7 @@ impl Watch {
         self.look_at_door().await;
         self.look_at_disk().await;
         self.look_at_reading().await;
+        self.look_for_unmended().await;
         self.look_for_silence().await;
         self.look_at_configuration().await;
     }
@@ -220,6 +225,15 @@ impl Watch {
         let Some(news) = self.reading.look(&unreadable, Instant::now()) else { return };
         let (subject, text) = disk::reading_letter(&news);
         self.tell(AlertKind::Disk, "reading", &subject, &text, news.is_none()).await;
+    }
+
+    async fn look_for_unmended(&mut self) {
+        let unmended = self.engine.dispatcher.unmended();
+        let repeat = self.engine.alert_settings().repeat;
+        for news in self.mending.look(&unmended, repeat, Instant::now()) {
+            let (subject, text) = unmended::letter(&news);
+            self.tell(AlertKind::Unmended, &news.0, &subject, &text, news.1.is_none()).await;
+        }
     }
 
     async fn look_for_silence(&mut self) {

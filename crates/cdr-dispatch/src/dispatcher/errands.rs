@@ -25,7 +25,9 @@ use super::{
 };
 use crate::{
     errand::{Errand, Replay, Wish, replay_facts},
-    lane::{self, Control, Identity, LaneHandle, LanePlan, LaneStatus, NO_REPLAY_INTO_SEALS, Place},
+    lane::{
+        self, Control, Identity, LaneHandle, LanePlan, LaneStatus, NO_REPLAY_INTO_SEALS, Place, UnmendedNow,
+    },
     store::{Store, blocking},
     stored,
 };
@@ -303,6 +305,16 @@ impl Dispatcher {
         errands.sort_by_key(ErrandNow::id);
         errands.extend(ended);
         errands
+    }
+
+    /// What waits in each lane until a person has mended something, by the lane's name; in errands, too.
+    pub fn unmended(&self) -> BTreeMap<String, UnmendedNow> {
+        let of_sinks = self.lanes().into_iter().map(|(sink, lane)| (sink.to_string(), lane.now.unmended));
+        let known = self.errands.lock();
+        let running = known.running.iter();
+        let of_errands =
+            running.map(|(lane, running)| (lane.clone(), running.handle.status.snapshot().now.unmended));
+        of_sinks.chain(of_errands).filter_map(|(lane, unmended)| Some((lane, unmended?))).collect()
     }
 
     fn errand_now(&self, (lane, state): (String, LaneState)) -> ErrandNow {

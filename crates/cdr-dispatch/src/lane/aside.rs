@@ -5,8 +5,8 @@
 //! at the end. The errand runs beside it, in order, with half of the sink's concurrency and rate. What the lane had read
 //! stays with it, and so do its dead letters.
 //!
-//! Not for a sink that puts pushes into seals, nor for one that wants its batches spaced or one push at a time: those rely on an
-//! order, or on a pace that two lanes would not keep.
+//! Not for a sink that puts pushes into seals, nor for one that wants its batches spaced, counted by the hour or one push at a
+//! time: those rely on an order, or on a pace that two lanes would not keep.
 
 use std::time::Duration;
 
@@ -80,7 +80,8 @@ impl Lane {
     }
 
     fn may_share(&self) -> bool {
-        self.plan.concurrency > 1 && self.gather.spacing() == Duration::ZERO && self.sealed.is_empty()
+        let keeps_its_pace = self.gather.spacing() == Duration::ZERO && !self.memos.is_limited();
+        self.plan.concurrency > 1 && keeps_its_pace && self.sealed.is_empty()
     }
 
     /// Whether something is set aside already and not through: a second errand would only slow down the first.

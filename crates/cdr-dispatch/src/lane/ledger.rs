@@ -1,10 +1,11 @@
 //! What a lane has read and not closed: each delivery, what it is doing, and since when.
 //!
-//! Bounded: at most [`Ledger::MOST`] deliveries are open, beside [`Ledger::MOST_HELD`] that the hour holds back, and the bodies
-//! of those that wait long for their next attempt are let go and read again from the spool. A backlog costs disk, not memory.
+//! Bounded: at most [`Ledger::MOST`] deliveries are open, beside [`Ledger::MOST_HELD`] that the hour holds back and
+//! [`Ledger::MOST_UNMENDED`] that wait for a person, and the bodies of those that wait long for their next attempt are let go and
+//! read again from the spool. A backlog costs disk, not memory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -25,6 +26,8 @@ pub struct Ledger {
     due: BTreeSet<Position>,
     /// Those that the most of an hour holds back, their body let go.
     held: BTreeSet<Position>,
+    /// Those that wait until a person has mended something.
+    unmended: BTreeSet<Position>,
 }
 
 /// One open delivery.
@@ -90,6 +93,9 @@ impl Ledger {
     /// takes 200 bytes.
     pub const MOST_HELD: usize = 4 * Self::MOST;
 
+    /// Most deliveries beside these that wait for a person: the lane reads past them. Each takes 200 bytes.
+    pub const MOST_UNMENDED: usize = 4 * Self::MOST;
+
     /// How many are open.
     pub fn len(&self) -> usize {
         self.open.len()
@@ -100,9 +106,15 @@ impl Ledger {
         self.waiting.len() + self.due.len()
     }
 
+    /// How many more may be opened.
+    pub fn room(&self) -> usize {
+        let beside = self.held.len().min(Self::MOST_HELD) + self.unmended.len().min(Self::MOST_UNMENDED);
+        (Self::MOST + beside).saturating_sub(self.open.len())
+    }
+
     /// Whether one more may be opened.
     pub fn has_room(&self) -> bool {
-        self.open.len() < Self::MOST + self.held.len().min(Self::MOST_HELD)
+        self.room() > 0
     }
 
     /// The oldest open delivery.
@@ -150,8 +162,14 @@ impl Ledger {
 
     /// Opens a dead letter again because a person said so, whatever the routes say today.
     pub fn reopened(&mut self, position: Position) {
-        self.open.insert(position, Open { is_wanted: true, has_a_past: true, ..Open::default() });
-        self.waiting.insert((Instant::now(), position));
+        match self.open.entry(position) {
+            // It was recovered from the spool, which heard of it first.
+            Entry::Occupied(mut open) => open.get_mut().is_wanted = true,
+            Entry::Vacant(place) => {
+                place.insert(Open { is_wanted: true, has_a_past: true, ..Open::default() });
+                self.waiting.insert((Instant::now(), position));
+            }
+        }
     }
 
     /// An open delivery.
@@ -234,6 +252,28 @@ impl Ledger {
         !self.due.is_empty() || (lets && self.holds())
     }
 
+    /// Leaves a delivery to a person, until an attempt on it comes to something else.
+    pub fn leave_unmended(&mut self, position: Position) {
+        if self.open.contains_key(&position) {
+            self.unmended.insert(position);
+        }
+    }
+
+    /// A delivery that waits for a person no longer.
+    pub fn is_mended(&mut self, position: Position) {
+        self.unmended.remove(&position);
+    }
+
+    /// Whether a delivery waits for a person.
+    pub fn is_unmended(&self, position: Position) -> bool {
+        self.unmended.contains(&position)
+    }
+
+    /// How many wait for a person.
+    pub fn unmended(&self) -> usize {
+        self.unmended.len()
+    }
+
     /// Puts back what was not read.
     pub fn still_unread(&mut self, position: Position) {
         self.due.insert(position);
@@ -244,6 +284,23 @@ impl Ledger {
         for position in positions {
             self.open.remove(position);
             self.held.remove(position);
+            self.unmended.remove(position);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_letter_that_is_open_already_is_wanted_and_keeps_its_wait() {
+        let mut ledger = Ledger::default();
+        let due = Instant::now() + Duration::from_secs(60);
+        ledger.recovered(Position(7), 3, Duration::from_secs(9), due);
+        ledger.reopened(Position(7));
+        let open = ledger.get(Position(7)).unwrap();
+        assert!(open.is_wanted && open.may_be_there && open.attempts == 3, "{open:?}");
+        assert_eq!((ledger.waiting(), ledger.next_due()), (1, Some(due)));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A memo is durable in the same commit as the outcomes of the batch it came with, so a restart neither forgets nor tells
 //! twice what was told. It bears the time of its batch: from that the least time between two batches goes on where it was,
-//! and so does the most that may leave in an hour. Errands have none: what they deliver is told for itself.
+//! and so does the most that may leave in an hour. Errands have none: what they deliver is told for itself, and not counted; so
+//! no backlog of a sink that counts is set aside (`aside`).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -64,6 +65,11 @@ impl Memos {
     /// What the sink noted last about a partition.
     pub fn get(&self, partition: &Partition) -> Option<Bytes> {
         self.known.get(partition).map(|known| known.bytes.clone())
+    }
+
+    /// Whether the sink wants only so many to leave in an hour.
+    pub fn is_limited(&self) -> bool {
+        self.most.is_some()
     }
 
     /// Counts a batch that leaves.

@@ -11,7 +11,8 @@
 //! A delivery is forgotten only when its outcome is durable. What a crash interrupts is tried again.
 //!
 //! * `sealed`: batches that are all or nothing.
-//! * `reading`: from the spool into the ledger; `unreadable`: what it does not give. * `settling`: from a report to an outcome.
+//! * `reading`: from the spool into the ledger; `unreadable`: what it does not give. * `settling`: from a report to an outcome;
+//!   `unmended`: what waits for a person.
 //! * `aside`: a long backlog goes its own way. * `ledger`, `gather`, `pace`: what is open, what is ready, how fast. * `attempt`: one guarded attempt.
 //! * `memos`: what the sink noted, and what it is to close. * `summary`: what the log hears. * `thread`: what a lane runs on.
 
@@ -27,6 +28,7 @@ mod settling;
 mod status;
 mod summary;
 mod thread;
+mod unmended;
 mod unreadable;
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
@@ -54,13 +56,14 @@ use self::{
     pace::Pace,
     sealed::Sealed,
     summary::Summary,
+    unmended::Unmended,
     unreadable::Unreadable,
 };
 pub use self::{
     attempt::{NO_REPLAY_INTO_SEALS, wanted_seal},
     pace::HeldBack,
     sealed::SealedBatch,
-    status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow, UnreadableNow},
+    status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow, UnmendedNow, UnreadableNow},
     thread::Place,
 };
 use crate::{errand::Errand, event::Event, rate::Rate, retry::RetryPolicy, store::Store, stored};
@@ -135,6 +138,8 @@ pub struct Lane {
     closings: FuturesUnordered<Pin<Box<dyn Future<Output = Closed> + Send>>>,
     /// What could not be read.
     unreadable: Unreadable,
+    /// Why pushes wait for a person, if any do.
+    unmended: Option<Unmended>,
     /// Nothing is read from the spool before this.
     read_again_at: Option<Instant>,
     /// Commits do not wake the lane before this; see [`NO_HURRY`].
@@ -245,6 +250,7 @@ impl Lane {
             memos: Memos::default(),
             closings: FuturesUnordered::new(),
             unreadable: Unreadable::default(),
+            unmended: None,
             read_again_at: None,
             look_at: None,
             passed: 0,
@@ -577,6 +583,8 @@ impl Lane {
         let (open, waiting) = (self.ledger.len(), self.ledger.waiting() + self.sealed.pushes());
         self.status.is_at(paused, self.next, open, waiting, self.attempts.len());
         self.status.cannot_read(self.unreadable.now());
+        let unmended = self.unmended_now();
+        self.status.waits_for_a_person(unmended);
         let held_back = self.note_held();
         self.status.is_held_back(held_back);
         self.status.oldest_is(self.ledger.oldest().and_then(|(_, open)| open.received_at_ms));

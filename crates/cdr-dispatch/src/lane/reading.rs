@@ -213,13 +213,15 @@ impl Lane {
         self.gather.add(partition, position, bytes, is_counted, goes_alone);
     }
 
-    /// A push that its sink cannot even look at fails alone, as if it had been tried.
+    /// A push that its sink cannot even look at fails alone, as if it had been tried. While the lane is paused that is no probe:
+    /// nothing was sent, and a few such pushes would put off the real one for ever.
     fn not_gathered(&mut self, position: Position, failure: Failure) {
         let active = self.pace.active_time();
         if let Some(open) = self.ledger.get_mut(position) {
             open.first_tried.get_or_insert(active);
         }
-        self.retry(position, self.pace.epoch(), failure, false);
+        let is_away = self.pace.pause().is_some();
+        self.retry(position, self.pace.epoch(), failure, is_away);
     }
 
     /// The age of the oldest delivery is the first thing an operator looks at; after a restart it waits for its

@@ -294,8 +294,10 @@ impl Lane {
             return self.wait_sealed(batch, Duration::ZERO);
         }
         debug!(sink = %self.plan.name, key = batch.seal.key, "the sink made no attempt on a sealed batch, and is not away");
-        self.keep_pause(began);
-        let wait = batch.positions.first().map_or(Duration::ZERO, |&first| self.wait_untried(first));
+        // A sealed batch has at least one push.
+        let first = batch.positions[0];
+        self.keep_pause(first, began);
+        let wait = self.wait_untried(first);
         self.wait_sealed(batch, wait);
     }
 

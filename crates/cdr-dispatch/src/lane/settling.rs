@@ -74,11 +74,12 @@ impl Lane {
         if !stays_whole {
             self.part(&positions, &outcomes, away.is_some());
         }
+        match away.take_if(|why| why.is_until_mended) {
+            Some(why) => self.leave_to_a_person(&positions, &outcomes, why),
+            None => self.are_mended(&positions),
+        }
         if let Some(why) = away.take_if(|_| self.refuses_only(&positions, &outcomes, stays_whole)) {
-            match why.is_until_mended {
-                true => self.left_to_a_person(&positions, &why),
-                false => refuse_alone(&mut outcomes, &why),
-            }
+            refuse_alone(&mut outcomes, &why);
         }
         // First, so that nothing is given up by a report that says that the sink is away.
         if let Some(why) = &away {
@@ -166,16 +167,6 @@ impl Lane {
         }
     }
 
-    /// What these pushes wait for is theirs alone, and no attempt. They stay untried, without a pause.
-    fn left_to_a_person(&mut self, positions: &[Position], why: &Unavailable) {
-        self.status.note_failure(&why.reason);
-        for &position in positions {
-            if let Some(open) = self.ledger.get_mut(position) {
-                open.met_away = open.met_away.saturating_add(1);
-            }
-        }
-    }
-
     fn close(&mut self, position: Position, began: Epoch, receipt: Receipt, is_away: bool) {
         self.shown_alive(began, is_away);
         self.tell_delivered(position, &receipt);
@@ -238,7 +229,7 @@ impl Lane {
         }
         // A sink that tries nothing must neither spin nor keep a pause without end.
         debug!(%position, sink = %self.plan.name, "the sink made no attempt, and is not away");
-        self.keep_pause(began);
+        self.keep_pause(position, began);
         let wait = self.wait_untried(position);
         self.ledger.wait(position, wait);
     }
@@ -249,10 +240,13 @@ impl Lane {
         self.plan.retry.wait(met.max(1), None).min(LONGEST_UNTRIED)
     }
 
-    /// A probe that tried nothing is no sign of life.
-    pub(super) fn keep_pause(&mut self, began: Epoch) {
-        if self.pace.pause().is_some() {
-            let turn = self.pace.unavailable(began, "the sink made no attempt and did not say why", None);
+    /// A probe that tried nothing is no sign of life. One that waits for a person was none: the next goes out at once.
+    pub(super) fn keep_pause(&mut self, position: Position, began: Epoch) {
+        if self.ledger.is_unmended(position) {
+            return;
+        }
+        if let Some(reason) = self.pace.pause().map(|pause| pause.reason.clone()) {
+            let turn = self.pace.unavailable(began, &reason, None);
             self.turn(turn, "");
         }
     }
@@ -333,7 +327,7 @@ impl Lane {
 }
 
 /// The pushes on which nothing was tried.
-fn untried(positions: &[Position], outcomes: &[Outcome]) -> Vec<Position> {
+pub(super) fn untried(positions: &[Position], outcomes: &[Outcome]) -> Vec<Position> {
     let all = positions.iter().zip(outcomes);
     all.filter(|(_, outcome)| **outcome == Outcome::Untried).map(|(&position, _)| position).collect()
 }

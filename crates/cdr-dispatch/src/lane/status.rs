@@ -59,6 +59,8 @@ pub struct LaneNow {
     pub oldest_received_at_ms: Option<i64>,
     /// What of the spool it cannot read, if there is anything.
     pub unreadable: Option<UnreadableNow>,
+    /// What of it waits for a person, if anything does.
+    pub unmended: Option<UnmendedNow>,
     /// The last failure, in words for the operator; empty when there was none.
     pub last_failure: String,
 }
@@ -71,6 +73,17 @@ pub struct UnreadableNow {
     /// How many pushes wait for another look; those that the lane has not come to are not counted.
     pub pushes: usize,
     /// What the disk said last.
+    pub reason: String,
+}
+
+/// What waits until a person has mended something, for the operator.
+#[derive(Clone, Debug)]
+pub struct UnmendedNow {
+    /// Since when there is something.
+    pub since: Timestamp,
+    /// How many pushes.
+    pub pushes: usize,
+    /// What the sink said last: what is to be mended.
     pub reason: String,
 }
 
@@ -197,6 +210,10 @@ impl LaneStatus {
 
     pub(super) fn cannot_read(&self, unreadable: Option<UnreadableNow>) {
         self.lock().unreadable = unreadable;
+    }
+
+    pub(super) fn waits_for_a_person(&self, unmended: Option<UnmendedNow>) {
+        self.lock().unmended = unmended;
     }
 
     pub(super) fn is_held_back(&self, held_back: HeldBack) {

@@ -112,7 +112,7 @@ impl Lane {
     pub(super) async fn not_read_ahead(&mut self, error: &ReadError) {
         self.say_unreadable(error);
         self.unreadable.looks_ahead = self.unreadable.looks_ahead.saturating_add(1);
-        let room = self.unreadable.room().min(Ledger::MOST - self.ledger.len().min(Ledger::MOST));
+        let room = self.unreadable.room().min(self.ledger.room());
         if self.unreadable.looks_ahead < 2 || room == 0 {
             self.read_again_at = Some(Instant::now() + wait_after(self.unreadable.looks_ahead));
             return;

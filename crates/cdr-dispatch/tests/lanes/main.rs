@@ -11,6 +11,7 @@ mod quarantine;
 mod rate_limit;
 mod sealed;
 mod together;
+mod unmended;
 mod unreadable;
 
 use std::{

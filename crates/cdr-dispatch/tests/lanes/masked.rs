@@ -110,12 +110,13 @@ async fn what_was_sealed_under_another_key_waits_for_that_key() {
     push_with(&dispatcher, "x").await;
     until("it failed", || !delivered(&saw).is_empty()).await;
     dispatcher.reload(plan(vec![other]), Duration::from_secs(5)).await.unwrap();
-    let reason = || snapshot(&dispatcher, "archive").now.paused.map(|paused| paused.reason);
-    until("it waits", || reason().is_some_and(|reason| reason.contains("another mask.key"))).await;
-    assert!(delivered(&saw_other).is_empty());
+    let waits = || snapshot(&dispatcher, "archive").now.unmended;
+    until("it waits", || waits().is_some_and(|now| now.reason.contains("another mask.key"))).await;
+    assert!(delivered(&saw_other).is_empty() && waits().is_some_and(|now| now.pushes == 1));
     dispatcher.reload(plan(vec![back]), Duration::from_secs(5)).await.unwrap();
     until_idle(&dispatcher).await;
     assert_eq!(delivered(&saw_back).len(), 1);
+    until("nothing waits for a person", || waits().is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,17 +131,14 @@ async fn what_was_sealed_under_a_lost_key_is_never_given_up_and_holds_up_nobody(
         plan.retry.give_up_after = Some(Duration::from_millis(50));
         (plan, saw)
     };
-    let (dispatcher, _events) = open(folder.path(), plan(vec![before]));
+    let (dispatcher, mut events) = open(folder.path(), plan(vec![before]));
     push_with(&dispatcher, "x").await;
     until("it failed", || !delivered(&saw).is_empty()).await;
     let other = json!({ "numbers": "hash", "key": "the other key of 16 bytes" });
     for (round, now) in [other, serde_json::Value::Null].into_iter().enumerate() {
         let (lost, saw_lost) = impatient(&now);
         dispatcher.reload(plan(vec![lost]), Duration::from_secs(5)).await.unwrap();
-        if round == 0 {
-            // Nothing else has passed yet, so it may be the sink.
-            until("it waits", || snapshot(&dispatcher, "archive").now.paused.is_some()).await;
-        }
+        until("it waits", || snapshot(&dispatcher, "archive").now.unmended.is_some()).await;
         let attempts = || snapshot(&dispatcher, "archive").attempts;
         for number in 0..3 {
             push_with(&dispatcher, &format!("fresh-{round}-{number}")).await;
@@ -157,6 +155,7 @@ async fn what_was_sealed_under_a_lost_key_is_never_given_up_and_holds_up_nobody(
     dispatcher.reload(plan(vec![back]), Duration::from_secs(5)).await.unwrap();
     until_idle(&dispatcher).await;
     assert_eq!((delivered(&saw_back).len(), snapshot(&dispatcher, "archive").died), (1, 0));
+    assert!(events.try_recv().is_err(), "nobody hears that the archive is away");
     dispatcher.stop(Duration::from_secs(5)).await;
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use cdr_core::Partition;
+use futures_util::future::join_all;
 
 use super::*;
 
@@ -208,6 +209,24 @@ async fn what_the_hour_holds_back_holds_up_nothing_else_however_much_it_is() {
     told.sort();
     assert_eq!(told, sessions.iter().collect::<Vec<_>>());
     assert!(batches[0].2 && batches[0].1.len() > 64, "held back, and no batch leaves half full: {batches:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_not_set_aside_past_what_may_leave_in_an_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = Told::new();
+    gone.answers(away);
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("sink", &gone)]));
+    let sessions: Vec<String> = (0..6000).map(|number| format!("a{number}")).collect();
+    let storing = sessions.iter().map(|session| dispatcher.store(incoming(session)));
+    join_all(storing).await.into_iter().for_each(|stored| assert!(stored.is_ok()));
+    stop(dispatcher).await;
+    let limited = Counting { most_an_hour: Some(1), ..Counting::new(0, LONG) };
+    let (sink, dispatcher) = counting(folder.path(), limited);
+    until("all is read", || snapshot(&dispatcher, "sink").now.next >= dispatcher.pushes().end().0).await;
+    until("the rest waits", || snapshot(&dispatcher, "sink").now.trying == 0).await;
+    assert_eq!((sink.batches().len(), dispatcher.errands().len()), (1, 0));
+    stop(dispatcher).await;
 }
 
 /// A sink that passes nothing on, but each time notes that the batch left in part.

@@ -79,6 +79,22 @@ async fn a_sink_that_can_look_at_no_push_waits_paused_for_its_repair() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pushes_whose_partition_panics_keep_no_lane_paused() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = Told::new();
+    let (dispatcher, _events) = open(folder.path(), plan(vec![panicking(&told, true, false)]));
+    for number in 0..8 {
+        push(&dispatcher, &format!("poison-{number}")).await;
+    }
+    until("it is paused", || snapshot(&dispatcher, "sink").now.paused.is_some()).await;
+    push(&dispatcher, "a").await;
+    until("a probe goes out", || snapshot(&dispatcher, "sink").delivered == 1).await;
+    until("it runs again", || snapshot(&dispatcher, "sink").now.paused.is_none()).await;
+    until("nothing else is owed", || snapshot(&dispatcher, "sink").now.open == 8).await;
+    dispatcher.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_panics_when_asked_about_partitions_gets_its_pushes() {
     let folder = tempfile::tempdir().unwrap();
     let told = Told::new();

@@ -38,7 +38,7 @@ impl Sealing {
         Self::batching(prefix, FIVE, answer)
     }
 
-    fn batching(
+    pub(super) fn batching(
         prefix: &'static str,
         batching: Batching,
         answer: impl Fn(&Batch) -> Report + Send + Sync + 'static,
@@ -130,12 +130,12 @@ pub(super) fn sealing(sink: &Arc<Sealing>) -> LanePlan {
     }
 }
 
-async fn push_all(dispatcher: &Dispatcher, sessions: impl IntoIterator<Item = String>) {
+pub(super) async fn push_all(dispatcher: &Dispatcher, sessions: impl IntoIterator<Item = String>) {
     let pushes = sessions.into_iter().map(|session| async move { push(dispatcher, &session).await });
     join_all(pushes).await;
 }
 
-fn numbered(numbers: std::ops::Range<usize>) -> impl Iterator<Item = String> {
+pub(super) fn numbered(numbers: std::ops::Range<usize>) -> impl Iterator<Item = String> {
     numbers.map(|number| format!("s{number}"))
 }
 

@@ -111,7 +111,7 @@ pub(super) fn as_lane(errand: &ErrandNow) -> Option<Value> {
     let paused = paused.map(|paused| json!({ "since": paused.since, "reason": paused.reason }));
     Some(json!({
         "sink": errand.lane, "handed_over_by": by, "set_aside_of": set_aside_of, "paused": paused, "unread": errand.unread(), "open": errand.open,
-        "waiting": lane.now.waiting, "trying": lane.now.trying, "delivered": lane.delivered, "failed": lane.failed,
+        "waiting": lane.now.waiting, "trying": lane.now.trying, "unmended": super::unmended_of(&lane), "delivered": lane.delivered, "failed": lane.failed,
         "dead": lane.died, "last_failure": lane.now.last_failure, "oldest_undelivered_s": oldest,
     }))
 }

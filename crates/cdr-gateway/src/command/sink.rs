@@ -89,8 +89,12 @@ fn list(answer: &Value) {
             None => "runs".to_owned(),
         };
         let oldest = oldest.unwrap_or_default();
+        let unmended = lane["unmended"]["reason"]
+            .as_str()
+            .map(|reason| format!("; {} wait for a person: {reason}", lane["unmended"]["pushes"]));
+        let unmended = unmended.unwrap_or_default();
         say!(
-            "{name:<16} {unread} unread, {open} open{oldest}; {} delivered, {} dead; {state}",
+            "{name:<16} {unread} unread, {open} open{oldest}; {} delivered, {} dead; {state}{unmended}",
             lane["delivered"],
             lane["dead"]
         );

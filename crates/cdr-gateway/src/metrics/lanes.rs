@@ -75,6 +75,13 @@ impl Lanes {
             self.rows(|_, lane| {
                 lane.now.unreadable.as_ref().map_or(0.0, |unreadable| unreadable.pushes as f64)
             }),
+        )?;
+        let unmended =
+            |lane: &LaneSnapshot| lane.now.unmended.as_ref().map_or(0, |unmended| unmended.pushes as u64);
+        page.gauge(
+            "lane_unmended_deliveries",
+            "Deliveries that wait until a person has mended something, such as a lost key; the others go on",
+            self.with_left(unmended, |errand| errand.did.as_ref().map_or(0, unmended)),
         )
     }
 
