@@ -382,8 +382,8 @@ async fn a_command_that_hangs_ends_with_all_that_it_started() {
     assert_eq!(pids.lines().count(), 3);
     for pid in pids.lines() {
         // One that ended and that nobody has waited for has no command line any more.
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        assert!(command.is_empty(), "{pid} is left behind");
+        let command = || std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        cdr_tests::until(&format!("{pid} has ended"), || command().is_empty().then_some(()));
     }
 }
 
