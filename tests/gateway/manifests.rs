@@ -290,3 +290,31 @@ async fn a_manifest_that_cannot_be_written_is_said_once_tried_again_and_holds_up
     let is_told = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with(told));
     assert_eq!(gateway.log().iter().filter(|line| is_told(line)).count(), 1);
 }
+
+/// A name that leads nowhere fails whoever reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_keep_beside_an_archive_is_never_read() {
+    let folder = tempfile::tempdir().unwrap();
+    days_ago(folder.path(), 2, &[]).await;
+    let put = |key: &str| {
+        let path = folder.path().join("data/archive").join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", &path).unwrap();
+        path
+    };
+    for key in ["dump.tar", "logs/2026/dump.ndjson.gz", "logs/2026/calls.json"] {
+        put(key);
+    }
+    let of_another_spool =
+        format!("cdr/dt={}/c0ffee0000000001-{:020}-{:020}-c0ffee0000000002.ndjson", day(2), 1, 9);
+    let of_another_spool = put(&of_another_spool);
+    let gateway = Process::start(folder.path(), &in_files("ndjson").to_string());
+    until_noted(&gateway, day(0));
+    assert_eq!(days(&manifests(folder.path())), [day(2), day(1)]);
+    gateway.kill();
+
+    fs::remove_file(of_another_spool).unwrap();
+    let (code, findings) = verified(folder.path());
+    assert_eq!((code, &findings["pushes"]), (Some(0), &json!(20)), "{findings}");
+    assert_eq!(findings["foreign"], json!(["dump.tar", "logs/2026/calls.json", "logs/2026/dump.ndjson.gz"]));
+}

@@ -150,6 +150,11 @@ impl<'a> Audit<'a> {
         self.passed.insert(key.to_owned());
     }
 
+    /// Notes what is nothing of an archive by its name.
+    pub fn leave(&mut self, key: &str) {
+        self.foreign.push(key.to_owned());
+    }
+
     /// Takes in what lies under a key.
     pub fn take(&mut self, key: &str, bytes: &[u8]) {
         if manifest::is_key(key) {
@@ -157,7 +162,7 @@ impl<'a> Audit<'a> {
             return;
         }
         match self.filing.read(key, bytes) {
-            None => self.foreign.push(key.to_owned()),
+            None => self.leave(key),
             Some(Err(why)) => {
                 self.faults.push(Fault::Unreadable { key: key.to_owned(), why: why.to_string() });
             }

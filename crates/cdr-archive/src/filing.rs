@@ -107,9 +107,22 @@ impl Filing {
         })
     }
 
-    /// The spool that a key tells; none when it is no key of an archive.
-    pub fn spool_of(&self, key: &str) -> Option<SpoolId> {
-        Some(self.named(key)?.spool)
+    /// Whether something may be an object of an archive, by its name alone, which may have been made under other settings: what
+    /// others keep in the same place is of any size, and not read to learn that it is theirs.
+    pub fn is_object(&self, key: &str) -> bool {
+        match Encoding::of_key(key) {
+            Some(_) => key::may_name_a_push(key),
+            None => key.ends_with(RAW_EXT) && self.named(key).is_some(),
+        }
+    }
+
+    /// Whether it may be one of this spool's.
+    pub fn is_object_of(&self, spool: SpoolId, key: &str) -> bool {
+        let is_of = |named: Option<Named>| match named {
+            Some(named) => named.spool == spool,
+            None => key.contains(&spool.to_string()),
+        };
+        self.is_object(key) && is_of(self.named(key))
     }
 
     /// The day that a key tells; none when it tells none.

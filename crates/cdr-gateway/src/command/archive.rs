@@ -6,7 +6,7 @@
 mod resend;
 
 use anyhow::bail;
-use cdr_archive::{Absent, Audit, Findings, Holding, Manifest};
+use cdr_archive::{Absent, Audit, Findings, Holding, Manifest, manifest::is_key};
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, civil::Date};
 use serde_json::json;
@@ -112,7 +112,7 @@ impl Days {
         self.from.is_none_or(|from| day >= from) && self.to.is_none_or(|to| day <= to)
     }
 
-    /// Whether an object may hold pushes of these days; what tells no day may.
+    /// Whether what lies under a key may hold pushes of these days; what tells no day may.
     fn may_hold(self, holding: &dyn Holding, key: &str) -> bool {
         holding.filing().day_of(key).is_none_or(|day| self.hold(day))
     }
@@ -127,9 +127,12 @@ async fn verify(common: &Common, archive: &Archive, days: Days) -> Ended {
     let holding = archive.holding.as_ref();
     let mut audit = Audit::new(holding.filing());
     for key in holding.keys().await.map_err(anyhow::Error::msg)? {
-        match days.may_hold(holding, &key) {
-            true => audit.take(&key, &holding.read(&key).await.map_err(anyhow::Error::msg)?),
-            false => audit.pass(&key),
+        if !is_key(&key) && !holding.filing().is_object(&key) {
+            audit.leave(&key);
+        } else if days.may_hold(holding, &key) {
+            audit.take(&key, &holding.read(&key).await.map_err(anyhow::Error::msg)?);
+        } else {
+            audit.pass(&key);
         }
     }
     if let Some(delivered) = &delivered {

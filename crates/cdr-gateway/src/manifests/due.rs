@@ -186,9 +186,7 @@ impl Due<'_> {
         let is_wanted = |day: Date| self.days.contains(&day) || late.contains(&day);
         let below = |folder: &str| filing.below(folder, is_wanted);
         let keys = holding.keys_in("", &below).await.map_err(anyhow::Error::msg)?;
-        let is_ours = |key: &String| {
-            !manifest::is_key(key) && filing.spool_of(key).is_none_or(|spool| spool == self.delivered.spool())
-        };
+        let is_ours = |key: &String| filing.is_object_of(self.delivered.spool(), key);
         let objects = keys.into_iter().filter(is_ours).map(|key| (filing.day_of(&key), key));
         Ok(objects.filter(|(day, _)| day.is_none_or(is_wanted)).collect())
     }
