@@ -136,6 +136,14 @@ pub enum ReadError {
     /// The directory is no spool.
     #[error("{0}")]
     NoSpool(String),
+    /// Segments went again and again while it was searched.
+    #[error(
+        "{tries} times a segment went while the log was searched, so what was found may lack what was carried out of it; ask again"
+    )]
+    Restless {
+        /// How often it was asked.
+        tries: u32,
+    },
     /// A search cannot go on, with the catalog or without it.
     #[error("cannot search: {0}; is there room for temporary files?")]
     Search(String),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Directory, File, RealDirectory};
+use crate::disk::RealDirectory;
 use crate::log::entry::{self, Entry, LaneChange};
 use crate::log::outcomes::{Item, Run};
 use crate::log::segment::{self, SegmentHeader};
@@ -13,11 +13,12 @@ use crate::log::view;
 use crate::log::walk::{Here, Walk};
 use crate::{Errand, Outcome, Position, ReadError, Seal, SpoolId, StoredPush, StoredQuarantine};
 
-/// All entries of a spool's log, oldest first: what `trace`, `dead list` and `quarantine list` look through, and what `tail`
+/// All entries of a spool's log, oldest first: what archives are checked against, and what `tail`
 /// [follows](LogReader::catch_up).
 ///
-/// It shows what is written, up to 50 ms of which may not be synced yet. Segments that go while it reads are skipped; damaged
-/// stretches are skipped and told.
+/// It shows what is written, up to 50 ms of which may not be synced yet. Segments that go while it reads are skipped, and what
+/// was carried out of them is read in its turn, also if that was written after it began; damaged stretches are skipped
+/// and told.
 #[derive(Debug)]
 pub struct LogReader {
     identity: SpoolId,
@@ -25,6 +26,10 @@ pub struct LogReader {
     directory: RealDirectory,
     ahead: VecDeque<Ahead>,
     current: Option<Current>,
+    /// The newest segment that was put in line, by its number.
+    newest: u64,
+    /// A segment went before it was read: what was carried out of it may lie behind the end that is known.
+    has_skipped: bool,
     /// Entries of the frame at hand.
     ready: VecDeque<LogEntry>,
     sealed: SealedKeys,
@@ -259,10 +264,12 @@ impl LogReader {
             directory: RealDirectory::at(path),
             ahead: VecDeque::new(),
             current: None,
+            newest: 0,
+            has_skipped: false,
             ready: VecDeque::new(),
             sealed: SealedKeys::default(),
         };
-        reader.find_segments(0)?;
+        reader.find_segments()?;
         reader.heed_the_newest_checkpoint()?;
         if reader.ahead.is_empty() {
             return Err(ReadError::NoSpool(format!("there is no spool at {}", reader.path)));
@@ -290,29 +297,27 @@ impl LogReader {
     /// # Errors
     /// If the disk cannot be read.
     pub fn catch_up(&mut self) -> Result<bool, ReadError> {
-        let known = self.ahead.back().map(|last| last.number);
-        let last = known.or(self.current.as_ref().map(|current| current.number)).unwrap_or(0);
         let failed = |source| ReadError::Io { file: self.path.clone(), source };
         // First: its successor, which would say where it ends, may be gone by now.
         let has_grown = match &mut self.current {
             Some(current) if current.is_last => current.walk.grow().map_err(failed)?,
             _ => false,
         };
-        self.find_segments(last)?;
+        self.find_segments()?;
         Ok(has_grown || !self.ahead.is_empty())
     }
 
-    /// Puts the segments behind this one in line.
-    fn find_segments(&mut self, last: u64) -> Result<(), ReadError> {
+    /// Puts the segments in line that are not yet.
+    fn find_segments(&mut self) -> Result<(), ReadError> {
         let failed = |source| ReadError::Io { file: self.path.clone(), source };
-        let names = self.directory.list().map_err(failed)?;
-        let mut numbers: Vec<u64> =
-            names.iter().filter_map(|(name, _)| segment::number_of(name, "log")).collect();
-        numbers.retain(|number| *number > last);
-        numbers.sort_unstable();
+        let mut numbers = view::numbers_in(&self.directory).map_err(failed)?;
+        numbers.retain(|number| *number > self.newest);
         for number in numbers {
-            // Gone meanwhile, or not begun: no part of the log.
-            let Ok(file) = self.directory.open(&segment::file_name(number)) else { continue };
+            let Some(file) = view::open(&self.directory, number).map_err(failed)? else {
+                self.has_skipped = true;
+                continue;
+            };
+            // Not begun: no part of the log.
             let Some(header) = SegmentHeader::read_or_salvage(&*file, number).map_err(failed)? else {
                 continue;
             };
@@ -326,6 +331,7 @@ impl LogReader {
                 _ => {}
             }
             self.ahead.push_back(Ahead { number, header, end: None });
+            self.newest = number;
         }
         Ok(())
     }
@@ -350,7 +356,7 @@ impl LogReader {
                 }
                 current.offset += header.size();
             }
-            Here::End if current.is_last => return Ok(false),
+            Here::End if current.is_last => return self.look_behind_the_end(),
             Here::End => self.current = None,
             Here::Broken => {
                 let offset = current.offset;
@@ -361,7 +367,7 @@ impl LogReader {
                 match next.map_err(failed)? {
                     Some(at) => current.offset = at,
                     // It may be being written.
-                    None if current.is_last => return Ok(false),
+                    None if current.is_last => return self.look_behind_the_end(),
                     None => self.current = None,
                 }
                 return Err(ReadError::DamagedLog { file, offset });
@@ -370,11 +376,22 @@ impl LogReader {
         Ok(true)
     }
 
+    /// Whether there is more, if something was skipped; each segment goes once.
+    fn look_behind_the_end(&mut self) -> Result<bool, ReadError> {
+        Ok(std::mem::take(&mut self.has_skipped) && self.catch_up()?)
+    }
+
     fn begin_segment(&mut self) -> Result<bool, ReadError> {
-        let Some(Ahead { number, header, end }) = self.ahead.pop_front() else { return Ok(false) };
-        let Ok(file) = self.directory.open(&segment::file_name(number)) else { return Ok(true) };
-        let size = file.len().map_err(|source| ReadError::Io { file: self.path.clone(), source })?;
-        let walk = Walk::new(file as Arc<dyn File>, header.stamp, end.unwrap_or(size), Walk::LARGE);
+        let Some(Ahead { number, header, end }) = self.ahead.pop_front() else {
+            return self.look_behind_the_end();
+        };
+        let failed = |source| ReadError::Io { file: segment::file_name(number), source };
+        let Some(file) = view::open(&self.directory, number).map_err(failed)? else {
+            self.has_skipped = true;
+            return Ok(true);
+        };
+        let size = file.len().map_err(failed)?;
+        let walk = Walk::new(file, header.stamp, end.unwrap_or(size), Walk::LARGE);
         // One whose successor's header is damaged has no end, and is not the last one.
         let is_last = end.is_none() && self.ahead.is_empty();
         self.current = Some(Current { number, walk, offset: Walk::start(), is_last });

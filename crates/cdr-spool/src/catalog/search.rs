@@ -2,12 +2,17 @@
 //!
 //! Two catalogs are asked and their answers put together: the one in the file, and one of our own that is made of what the log
 //! holds behind it. Without a usable file ours is made of the whole log; that takes longer and gives the same answers.
+//!
+//! Beside a gateway segments go, and what is still needed of them is carried into newer ones. An answer during which one
+//! went is thrown away, what was written since is taken in, and the question asked again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use super::database::{Database, Known, Trouble};
 use super::keeper::FILE;
@@ -27,20 +32,27 @@ const AT_ONCE: u64 = 4096;
 const FRAMES: usize = 16;
 /// Candidates that are looked at together; a digest that lies is the only one that is not an answer.
 const PAGE: usize = 256;
+/// So often a question is asked in a log out of which segments go. It takes milliseconds; mostly they go seconds apart, and
+/// as fast as the disk syncs when `keep` was made shorter.
+const TRIES: u32 = 8;
+/// Before it is asked for the third time; twice as long each time.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A spool, opened to be searched.
 pub struct Search {
+    directory: Arc<dyn Directory>,
     log: LogView,
     identity: SpoolId,
     terms: TermsOf,
     catalog: Option<Database>,
-    /// What the catalog does not know.
+    /// What the catalog does not know, and how far it was read.
     pub(super) recent: Database,
+    known: Known,
     /// Why the catalog is not used.
     without: Option<String>,
     pub(super) lanes: Lanes,
     frames: VecDeque<(Place, Arc<Frame>)>,
-    damaged: Vec<Position>,
+    damaged: BTreeSet<Position>,
 }
 
 /// A frame that was read.
@@ -82,7 +94,7 @@ impl From<rusqlite::Error> for Failed {
 
 impl From<io::Error> for Failed {
     fn from(source: io::Error) -> Failed {
-        Failed::Log(ReadError::Io { file: "the log".into(), source })
+        Failed::Log(unreadable(source))
     }
 }
 
@@ -107,19 +119,29 @@ impl Search {
         catalog: &Path,
         terms: TermsOf,
     ) -> Result<Search, ReadError> {
-        let failed = |source| ReadError::Io { file: "the log".into(), source };
-        let no_spool = || ReadError::NoSpool("there is no spool here".into());
-        let (identity, _) = LogView::of(directory.clone()).map_err(failed)?.ok_or_else(no_spool)?;
+        let (identity, _) = view_of(&directory)?;
         let (catalog, known, without) = match Database::open_to_read(catalog, identity) {
             Ok((catalog, known)) => (Some(catalog), known, None),
             Err(trouble) => (None, Known::NOTHING, Some(trouble.to_string())),
         };
         // Only now: everything that the catalog does not know must be in it.
-        let (_, log) = LogView::of(directory).map_err(failed)?.ok_or_else(no_spool)?;
+        let (_, log) = view_of(&directory)?;
         let recent = Database::for_a_moment(identity).map_err(unable)?;
-        let (lanes, frames, damaged) = (Lanes::default(), VecDeque::new(), Vec::new());
-        let mut search = Search { log, identity, terms, catalog, recent, without, lanes, frames, damaged };
-        match search.read_on(known) {
+        let (lanes, frames, damaged) = (Lanes::default(), VecDeque::new(), BTreeSet::new());
+        let mut search = Search {
+            directory,
+            log,
+            identity,
+            terms,
+            catalog,
+            recent,
+            known,
+            without,
+            lanes,
+            frames,
+            damaged,
+        };
+        match search.begin_at(known) {
             Err(Failed::Catalog(trouble)) if search.catalog.is_some() => search.go_without(&trouble)?,
             read => read.map_err(Failed::told)?,
         }
@@ -147,7 +169,7 @@ impl Search {
 
     /// Pushes and quarantined bytes that were passed over since the last call, because the disk does not give them as they were written.
     pub fn take_damaged(&mut self) -> Vec<Position> {
-        std::mem::take(&mut self.damaged)
+        std::mem::take(&mut self.damaged).into_iter().collect()
     }
 
     /// One push, wherever it lies. None if there is none at that position, or no longer.
@@ -155,7 +177,11 @@ impl Search {
     /// # Errors
     /// If the disk cannot be read.
     pub fn get(&mut self, position: Position) -> Result<Option<StoredPush>, ReadError> {
-        self.ask(|search| search.push(position))
+        // Most are found at once, which needs no look at the directory.
+        match self.ask_at_once(&|search| search.push(position))? {
+            None => self.ask(|search| search.push(position)),
+            found => Ok(found),
+        }
     }
 
     /// Everything that the log tells of one delivery, oldest first: what it became, again and again. Nothing if there is no such
@@ -182,23 +208,7 @@ impl Search {
         after: Option<(&str, Position)>,
         max: usize,
     ) -> Result<Vec<DeadLetter>, ReadError> {
-        let listed = self.recent.dead_letters(lane, after, max).map_err(unable)?;
-        let mut letters: Vec<DeadLetter> = Vec::with_capacity(listed.len());
-        let mut by_frame: BTreeMap<(Place, u32), Vec<usize>> = BTreeMap::new();
-        for (lane, letter, place) in listed {
-            by_frame.entry((place, lane)).or_default().push(letters.len());
-            letters.push(letter);
-        }
-        for ((place, lane), of_frame) in by_frame {
-            let Some(frame) = self.frame(place).map_err(Failed::told)? else { continue };
-            let mut deaths = entry::deaths(&frame.bytes, lane);
-            for at in of_frame {
-                let letter = &mut letters[at];
-                letter.excerpt =
-                    deaths.remove(&letter.position).map_or_else(String::new, |dead| dead.excerpt);
-            }
-        }
-        Ok(letters)
+        self.ask(|search| search.try_dead_letters(lane, after, max))
     }
 
     /// What lies in quarantine behind `after`, in order: at most `max`.
@@ -206,21 +216,26 @@ impl Search {
     /// # Errors
     /// If the disk cannot be read.
     pub fn quarantined(&mut self, after: Position, max: usize) -> Result<Vec<StoredQuarantine>, ReadError> {
-        let listed = self.recent.quarantined(after, max).map_err(unable)?;
-        let mut found = Vec::with_capacity(listed.len());
-        for (position, place) in listed {
-            let frame = self.frame(place).map_err(Failed::told)?;
-            let held = frame.and_then(|frame| quarantined_in(&frame.bytes, position));
-            if held.is_none() && self.log.has_file(place.segment) {
-                self.damaged.push(position);
+        self.ask(|search| search.try_quarantined(after, max))
+    }
+
+    /// Asks, and again if a segment went meanwhile.
+    fn ask<T>(&mut self, ask: impl Fn(&mut Search) -> Result<T, Failed>) -> Result<T, ReadError> {
+        for tried in 0..TRIES {
+            if tried > 1 {
+                thread::sleep(PAUSE * (1 << (tried - 2)));
             }
-            found.extend(held);
+            let told = self.ask_at_once(&ask)?;
+            if !self.log.has_lost_a_segment().map_err(unreadable)? {
+                return Ok(told);
+            }
+            self.look_again()?;
         }
-        Ok(found)
+        Err(ReadError::Restless { tries: TRIES })
     }
 
     /// Asks, and once more without the catalog if it turns out to be no good.
-    fn ask<T>(&mut self, ask: impl Fn(&mut Search) -> Result<T, Failed>) -> Result<T, ReadError> {
+    fn ask_at_once<T>(&mut self, ask: &impl Fn(&mut Search) -> Result<T, Failed>) -> Result<T, ReadError> {
         match ask(self) {
             Err(Failed::Catalog(trouble)) if self.catalog.is_some() => {
                 self.go_without(&trouble)?;
@@ -230,41 +245,60 @@ impl Search {
         }
     }
 
+    /// Takes another view of the log, and in what was written since the last one.
+    fn look_again(&mut self) -> Result<(), ReadError> {
+        (_, self.log) = view_of(&self.directory)?;
+        let read = self.recent.align(&self.log, self.known).map_err(Failed::from);
+        match read.and_then(|known| self.read_on(known)) {
+            // A gateway that started anew wrote the end of the log again.
+            Err(Failed::Catalog(trouble)) => self.go_without(&trouble),
+            read => read.map_err(Failed::told),
+        }
+    }
+
     /// The catalog turned out to be no good: the log alone is read.
     fn go_without(&mut self, trouble: &Trouble) -> Result<(), ReadError> {
         self.without = Some(trouble.to_string());
         self.catalog = None;
         self.recent = Database::for_a_moment(self.identity).map_err(unable)?;
-        self.lanes = Lanes::default();
-        self.read_on(Known::NOTHING).map_err(Failed::told)
+        self.begin_at(Known::NOTHING).map_err(Failed::told)
     }
 
-    /// Takes in what lies behind the place that the catalog knows.
-    fn read_on(&mut self, mut known: Known) -> Result<(), Failed> {
+    /// Takes over what the catalog says of today, and reads on behind what it knows.
+    fn begin_at(&mut self, known: Known) -> Result<(), Failed> {
         if let Some(catalog) = &self.catalog {
             self.recent.take_over_today(catalog)?;
         }
         self.recent.start_at(known)?;
+        self.read_on(known)
+    }
+
+    /// Takes in what lies behind a place.
+    fn read_on(&mut self, mut known: Known) -> Result<(), Failed> {
         loop {
             let (mut rows, mut segment) = (Rows::default(), known.place.segment);
-            let place = self.log.follow(known.place, |place, _, bytes| {
+            // Behind whole frames: what breaks off at the end may be being written, and is whole the next time.
+            let mut behind = known.place;
+            let place = self.log.follow(known.place, |place, header, bytes| {
                 let is_other = place.segment != segment && !rows.is_empty();
                 if is_other || rows.pushes >= AT_ONCE {
                     return ControlFlow::Break(());
                 }
                 segment = place.segment;
+                behind = Place { offset: place.offset + header.size(), ..place };
                 rows.add(place, bytes, self.identity, self.terms);
                 ControlFlow::Continue(())
             })?;
-            let to = Known { place, ..known };
-            if let Some(extent) = self.log.segment(segment) {
-                self.recent.add(&mut rows, extent, known, to)?;
+            let from = std::mem::replace(&mut known.place, behind);
+            if let Some(extent) = self.log.segment(segment).filter(|_| from != behind) {
+                self.recent.add(&mut rows, extent, Known { place: from, ..known }, known)?;
             }
-            if to == known || place >= self.log.end() {
+            self.known = known;
+            if from == behind || place >= self.log.end() {
                 break;
             }
-            known = to;
         }
+        self.lanes = Lanes::default();
         self.lanes.read_checkpoints(&self.log)?;
         self.lanes.today = self.recent.lanes()?;
         Ok(())
@@ -286,6 +320,45 @@ impl Search {
             }
         }
         Ok(lives)
+    }
+
+    fn try_dead_letters(
+        &mut self,
+        lane: Option<&str>,
+        after: Option<(&str, Position)>,
+        max: usize,
+    ) -> Result<Vec<DeadLetter>, Failed> {
+        let listed = self.recent.dead_letters(lane, after, max)?;
+        let mut letters: Vec<DeadLetter> = Vec::with_capacity(listed.len());
+        let mut by_frame: BTreeMap<(Place, u32), Vec<usize>> = BTreeMap::new();
+        for (lane, letter, place) in listed {
+            by_frame.entry((place, lane)).or_default().push(letters.len());
+            letters.push(letter);
+        }
+        for ((place, lane), of_frame) in by_frame {
+            let Some(frame) = self.frame(place)? else { continue };
+            let mut deaths = entry::deaths(&frame.bytes, lane);
+            for at in of_frame {
+                let letter = &mut letters[at];
+                letter.excerpt =
+                    deaths.remove(&letter.position).map_or_else(String::new, |dead| dead.excerpt);
+            }
+        }
+        Ok(letters)
+    }
+
+    fn try_quarantined(&mut self, after: Position, max: usize) -> Result<Vec<StoredQuarantine>, Failed> {
+        let listed = self.recent.quarantined(after, max)?;
+        let mut found = Vec::with_capacity(listed.len());
+        for (position, place) in listed {
+            let frame = self.frame(place)?;
+            let held = frame.and_then(|frame| quarantined_in(&frame.bytes, position));
+            if held.is_none() && self.log.should_have(place) {
+                self.damaged.insert(position);
+            }
+            found.extend(held);
+        }
+        Ok(found)
     }
 
     pub(super) fn databases(&self) -> impl Iterator<Item = &Database> {
@@ -318,7 +391,7 @@ impl Search {
         let mut is_damaged = false;
         for place in places {
             let Some(frame) = self.frame(place)? else {
-                is_damaged |= self.log.has_file(place.segment);
+                is_damaged |= self.log.should_have(place);
                 continue;
             };
             let found = entry::entries(&frame.bytes).find_map(|entry| match entry {
@@ -326,6 +399,7 @@ impl Search {
                 _ => None,
             });
             if found.is_some() {
+                self.damaged.remove(&position);
                 return Ok(found);
             }
         }
@@ -364,6 +438,15 @@ fn quarantined_in(frame: &[u8], position: Position) -> Option<StoredQuarantine> 
         }
         _ => None,
     })
+}
+
+fn view_of(directory: &Arc<dyn Directory>) -> Result<(SpoolId, LogView), ReadError> {
+    let viewed = LogView::of(directory.clone()).map_err(unreadable)?;
+    viewed.ok_or_else(|| ReadError::NoSpool("there is no spool here".into()))
+}
+
+fn unreadable(source: io::Error) -> ReadError {
+    ReadError::Io { file: "the log".into(), source }
 }
 
 fn unable(trouble: Trouble) -> ReadError {

@@ -1,7 +1,8 @@
 //! The log as a whole, for whoever reads it from one place to the end: which segments there are, and how far each counts.
 //!
-//! A view is taken at one moment and stays as it is. A segment that goes meanwhile is passed over; a stretch that is damaged
-//! is, too.
+//! A view is taken at one moment and stays as it is. A segment that goes meanwhile is passed over, and what was carried out of
+//! it lies behind the view: whoever must not miss that asks [`LogView::has_lost_a_segment`] when done, and takes another
+//! view. A stretch that is damaged is passed over, too.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -29,16 +30,31 @@ pub(crate) struct LogView {
     segments: Vec<Extent>,
 }
 
-/// The segments that belong to the log of a directory, oldest first. Each with its end, but for one that nobody names: that
-/// of the segment which is being written, or was last.
-fn segments_of(directory: &dyn Directory) -> io::Result<Vec<(SegmentHeader, Option<u64>)>> {
+/// The numbers of the segments whose files a directory has, growing.
+pub(crate) fn numbers_in(directory: &dyn Directory) -> io::Result<Vec<u64>> {
+    let names = directory.list()?;
     let mut numbers: Vec<u64> =
-        directory.list()?.iter().filter_map(|(name, _)| segment::number_of(name, "log")).collect();
+        names.iter().filter_map(|(name, _)| segment::number_of(name, "log")).collect();
     numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The file of a segment; none if it is gone.
+pub(crate) fn open(directory: &dyn Directory, number: u64) -> io::Result<Option<Arc<dyn File>>> {
+    match directory.open(&segment::file_name(number)) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The segments of these numbers that belong to the log of a directory, oldest first. Each with its end, but for one that
+/// nobody names: that of the segment which is being written, or was last.
+fn segments_of(directory: &dyn Directory, numbers: &[u64]) -> io::Result<Vec<(SegmentHeader, Option<u64>)>> {
     let mut found: Vec<(SegmentHeader, Option<u64>)> = Vec::new();
-    for number in numbers {
+    for &number in numbers {
         // Gone meanwhile, or not begun: no part of the log.
-        let Ok(file) = directory.open(&segment::file_name(number)) else { continue };
+        let Some(file) = open(directory, number)? else { continue };
         let Some(header) = SegmentHeader::read_or_salvage(&*file, number)? else { continue };
         let (previous, end) = header.previous;
         while previous > 0 && found.pop_if(|(before, _)| before.stamp.segment > previous).is_some() {}
@@ -97,7 +113,21 @@ impl LogView {
     /// What the files of a directory tell, without their owner: everything written counts, synced or not. None if
     /// there is no spool.
     pub(crate) fn of(directory: Arc<dyn Directory>) -> io::Result<Option<(SpoolId, LogView)>> {
-        let found = segments_of(&*directory)?;
+        loop {
+            let listed = numbers_in(&*directory)?;
+            let viewed = LogView::of_segments(&directory, &listed)?;
+            // What was carried out of one that went meanwhile may lie in one that came meanwhile.
+            if has_all(&numbers_in(&*directory)?, &listed) {
+                return Ok(viewed);
+            }
+        }
+    }
+
+    fn of_segments(
+        directory: &Arc<dyn Directory>,
+        numbers: &[u64],
+    ) -> io::Result<Option<(SpoolId, LogView)>> {
+        let found = segments_of(&**directory, numbers)?;
         if found.is_empty() {
             return Ok(None);
         }
@@ -106,14 +136,20 @@ impl LogView {
         for (SegmentHeader { stamp, .. }, end) in found {
             let end = match end {
                 Some(end) => end,
-                None => match directory.open(&segment::file_name(stamp.segment)) {
-                    Ok(file) => file.len()?,
-                    Err(_) => continue,
+                None => match open(&**directory, stamp.segment)? {
+                    Some(file) => file.len()?,
+                    None => continue,
                 },
             };
             segments.push(Extent { stamp, end });
         }
-        Ok(Some((identity, LogView { directory, segments })))
+        Ok(Some((identity, LogView { directory: directory.clone(), segments })))
+    }
+
+    /// Whether a segment went since the view was taken.
+    pub(crate) fn has_lost_a_segment(&self) -> io::Result<bool> {
+        let viewed: Vec<u64> = self.segments.iter().map(|extent| extent.stamp.segment).collect();
+        Ok(!has_all(&numbers_in(&*self.directory)?, &viewed))
     }
 
     pub(crate) fn segments(&self) -> &[Extent] {
@@ -170,9 +206,10 @@ impl LogView {
         Ok(place)
     }
 
-    /// Whether the file of a segment is there.
-    pub(crate) fn has_file(&self, number: u64) -> bool {
-        self.directory.open(&segment::file_name(number)).is_ok()
+    /// Whether a place is part of this view, and its file is there: a frame that is not found there is damaged.
+    pub(crate) fn should_have(&self, place: Place) -> bool {
+        self.segment(place.segment).is_some_and(|extent| place.offset < extent.end)
+            && self.directory.open(&segment::file_name(place.segment)).is_ok()
     }
 
     /// Lets `look` see one frame. None if its segment is gone, or there is no whole frame at that place.
@@ -191,18 +228,19 @@ impl LogView {
 
     /// The checkpoint with which a segment begins; none if it is damaged, or the segment is gone.
     pub(crate) fn checkpoint(&self, extent: &Extent) -> io::Result<Option<Checkpoint>> {
-        match self.directory.open(&segment::file_name(extent.stamp.segment)) {
-            Ok(file) => checkpoint_of(file, extent.stamp),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        match open(&*self.directory, extent.stamp.segment)? {
+            Some(file) => checkpoint_of(file, extent.stamp),
+            None => Ok(None),
         }
     }
 
     fn walk(&self, extent: &Extent, chunk: usize) -> io::Result<Option<Walk>> {
-        match self.directory.open(&segment::file_name(extent.stamp.segment)) {
-            Ok(file) => Ok(Some(Walk::new(file as Arc<dyn File>, extent.stamp, extent.end, chunk))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let file = open(&*self.directory, extent.stamp.segment)?;
+        Ok(file.map(|file| Walk::new(file, extent.stamp, extent.end, chunk)))
     }
+}
+
+/// Both growing.
+fn has_all(there: &[u64], wanted: &[u64]) -> bool {
+    wanted.iter().all(|number| there.binary_search(number).is_ok())
 }

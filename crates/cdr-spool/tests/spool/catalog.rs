@@ -1,10 +1,14 @@
 //! The catalog: it tells what the log tells, and is made again whenever it is no good.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cdr_spool::disk::{Directory, File, FileId, Lock};
 use cdr_spool::{
     DeadLetter, LaneLife, Life, NewLane, Open, Outcome, Position, Query, Search, Spool, Start, StoredPush,
     StoredQuarantine, Terms, Told,
@@ -281,6 +285,116 @@ fn what_went_from_the_log_goes_from_the_catalog() {
     kept.check();
     let life = &all(&mut kept.search(), Query::default())[0];
     assert!(matches!(told(life, "crm"), Told::Outcome(_, Outcome::Dead { .. })), "{life:?}");
+}
+
+/// The view of a search is taken when it is opened; retention comes after that.
+#[test]
+fn what_is_carried_elsewhere_after_a_search_was_opened_is_found_all_the_same() {
+    for (knows_of_it, has_catalog) in [(false, true), (true, true), (false, false)] {
+        let kept = Kept::start(&["crm"]);
+        let held = wait(kept.spool.quarantine(found(900))).unwrap().position;
+        append(&kept.spool, 1..=100);
+        kept.record("crm", (1..=101).map(|p| (p, if p == 4 { dead("422") } else { DELIVERED })));
+        kept.catch_up();
+        let path = if has_catalog { kept.path() } else { "/nowhere/at all".into() };
+        let search = |_| Search::open_on(kept.world.disk.directory(), &path, terms).unwrap();
+        // One for each question: an answer must not live on what another one has taken in.
+        let mut searches: Vec<Search> = (0..7).map(search).collect();
+        let mut next = || searches.pop().unwrap();
+        kept.world.clock.pass(Duration::from_secs(9 * 24 * 3600));
+        poke(&kept.spool);
+        assert!(kept.spool.stats().carried >= 2, "{:?}", kept.spool.stats());
+        if knows_of_it {
+            kept.catch_up();
+        }
+        let case = format!("the catalog knows of it: {knows_of_it}, is there: {has_catalog}");
+        let letters = next().dead_letters(None, None, 9).unwrap();
+        assert_eq!((letters[0].position, letters[0].excerpt.is_empty()), (Position(4), false), "{case}");
+        assert_eq!(next().story("crm", Position(4)).unwrap().len(), 1, "{case}");
+        let quarantined = next().quarantined(Position(0), 9).unwrap();
+        assert_eq!(quarantined.iter().map(|held| held.position).collect::<Vec<_>>(), [held], "{case}");
+        assert!(next().get(Position(4)).unwrap().is_some(), "{case}");
+        assert_eq!(next().get(Position(5)).unwrap(), None, "{case}");
+        let customer = customer(3);
+        let of_customer = Query { term: Some(("customer", &customer)), ..Query::default() };
+        for query in [Query::default(), of_customer] {
+            let mut search = next();
+            let lives = all(&mut search, query);
+            assert_eq!(search.take_damaged(), [], "{case}");
+            assert_eq!(lives.iter().map(|life| life.push.position.0).collect::<Vec<_>>(), [4], "{case}");
+            assert!(matches!(told(&lives[0], "crm"), Told::Outcome(_, Outcome::Dead { .. })), "{case}");
+        }
+    }
+}
+
+/// A disk from which the oldest segment goes whenever its directory was listed three times: twice for a view, and once to see
+/// whether that still holds.
+struct Restless {
+    disk: Arc<dyn Directory>,
+    gone: AtomicUsize,
+}
+
+impl Directory for Restless {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut names = self.disk.list()?;
+        names.retain(|(name, _)| name.ends_with(".log"));
+        names.sort_unstable();
+        Ok(names.split_off(self.gone.fetch_add(1, Ordering::Relaxed) / 3))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.disk.open(name)
+    }
+
+    fn id_of(&self, name: &str) -> io::Result<FileId> {
+        self.disk.id_of(name)
+    }
+
+    fn lock(&self) -> io::Result<Lock> {
+        unimplemented!("a search takes no lock")
+    }
+
+    fn create(&self, _: &str) -> io::Result<Arc<dyn File>> {
+        unimplemented!("a search writes nothing")
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        unimplemented!("a search writes nothing")
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        unimplemented!("a search writes nothing")
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        unimplemented!("a search writes nothing")
+    }
+}
+
+#[test]
+fn a_log_out_of_which_segments_go_again_and_again_gives_no_answer_that_lacks_some() {
+    let mut world = World::new();
+    world.settings.max_size = 64 * SEGMENT;
+    let kept = Kept::start_in(world, &["crm"]);
+    append(&kept.spool, 1..=400);
+    kept.catch_up();
+    let restless = Restless { disk: kept.world.disk.directory(), gone: AtomicUsize::new(0) };
+    let mut search = Search::open_on(Arc::new(restless), &kept.path(), terms).unwrap();
+    let error = search.find(&Query::default(), 1).unwrap_err().to_string();
+    assert!(error.contains("8 times") && error.contains("ask again"), "{error}");
+}
+
+#[test]
+fn what_came_after_a_search_was_opened_is_not_called_damaged() {
+    let kept = Kept::start(&["crm"]);
+    append(&kept.spool, 1..=3);
+    kept.catch_up();
+    let mut search = kept.search();
+    append(&kept.spool, 4..=60);
+    kept.catch_up();
+    assert_eq!(all(&mut search, Query::default()).len(), 3);
+    assert_eq!(search.get(Position(60)).unwrap(), None);
+    assert_eq!(search.take_damaged(), []);
 }
 
 #[test]

@@ -2,19 +2,24 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
-use cdr_spool::clock::SystemClock;
+use cdr_spool::clock::{Clock, SystemClock};
 use cdr_spool::disk::RealDirectory;
-use cdr_spool::{Ground, LogReader, Logged, NewLane, Settings, Spool, Start};
+use cdr_spool::{Ground, LogReader, Logged, NewLane, Position, Settings, Spool, Start};
 
 use crate::harness::*;
+use crate::lanes::{DELIVERED, dead, record};
 
 fn open(at: &tempfile::TempDir) -> Spool<u64> {
+    open_by(at, Arc::new(SystemClock::start()))
+}
+
+fn open_by(at: &tempfile::TempDir, clock: Arc<dyn Clock>) -> Spool<u64> {
     let mut settings = Settings::new(at.path());
     settings.max_size = 64 * SEGMENT;
     settings.body_limit = SEGMENT / 4;
     let directory = Arc::new(RealDirectory::create(at.path()).unwrap());
-    let clock = Arc::new(SystemClock::start());
     let ground = Ground { directory, clock, segment_size: Some(SEGMENT) };
     let lanes = [NewLane { name: "crm".into(), start: Start::Beginning }];
     Spool::open_on(ground, settings, &lanes, Box::new(|_| {})).unwrap().0
@@ -109,6 +114,36 @@ fn what_a_segment_got_since_is_read_though_its_successor_went() {
     assert!(expected.contains(&4) && !expected.is_sorted_by(|a, b| a + 1 == *b), "{expected:?}");
     assert!(reader.catch_up().unwrap());
     assert_eq!(pushes(&mut reader), expected);
+}
+
+/// Retention takes every segment that the reader has in line, and what is needed of them into one that it does not know.
+#[test]
+fn what_is_carried_out_of_a_segment_before_its_turn_is_read_all_the_same() {
+    for entries_before in [0, 1] {
+        let at = tempfile::tempdir().unwrap();
+        let clock = TestClock::start();
+        let spool = open_by(&at, clock.clone());
+        append(&spool, 0..90);
+        let outcome = |p| if p == 2 || p == 60 { dead("422") } else { DELIVERED };
+        record(&spool, "crm", (1..=90).map(|p| (Position(p), outcome(p))).collect());
+        let mut reader = LogReader::open(at.path()).unwrap();
+        reader.by_ref().take(entries_before).for_each(|entry| drop(entry.unwrap()));
+        clock.pass(Duration::from_secs(9 * 24 * 3600));
+        poke(&spool);
+        assert_eq!(spool.stats().carried, 2);
+        append(&spool, [90]);
+        let position = |entry: Logged| match entry {
+            Logged::Push { push, carried } => Some((push.position.0, carried)),
+            _ => None,
+        };
+        let mut read: Vec<_> = reader.by_ref().filter_map(|entry| position(entry.unwrap().what)).collect();
+        read.retain(|(position, _)| [2, 60, 90, 91].contains(position));
+        // The segment that it has begun it reads to its end.
+        let begun = [(2, false)];
+        let expected = [&begun[..entries_before], &[(2, true), (60, true), (91, false)]].concat();
+        assert_eq!(read, expected);
+        assert!(!reader.catch_up().unwrap(), "nothing comes twice");
+    }
 }
 
 #[test]
