@@ -318,3 +318,36 @@ async fn what_others_keep_beside_an_archive_is_never_read() {
     assert_eq!((code, &findings["pushes"]), (Some(0), &json!(20)), "{findings}");
     assert_eq!(findings["foreign"], json!(["dump.tar", "logs/2026/calls.json", "logs/2026/dump.ndjson.gz"]));
 }
+
+/// In `raw` each push is a file by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_archive_waits_for_what_it_was_owed_before_and_knows_what_it_got() {
+    let folder = tempfile::tempdir().unwrap();
+    days_ago(folder.path(), 2, &[]).await;
+    let mut settings = in_files("raw");
+    settings["sinks"]["archive"]["start_at"] = json!("now");
+    let vault = settings["sinks"].as_object_mut().unwrap().remove("archive");
+    settings["sinks"]["vault"] = vault.into();
+    settings["routes"][0]["to"] = json!(["vault"]);
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    let told = gateway.until_logged("the manifest of a day waits for a decision about a parked sink");
+    assert_eq!((&told["day"], &told["owing"]), (&json!(day(2).to_string()), &json!("archive")), "{told}");
+    let by_hand = cli(folder.path(), &["archive", "manifest"], &[]).stdout;
+    assert!(by_hand.contains("cdr-gateway sink rename archive vault"), "{by_hand}");
+    assert_eq!(days(&manifests(folder.path())), []);
+
+    let renamed = ask(&gateway, &["sink", "rename", "archive", "vault"], &[]);
+    assert_eq!(renamed.code, Some(0), "{}", renamed.stderr);
+    until("the days are noted", || (manifests(folder.path()).len() == 2).then_some(()));
+    assert!(manifests(folder.path()).iter().all(|(manifest, _)| manifest.pushes == 10));
+    gateway.kill();
+    let (code, findings) = verified(folder.path());
+    assert_eq!((code, &findings["expected"]), (Some(0), &json!(20)), "{findings}");
+
+    fs::remove_dir_all(folder.path().join("data/archive/_manifest")).unwrap();
+    let file = paths(&folder.path().join("data/archive/cdr"), &format!("{:020}.json", 3)).remove(0);
+    fs::remove_file(file).unwrap();
+    let (code, findings) = verified(folder.path());
+    assert_eq!(code, Some(1), "{findings}");
+    assert!(findings["faults"][0].as_str().unwrap().ends_with("are not there: 3"), "{findings}");
+}

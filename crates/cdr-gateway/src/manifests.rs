@@ -4,10 +4,11 @@
 //! [`due`] is one look, that of `archive manifest` too; here is who looks when. A look goes through a day of the log and
 //! reads a day of the archive, so it is made when a day is over and, as far as memory tells, nothing of it is open: once a
 //! day. While it fails or has to wait it is made again, ever more rarely. It runs beside the runtime's threads, and what
-//! it meets disturbs no delivery. [`delivered`] is the log's side of it.
+//! it meets disturbs no delivery. [`delivered`] is the log's side of it, and [`lanes`] whose its lanes are.
 
 pub mod delivered;
 pub mod due;
+mod lanes;
 
 use std::{
     collections::BTreeMap,
@@ -84,7 +85,12 @@ impl Progress {
                 "the manifest of a day waits for a decision about its dead letters (cdr-gateway dead list --sink {sink}); in the \
                  end it says that they are absent"
             ),
-            Waits::DeadLetters { .. } => {}
+            Waits::Parked { owing } if self.is_news(&format!("{next} {owing}")) => warn!(
+                sink, day = %next, owing,
+                "the manifest of a day waits for a decision about a parked sink that owes pushes of it, which may be this archive's \
+                 (cdr-gateway sink rename {owing} {sink}, or cdr-gateway sink retire {owing})"
+            ),
+            Waits::DeadLetters { .. } | Waits::Parked { .. } => {}
         }
     }
 

@@ -231,6 +231,11 @@ fn tell_waits(kept: &Kept, archive: &Archive, looked: &Looked, is_first: bool) {
             kept.local(*until),
             archive.sink
         ),
+        Some(Waits::Parked { owing }) => say!(
+            "{none}: that of {next} waits for a decision about {owing}, which is not configured and owes pushes of the day \
+             (cdr-gateway sink rename {owing} {sink}, or cdr-gateway sink retire {owing})",
+            sink = archive.sink
+        ),
         None if is_first => say!("{none}"),
         None => {}
     }

@@ -57,6 +57,11 @@ pub enum Waits {
         /// When it waits for them no longer.
         until: Timestamp,
     },
+    /// A sink that left the configuration owes pushes of the day, and a person may yet hand them over to this one.
+    Parked {
+        /// Its name.
+        owing: String,
+    },
 }
 
 /// The day that goes on, in the archive's time zone; all before are over.
@@ -83,7 +88,10 @@ pub async fn look(archive: &Archive, spool: &Path, faulty: Faulty, now: Timestam
     let delivered = Delivered::read(spool, &archive.sink, since)?;
     let day = |at| holding.filing().day(at);
     let first = after_newest.or_else(|| delivered.oldest().map(day)).unwrap_or(today);
-    let (end, waits) = settled(&delivered, day, first, today, now);
+    let (mut end, mut waits) = settled(&delivered, day, first, today, now);
+    if let Some((owing, at)) = delivered.parked(&archive.configured).filter(|(_, at)| day(*at) < end) {
+        (end, waits) = (day(at), Some(Waits::Parked { owing: owing.to_owned() }));
+    }
     let mut due = Due {
         archive,
         faulty,
