@@ -351,3 +351,57 @@ async fn a_renamed_archive_waits_for_what_it_was_owed_before_and_knows_what_it_g
     assert_eq!(code, Some(1), "{findings}");
     assert!(findings["faults"][0].as_str().unwrap().ends_with("are not there: 3"), "{findings}");
 }
+
+/// Half a day east of those under which they were filed, and half a day west.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_time_zone_makes_nothing_missing() {
+    for timezone in ["Etc/GMT+12", "Etc/GMT-12"] {
+        let folder = tempfile::tempdir().unwrap();
+        days_ago(folder.path(), 3, &[]).await;
+        let mut settings = in_files("ndjson");
+        settings["sinks"]["archive"]["file"]["manifest"] = json!(false);
+        let gateway = Process::start(folder.path(), &settings.to_string());
+        gateway.until_delivered();
+        gateway.kill();
+        settings["timezone"] = json!(timezone);
+        fs::write(folder.path().join("gateway.yaml"), settings.to_string()).unwrap();
+
+        let zone = TimeZone::get(timezone).unwrap();
+        let of = (Timestamp::now() - 48.hours()).to_zoned(zone).date().to_string();
+        let verify = cli(folder.path(), &["archive", "verify", "--from", &of, "--to", &of], &[]);
+        assert_eq!(verify.code, Some(0), "{timezone}: {} {}", verify.stdout, verify.stderr);
+        assert!(verify.stdout.contains("10 of them known to the spool"), "{}", verify.stdout);
+        let noted = look_at(folder.path(), Timestamp::now() + 48.hours()).await.written;
+        assert_eq!(noted.iter().map(|manifest| manifest.pushes).sum::<u64>(), 30, "{timezone}: {noted:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_in_another_place_begins_with_what_lies_there() {
+    let folder = tempfile::tempdir().unwrap();
+    days_ago(folder.path(), 2, &[]).await;
+    let mut settings = in_files("ndjson");
+    settings["sinks"]["archive"]["file"]["manifest"] = json!(false);
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    gateway.until_delivered();
+    gateway.kill();
+    settings["sinks"]["archive"]["file"]["path"] = json!("data/vault");
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    gateway.push("cdr", call("today", "ok").as_bytes(), None);
+    gateway.until_delivered();
+    gateway.kill();
+    let verify = cli(folder.path(), &["archive", "verify"], &[]);
+    assert_eq!(verify.code, Some(0), "{} {}", verify.stdout, verify.stderr);
+    assert!(
+        verify.stderr.contains("20 pushes up to 20 were delivered before all that lies here"),
+        "{}",
+        verify.stderr
+    );
+    let looked = look_at(folder.path(), Timestamp::now() + 48.hours()).await;
+    let told: Vec<_> = looked.written.iter().map(|manifest| (manifest.day, manifest.pushes)).collect();
+    assert_eq!((told, looked.elsewhere), (vec![(day(0), 1)], 20));
+
+    fs::remove_dir_all(folder.path().join("data/vault/cdr")).unwrap();
+    let (code, findings) = verified(folder.path());
+    assert_eq!(code, Some(1), "{findings}");
+}

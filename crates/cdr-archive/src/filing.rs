@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cdr_core::{Batch, Batching, Partition, Push, Seal, SpoolId};
+use cdr_core::{Batch, Batching, Partition, Position, Push, Seal, SpoolId};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde_json::json;
 
@@ -123,6 +123,18 @@ impl Filing {
             None => key.contains(&spool.to_string()),
         };
         self.is_object(key) && is_of(self.named(key))
+    }
+
+    /// The first position of an object, as its key tells it; none when that is of settings of which nothing is known.
+    pub fn first_of(&self, key: &str) -> Option<Position> {
+        Some(self.named(key)?.position)
+    }
+
+    /// The first position that lies in a place, by the keys of all that lies there: before it something was delivered to another
+    /// place. 0 when they do not tell, or there are none.
+    pub fn begin_of_place<'k>(&self, spool: SpoolId, keys: impl IntoIterator<Item = &'k str>) -> Position {
+        let own = keys.into_iter().filter(|key| self.is_object_of(spool, key));
+        own.map(|key| self.first_of(key).unwrap_or(Position(0))).min().unwrap_or(Position(0))
     }
 
     /// The day that a key tells; none when it tells none.

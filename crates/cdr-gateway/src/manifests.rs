@@ -63,7 +63,15 @@ impl Progress {
     }
 
     fn came(&mut self, sink: &str, looked: Looked) {
-        let Looked { written, next, waits } = looked;
+        let Looked { written, elsewhere, next, waits } = looked;
+        if elsewhere > 0 && !written.is_empty() {
+            warn!(
+                sink,
+                pushes = elsewhere,
+                "manifests begin with the first push that lies here; what was delivered before it stands in none: to another path, \
+                 bucket or prefix, or it is missing"
+            );
+        }
         for manifest in &written {
             let (key, pushes, objects) = (manifest.key(), manifest.pushes, manifest.objects.len());
             info!(sink, key, pushes, objects, absent = manifest.absent, "the manifest of a day was written");

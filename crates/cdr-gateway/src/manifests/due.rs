@@ -13,10 +13,11 @@ use std::{
 
 use anyhow::{anyhow, bail};
 use bytes::Bytes;
-use cdr_archive::{Audit, Manifest, manifest};
+use cdr_archive::{Audit, Fault, Manifest, manifest};
+use cdr_core::SpoolId;
 use jiff::{SignedDuration, Timestamp, civil::Date};
 
-use super::delivered::{Delivered, spool_at};
+use super::delivered::{Delivered, DeliveredPush, spool_at};
 use crate::config::Archive;
 
 /// A day is over so long after its midnight: what arrived a moment before that is stored by then.
@@ -39,6 +40,8 @@ pub enum Faulty {
 pub struct Looked {
     /// Those that were written now.
     pub written: Vec<Manifest>,
+    /// How many pushes were delivered before the first that lies here: to another place, of which no manifest tells.
+    pub elsewhere: usize,
     /// The first day that lacks its manifest; all before have one, or held nothing.
     pub next: Date,
     /// What that day waits for; nothing when it is not over.
@@ -82,7 +85,7 @@ pub async fn look(archive: &Archive, spool: &Path, faulty: Faulty, now: Timestam
     let newest = there.iter().filter_map(|key| manifest::day_of(key)).max();
     let after_newest = newest.and_then(|newest| newest.tomorrow().ok());
     if let Some(next) = after_newest.filter(|next| *next >= today) {
-        return Ok(Looked { written: Vec::new(), next, waits: None });
+        return Ok(Looked { written: Vec::new(), elsewhere: 0, next, waits: None });
     }
     let since = after_newest.and_then(|day| holding.filing().begin_of(day)).unwrap_or(Timestamp::MIN);
     let delivered = Delivered::read(spool, &archive.sink, since)?;
@@ -92,20 +95,33 @@ pub async fn look(archive: &Archive, spool: &Path, faulty: Faulty, now: Timestam
     if let Some((owing, at)) = delivered.parked(&archive.configured).filter(|(_, at)| day(*at) < end) {
         (end, waits) = (day(at), Some(Waits::Parked { owing: owing.to_owned() }));
     }
+    let begin = match newest {
+        Some(_) => 0,
+        None => begin_of_place(archive, delivered.spool()).await?,
+    };
+    let elsewhere = delivered.pushes().take_while(|push| push.position < begin).count();
     let mut due = Due {
+        begin,
         archive,
         faulty,
         delivered: &delivered,
         days: first..end,
         objects: Vec::new(),
+        beside: Vec::new(),
         manifests: Vec::new(),
     };
     if first < end {
         due.find(&there).await?;
         let (written, next) = due.write().await?;
-        return Ok(Looked { written, next, waits: waits.filter(|_| next == end) });
+        return Ok(Looked { written, elsewhere, next, waits: waits.filter(|_| next == end) });
     }
-    Ok(Looked { written: Vec::new(), next: first, waits })
+    Ok(Looked { written: Vec::new(), elsewhere, next: first, waits })
+}
+
+/// The first position that lies in the archive, which may have been another place before.
+async fn begin_of_place(archive: &Archive, spool: SpoolId) -> anyhow::Result<u64> {
+    let keys = archive.holding.keys().await.map_err(anyhow::Error::msg)?;
+    Ok(archive.holding.filing().begin_of_place(spool, keys.iter().map(String::as_str)).0)
 }
 
 /// The first day from `first` on that is not over, or of which something may yet come; and what.
@@ -140,8 +156,12 @@ struct Due<'a> {
     faulty: Faulty,
     delivered: &'a Delivered,
     days: std::ops::Range<Date>,
+    /// What was delivered before this position lies elsewhere.
+    begin: u64,
     /// What lies there of these days, and of days that something came late for; each key with its day, if it tells one.
     objects: Vec<(Option<Date>, String)>,
+    /// What lies there of the days before and after these: looked into for what is not found.
+    beside: Vec<(Date, String)>,
     /// Those that are there and matter here, and their bytes.
     manifests: Vec<(String, Bytes)>,
 }
@@ -149,7 +169,7 @@ struct Due<'a> {
 impl Due<'_> {
     /// Finds what lies there, and of manifests those that matter; `there` are the keys of all of the spool.
     async fn find(&mut self, there: &[String]) -> anyhow::Result<()> {
-        self.objects = self.objects().await?;
+        (self.objects, self.beside) = self.objects().await?;
         self.manifests = self.manifests(there).await?;
         Ok(())
     }
@@ -158,7 +178,7 @@ impl Due<'_> {
     async fn write(&mut self) -> anyhow::Result<(Vec<Manifest>, Date)> {
         let absent = self.absent();
         let mut days: BTreeSet<Date> = self.objects.iter().filter_map(|(day, _)| *day).collect();
-        days.extend(self.delivered.pushes().map(|push| self.day(push.received_at)));
+        days.extend(self.expected().map(|push| self.day(push.received_at)));
         days.extend(absent.keys());
         days.retain(|day| self.days.contains(day));
         let mut written = Vec::new();
@@ -185,18 +205,28 @@ impl Due<'_> {
         self.archive.holding.filing().day(at)
     }
 
-    async fn objects(&self) -> anyhow::Result<Vec<(Option<Date>, String)>> {
+    fn expected(&self) -> impl Iterator<Item = DeliveredPush> {
+        self.delivered.pushes().skip_while(|push| push.position < self.begin)
+    }
+
+    #[expect(clippy::type_complexity, reason = "the two lists of this struct")]
+    async fn objects(&self) -> anyhow::Result<(Vec<(Option<Date>, String)>, Vec<(Date, String)>)> {
         let holding = self.archive.holding.as_ref();
         let filing = holding.filing();
         let keys = self.delivered.late().filter_map(|receipt| holding.key_of(receipt));
         let late: BTreeSet<Date> =
             keys.filter_map(|key| filing.day_of(key)).filter(|day| *day < self.days.start).collect();
         let is_wanted = |day: Date| self.days.contains(&day) || late.contains(&day);
-        let below = |folder: &str| filing.below(folder, is_wanted);
+        let is_beside =
+            |day: Date| day.tomorrow().is_ok_and(|after| after == self.days.start) || day == self.days.end;
+        let below = |folder: &str| filing.below(folder, |day| is_wanted(day) || is_beside(day));
         let keys = holding.keys_in("", &below).await.map_err(anyhow::Error::msg)?;
         let is_ours = |key: &String| filing.is_object_of(self.delivered.spool(), key);
         let objects = keys.into_iter().filter(is_ours).map(|key| (filing.day_of(&key), key));
-        Ok(objects.filter(|(day, _)| day.is_none_or(is_wanted)).collect())
+        let (wanted, others): (Vec<_>, Vec<_>) = objects.partition(|(day, _)| day.is_none_or(is_wanted));
+        let beside =
+            others.into_iter().filter_map(|(day, key)| Some((day.filter(|day| is_beside(*day))?, key)));
+        Ok((wanted, beside.collect()))
     }
 
     /// Reads the newest manifest, to be linked to, and those in which the objects may stand.
@@ -218,7 +248,7 @@ impl Due<'_> {
     /// What was given up, by its day.
     fn absent(&self) -> BTreeMap<Date, Vec<u64>> {
         let mut absent: BTreeMap<Date, Vec<u64>> = BTreeMap::new();
-        for given_up in self.delivered.given_up() {
+        for given_up in self.delivered.given_up().filter(|given_up| given_up.position >= self.begin) {
             absent.entry(self.day(given_up.received_at)).or_default().push(given_up.position);
         }
         absent
@@ -245,8 +275,14 @@ impl Due<'_> {
             0 => String::new(),
             more => format!(" and {more} more,"),
         };
+        let mask = match first {
+            Fault::Bent { .. } if !self.archive.is_masked => {
+                " (or was delivered while the sink had a `mask`)"
+            }
+            _ => "",
+        };
         bail!(
-            "{day} gets no manifest, since what it would say is not so: {first};{more} see cdr-gateway archive verify --archive {sink}. \
+            "{day} gets no manifest, since what it would say is not so: {first}{mask};{more} see cdr-gateway archive verify --archive {sink}. \
              What cannot be mended is noted by cdr-gateway archive manifest --with-faults --archive {sink}",
             sink = self.archive.sink
         )
@@ -263,12 +299,27 @@ impl Due<'_> {
         for (_, key) in self.objects.iter().filter(|(of, key)| is_new(of) && !noted.has(key)) {
             audit.take(key, &holding.read(key).await.map_err(anyhow::Error::msg)?);
         }
-        for push in self.delivered.pushes().filter(|push| self.day(push.received_at) == day) {
+        for push in self.expected().filter(|push| self.day(push.received_at) == day) {
             if !noted.holds(push.position) {
                 audit.expect(spool, push.position, self.archive.sha256_of(&push));
             }
         }
+        for key in self.near(day) {
+            if !audit.missing(spool).is_empty() {
+                audit.look_beside(spool, key, &holding.read(key).await.map_err(anyhow::Error::msg)?);
+            }
+        }
         Ok(audit)
+    }
+
+    /// What lies there of the day before and the day after: under another time zone pushes of this one were filed there.
+    fn near(&self, day: Date) -> impl Iterator<Item = &str> {
+        let objects = self.objects.iter().filter_map(|(of, key)| Some(((*of)?, key)));
+        let all = objects.chain(self.beside.iter().map(|(of, key)| (*of, key)));
+        let is_near = move |of: Date| {
+            of.tomorrow().is_ok_and(|after| after == day) || day.tomorrow().is_ok_and(|after| after == of)
+        };
+        all.filter(move |(of, _)| is_near(*of)).map(|(_, key)| key.as_str())
     }
 
     async fn add(&mut self, manifest: &Manifest) -> anyhow::Result<()> {
