@@ -216,10 +216,10 @@ impl<'a> Audit<'a> {
     }
 
     /// Looks for what is missing of a spool in an object of the day before or after, which is no part of this check: there it lies
-    /// when the archive's time zone was another one.
-    pub fn look_beside(&mut self, spool: SpoolId, key: &str, bytes: &[u8]) {
-        let Some(Ok(records)) = self.filing.read(key, bytes) else { return };
-        let Some(missing) = self.missing.get_mut(&spool.0) else { return };
+    /// when the archive's time zone was another one. Whether something was found.
+    pub fn look_beside(&mut self, spool: SpoolId, key: &str, bytes: &[u8]) -> bool {
+        let Some(Ok(records)) = self.filing.read(key, bytes) else { return false };
+        let Some(missing) = self.missing.get_mut(&spool.0) else { return false };
         let before = missing.len();
         for record in records.iter().filter(|record| record.spool == spool) {
             let position = record.position.0;
@@ -229,10 +229,12 @@ impl<'a> Audit<'a> {
                 self.faults.push(Fault::Bent { position, key: key.to_owned() });
             }
         }
-        self.beside += before - missing.len();
+        let found = before - missing.len();
+        self.beside += found;
         if missing.is_empty() {
             self.missing.remove(&spool.0);
         }
+        found > 0
     }
 
     /// What stands in the manifests of a spool.

@@ -209,7 +209,6 @@ impl Due<'_> {
         self.delivered.pushes().skip_while(|push| push.position < self.begin)
     }
 
-    #[expect(clippy::type_complexity, reason = "the two lists of this struct")]
     async fn objects(&self) -> anyhow::Result<(Vec<(Option<Date>, String)>, Vec<(Date, String)>)> {
         let holding = self.archive.holding.as_ref();
         let filing = holding.filing();
@@ -305,8 +304,14 @@ impl Due<'_> {
             }
         }
         for key in self.near(day) {
-            if !audit.missing(spool).is_empty() {
-                audit.look_beside(spool, key, &holding.read(key).await.map_err(anyhow::Error::msg)?);
+            if audit.missing(spool).is_empty() {
+                break;
+            }
+            let bytes = holding.read(key).await.map_err(anyhow::Error::msg)?;
+            let is_found = audit.look_beside(spool, key, &bytes);
+            // No later day takes it; what lies under a later one stands in the manifest of that.
+            if is_found && holding.filing().day_of(key).is_some_and(|of| of < day) {
+                audit.take(key, &bytes);
             }
         }
         Ok(audit)
