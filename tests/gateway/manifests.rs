@@ -237,7 +237,7 @@ async fn a_day_waits_for_a_decision_about_its_dead_letters_and_names_those_that_
 async fn look_at(folder: &Path, now: Timestamp) -> Looked {
     let source = config::Source::File(folder.join("gateway.yaml"));
     let archive = config::archives(&source, []).unwrap().remove(0);
-    due::look(&archive, &folder.join("data/spool"), Faulty::Waits, now).await.unwrap()
+    due::look(&archive, &folder.join("data/spool"), Faulty::Waits, None, now).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,9 +62,10 @@ impl Progress {
         self.wait = (2 * self.wait).min(LATEST);
     }
 
-    fn came(&mut self, sink: &str, looked: Looked) {
+    /// `is_open` is whether memory, too, says that something of the day is open.
+    fn came(&mut self, sink: &str, looked: Looked, is_open: bool) {
         let Looked { written, elsewhere, next, waits } = looked;
-        if elsewhere > 0 && !written.is_empty() {
+        if elsewhere > 0 && waits.is_none() {
             warn!(
                 sink,
                 pushes = elsewhere,
@@ -85,6 +86,11 @@ impl Progress {
         }
         self.look_later();
         match waits {
+            Waits::Open if !is_open && self.is_news(&format!("{next} open")) => info!(
+                sink, day = %next,
+                "the manifest of a day waits: by the spool's log something of it is owed to the archive, though no lane has it open now; \
+                 it is looked at again"
+            ),
             Waits::Open => {
                 debug!(sink, day = %next, "the manifest of a day waits for what is still owed to the archive");
             }
@@ -224,9 +230,14 @@ impl Manifests {
         if let Ok(looked) = &looked {
             self.has_come_to(number, looked.next);
         }
+        let filing = self.archives[number].holding.filing();
+        let oldest_open = self.owed(&sink).0.map(|at| filing.day(at));
         let Some(progress) = self.progress.get_mut(&sink) else { return };
         match looked {
-            Ok(looked) => progress.came(&sink, looked),
+            Ok(looked) => {
+                let is_open = oldest_open.is_some_and(|open| open <= looked.next);
+                progress.came(&sink, looked, is_open);
+            }
             Err(error) => {
                 progress.failed(&sink, &error);
                 if self.is_current() {
@@ -240,12 +251,14 @@ impl Manifests {
     async fn looked(&self, number: usize) -> Option<anyhow::Result<Looked>> {
         let (engine, archives) = (Arc::clone(&self.engine), Arc::clone(&self.archives));
         let runtime = Handle::current();
+        let from = self.progress.get(&archives[number].sink).and_then(|progress| progress.next);
         let look = move || {
             let spool = &engine.started_with.spool.path;
             runtime.block_on(engine.unless_stopping(due::look(
                 &archives[number],
                 spool,
                 Faulty::Waits,
+                from,
                 Timestamp::now(),
             )))
         };

@@ -16,7 +16,7 @@ use super::{Common, Ended, Said, kept::Kept};
 use crate::{
     config::{self, Archive},
     manifests::{
-        delivered::{Delivered, DeliveredPush},
+        delivered::{Delivered, DeliveredPush, Stretch},
         due::{self, Faulty, Looked, Waits},
     },
 };
@@ -129,7 +129,7 @@ impl Days {
 
 async fn verify(common: &Common, archive: &Archive, days: Days) -> Ended {
     // Before the archive is looked at: what is delivered meanwhile is there, too.
-    let delivered = Delivered::read(&Kept::find(common)?.at.spool, &archive.sink, Timestamp::MIN)
+    let delivered = Delivered::read(&Kept::find(common)?.at.spool, &archive.sink, Stretch::ALL, |_| None)
         .inspect(|delivered| delivered.damage().iter().for_each(|damage| eprintln!("passed over: {damage}")))
         .inspect_err(|error| eprintln!("{error:#}; so the archive is checked by itself alone"))
         .ok();
@@ -240,7 +240,7 @@ async fn manifest(common: &Common, archive: &Archive, faulty: Faulty) -> Ended {
     let kept = Kept::find(common)?;
     let mut is_first = true;
     loop {
-        let looked = due::look(archive, &kept.at.spool, faulty, Timestamp::now()).await?;
+        let looked = due::look(archive, &kept.at.spool, faulty, None, Timestamp::now()).await?;
         looked.written.iter().for_each(|manifest| tell_written(common, manifest));
         if looked.written.is_empty() {
             if !common.wants_json() {

@@ -28,6 +28,25 @@ pub struct Delivered {
     damage: BTreeSet<String>,
     sink: String,
     lanes: Lanes,
+    stretch: Stretch,
+    /// The first position that is left out, and the arrival of the oldest push that is.
+    beyond: Option<(u64, Timestamp)>,
+}
+
+/// Of which pushes somebody wants to know; the log is read to its end all the same, since what became of them may stand anywhere.
+#[derive(Clone, Copy)]
+pub struct Stretch {
+    /// The log is read from a little before this time on.
+    pub since: Timestamp,
+    /// What arrived before this time, and was delivered since, is late.
+    pub from: Timestamp,
+    /// What arrived from this time on is left out.
+    pub until: Option<Timestamp>,
+}
+
+impl Stretch {
+    /// All that is kept.
+    pub const ALL: Self = Self { since: Timestamp::MIN, from: Timestamp::MIN, until: None };
 }
 
 struct Known {
@@ -79,13 +98,19 @@ fn log(path: &Path, since: Timestamp) -> anyhow::Result<LogReader> {
 }
 
 impl Delivered {
-    /// Goes through the log of the spool at this path, from a little before this time on. Blocks.
+    /// Goes through the log of the spool at this path. `end_of_day` says when the day of an arrival ends: without an end the stretch
+    /// ends with the day of the first push in it. Blocks.
     ///
     /// # Errors
     /// There is no spool, or it cannot be read.
-    pub fn read(path: &Path, sink: &str, since: Timestamp) -> anyhow::Result<Self> {
+    pub fn read(
+        path: &Path,
+        sink: &str,
+        stretch: Stretch,
+        end_of_day: impl Fn(Timestamp) -> Option<Timestamp>,
+    ) -> anyhow::Result<Self> {
         let now = lanes_at_the_end(path)?;
-        let log = log(path, since)?;
+        let log = log(path, stretch.since)?;
         let mut told = Self {
             spool: stored::spool_id(log.identity()),
             known: BTreeMap::new(),
@@ -96,6 +121,8 @@ impl Delivered {
             damage: BTreeSet::new(),
             sink: sink.to_owned(),
             lanes: Lanes::default(),
+            stretch,
+            beyond: None,
         };
         // Whose an ended lane was may show only behind what it did.
         let mut became: BTreeMap<u32, Became> = BTreeMap::new();
@@ -114,8 +141,10 @@ impl Delivered {
             match entry {
                 Logged::Push { push, .. } => {
                     let received_at = moment(push.received_at_ms);
-                    let known = Known { received_at, sha256: push.key.sha256 };
-                    told.known.entry(push.position.0).or_insert(known);
+                    if told.stretch.until.is_none() && received_at >= stretch.from {
+                        told.stretch.until = end_of_day(received_at);
+                    }
+                    told.learn(push.position.0, Known { received_at, sha256: push.key.sha256 });
                 }
                 Logged::Checkpoint { lanes, .. } if is_first => {
                     is_first = false;
@@ -124,9 +153,11 @@ impl Delivered {
                         became.entry(lane.number).or_default().given_up.extend(dead);
                     }
                 }
-                Logged::Outcome { number, position, outcome, .. } if may_be_ours(number) => {
-                    let is_early = told.known.get(&position.0).is_none_or(|known| known.received_at < since);
-                    let is_late = is_early && at >= since;
+                Logged::Outcome { number, position, outcome, .. }
+                    if may_be_ours(number) && !told.is_left_out(position.0) =>
+                {
+                    let arrived = told.known.get(&position.0).map(|known| known.received_at);
+                    let is_late = arrived.is_none_or(|at| at < stretch.from) && at >= stretch.since;
                     became.entry(number).or_default().close(position.0, at, outcome, is_late);
                 }
                 Logged::Reopened { number, position, .. } if may_be_ours(number) => {
@@ -151,6 +182,26 @@ impl Delivered {
         let owed = told.known.keys().copied().filter(|&position| told.lanes.owe(sink, position));
         told.open = owed.collect();
         Ok(told)
+    }
+
+    fn learn(&mut self, position: u64, push: Known) {
+        if self.stretch.until.is_none_or(|until| push.received_at < until) {
+            self.known.entry(position).or_insert(push);
+            return;
+        }
+        let (first, oldest) = self.beyond.unwrap_or((position, push.received_at));
+        self.beyond = Some((first.min(position), oldest.min(push.received_at)));
+    }
+
+    /// What is not known and lies before may be carried, and come yet.
+    fn is_left_out(&self, position: u64) -> bool {
+        self.beyond.is_some_and(|(first, _)| position >= first) && !self.known.contains_key(&position)
+    }
+
+    /// The end of the stretch, and the arrival of the oldest push behind it; none when all is known.
+    pub fn until(&self) -> Option<(Timestamp, Timestamp)> {
+        let (_, oldest) = self.beyond?;
+        Some((self.stretch.until?, oldest))
     }
 
     /// The spool.
@@ -179,7 +230,7 @@ impl Delivered {
         })
     }
 
-    /// Receipts of what arrived earlier than the log was asked for, and was delivered since.
+    /// Receipts of what arrived before the stretch, and was delivered since.
     pub fn late(&self) -> impl Iterator<Item = &str> {
         self.late.iter().map(String::as_str)
     }

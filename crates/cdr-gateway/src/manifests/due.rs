@@ -17,7 +17,7 @@ use cdr_archive::{Audit, Fault, Manifest, manifest};
 use cdr_core::SpoolId;
 use jiff::{SignedDuration, Timestamp, civil::Date};
 
-use super::delivered::{Delivered, DeliveredPush, spool_at};
+use super::delivered::{Delivered, DeliveredPush, Stretch, spool_at};
 use crate::config::Archive;
 
 /// A day is over so long after its midnight: what arrived a moment before that is stored by then.
@@ -72,34 +72,76 @@ pub fn today(archive: &Archive, now: Timestamp) -> Date {
     archive.holding.filing().day(now.checked_sub(SETTLES_IN).unwrap_or(now))
 }
 
-/// Writes the manifests that are due, of the pushes of the spool at this path. What fails after some were written is met by
-/// the next look. Reading the log blocks.
+/// Writes the manifests that are due, of the pushes of the spool at this path. `from` is the day to which earlier looks have come,
+/// if one is known. What fails after some were written is met by the next look. Reading the log blocks.
 ///
 /// # Errors
 /// The log or the archive cannot be read or written, or the archive does not hold what it should; then no manifest
 /// says so.
-pub async fn look(archive: &Archive, spool: &Path, faulty: Faulty, now: Timestamp) -> anyhow::Result<Looked> {
+pub async fn look(
+    archive: &Archive,
+    spool: &Path,
+    faulty: Faulty,
+    from: Option<Date>,
+    now: Timestamp,
+) -> anyhow::Result<Looked> {
+    let today = today(archive, now);
+    let mut all = look_at_a_day(archive, spool, faulty, from, now).await?;
+    while all.waits.is_none() && all.next < today {
+        match look_at_a_day(archive, spool, faulty, Some(all.next), now).await {
+            Ok(looked) if looked.waits.is_none() && looked.next <= all.next => break,
+            Ok(Looked { written, elsewhere, next, waits }) => {
+                all.written.extend(written);
+                all.elsewhere += elsewhere;
+                (all.next, all.waits) = (next, waits);
+            }
+            // What was written is told first; the next look meets the error again.
+            Err(_) if !all.written.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// A look at the first day that has pushes and no manifest: what is known of them is let go before the next.
+async fn look_at_a_day(
+    archive: &Archive,
+    spool: &Path,
+    faulty: Faulty,
+    from: Option<Date>,
+    now: Timestamp,
+) -> anyhow::Result<Looked> {
     let (holding, today) = (archive.holding.as_ref(), today(archive, now));
     let folder = manifest::folder_of(spool_at(spool)?);
     let there = holding.keys_in(&folder, &|_| cdr_archive::Below::All).await.map_err(anyhow::Error::msg)?;
     let newest = there.iter().filter_map(|key| manifest::day_of(key)).max();
     let after_newest = newest.and_then(|newest| newest.tomorrow().ok());
-    if let Some(next) = after_newest.filter(|next| *next >= today) {
+    let known = from.max(after_newest);
+    if let Some(next) = known.filter(|next| *next >= today) {
         return Ok(Looked { written: Vec::new(), elsewhere: 0, next, waits: None });
     }
-    let since = after_newest.and_then(|day| holding.filing().begin_of(day)).unwrap_or(Timestamp::MIN);
-    let delivered = Delivered::read(spool, &archive.sink, since)?;
+    let begin_of = |day: Option<Date>| day.and_then(|day| holding.filing().begin_of(day));
+    // What came late since the newest manifest stands in the next one.
+    let since = begin_of(after_newest.or(known)).unwrap_or(Timestamp::MIN);
+    let stretch = Stretch { since, from: begin_of(known).unwrap_or(Timestamp::MIN), until: None };
     let day = |at| holding.filing().day(at);
-    let first = after_newest.or_else(|| delivered.oldest().map(day)).unwrap_or(today);
+    let end_of_day = |at| begin_of(day(at).tomorrow().ok());
+    let delivered = Delivered::read(spool, &archive.sink, stretch, end_of_day)?;
+    let first = known.or_else(|| delivered.oldest().map(day)).unwrap_or(today);
     let (mut end, mut waits) = settled(&delivered, day, first, today, now);
     if let Some((owing, at)) = delivered.parked(&archive.configured).filter(|(_, at)| day(*at) < end) {
         (end, waits) = (day(at), Some(Waits::Parked { owing: owing.to_owned() }));
+    }
+    let mut next_with_pushes = end;
+    if let Some((until, oldest)) = delivered.until().filter(|(until, _)| day(*until) <= end) {
+        (end, next_with_pushes, waits) = (day(until), day(oldest).min(today), None);
     }
     let begin = match newest {
         Some(_) => 0,
         None => begin_of_place(archive, delivered.spool()).await?,
     };
-    let elsewhere = delivered.pushes().take_while(|push| push.position < begin).count();
+    let is_elsewhere = |push: &DeliveredPush| push.position < begin && day(push.received_at) >= first;
+    let elsewhere = delivered.pushes().filter(is_elsewhere).count();
     let mut due = Due {
         begin,
         archive,
@@ -113,7 +155,9 @@ pub async fn look(archive: &Archive, spool: &Path, faulty: Faulty, now: Timestam
     if first < end {
         due.find(&there).await?;
         let (written, next) = due.write().await?;
-        return Ok(Looked { written, elsewhere, next, waits: waits.filter(|_| next == end) });
+        let is_through = next == end;
+        let next = if is_through { next_with_pushes.max(end) } else { next };
+        return Ok(Looked { written, elsewhere, next, waits: waits.filter(|_| is_through) });
     }
     Ok(Looked { written: Vec::new(), elsewhere, next: first, waits })
 }
