@@ -29,7 +29,8 @@ async fn the_sink_counts_a_call() {
     let sinks = Sinks::default().with::<StatsdSettings>();
     let sink = sinks.build("statsd", &"numbers".parse().unwrap(), settings).unwrap().unwrap();
     let body = r#"{"SessionId":"s","EndStatusString":"ok","AcceptTimestamp":100,"EndedTimestamp":175}"#;
-    let delivery = Delivery { push: push(body), routes: Arc::from([]), attempt: 1, replay: false };
+    let delivery =
+        Delivery { push: push(body), routes: Arc::from([]), attempt: 1, replay: false, may_be_there: false };
     let report = sink.deliver(&Batch::new(vec![delivery]).unwrap()).await;
     assert!(matches!(report.outcomes(), [Outcome::Delivered(_)]), "{report:?}");
     let mut datagram = [0; 200];

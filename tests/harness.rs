@@ -63,7 +63,8 @@ pub fn push_at(position: u64, facts: Facts, body: impl Into<Bytes>) -> Arc<Push>
 /// A first attempt on these pushes.
 pub fn batch(pushes: impl IntoIterator<Item = Arc<Push>>) -> Batch {
     let routes: Arc<[String]> = Arc::from(["a route".to_owned()]);
-    let first = |push| Delivery { push, routes: Arc::clone(&routes), attempt: 1, replay: false };
+    let first =
+        |push| Delivery { push, routes: Arc::clone(&routes), attempt: 1, replay: false, may_be_there: false };
     Batch::new(pushes.into_iter().map(first).collect()).expect("a batch has at least one push")
 }
 

@@ -6,6 +6,7 @@ mod outbox;
 mod recipients;
 mod server;
 mod settings;
+mod slow;
 
 use std::sync::Arc;
 

@@ -251,8 +251,17 @@ async fn every_answer_has_its_fate_and_its_words() {
         (400, "RequestTimeout", Fate::Retry, "RequestTimeout"),
         (400, "IncompleteBody", Fate::Retry, "IncompleteBody"),
         (400, "EntityTooLarge", Fate::Reject, "EntityTooLarge"),
-        (400, "SomethingElse", Fate::Reject, "SomethingElse"),
+        (400, "InvalidPart", Fate::Retry, "InvalidPart"),
+        (400, "KeyTooLongError", Fate::Reject, "KeyTooLongError"),
+        (400, "MetadataTooLarge", Fate::Reject, "MetadataTooLarge"),
         (413, "", Fate::Reject, "HTTP 413"),
+        // What is not known to be about this object is not held against it.
+        (400, "KMS.DisabledException", Fate::Away, "see that the KMS key"),
+        (400, "SomethingElse", Fate::Away, "SomethingElse"),
+        (405, "MethodNotAllowed", Fate::Away, "MethodNotAllowed"),
+        (411, "MissingContentLength", Fate::Away, "MissingContentLength"),
+        (422, "", Fate::Away, "HTTP 422"),
+        (431, "", Fate::Away, "HTTP 431"),
     ];
     for (status, code, fate, words) in answers {
         server.next(1, Mishap::answer(status, code));

@@ -202,6 +202,50 @@ async fn a_token_is_fetched_kept_and_fetched_again_when_the_server_takes_it_no_m
     assert!(sink.probe().await.unwrap_err().starts_with("nobody listens"));
 }
 
+/// A sink that fetches tokens here, and a server that knows one of them.
+async fn by_oauth2(endpoint: &Crm, more: Value) -> (SmtpReceiver, Arc<dyn AnySink>) {
+    let server = server(Privacy::None, Some(("cdr@example.com", "first.token"))).await;
+    let oauth2 = json!({ "token_url": endpoint.url(), "client_id": "gateway", "client_secret": "s3cret" });
+    let mut settings =
+        settings(&server, json!({ "smtp": { "username": "cdr@example.com", "oauth2": oauth2 } }));
+    super::merge(&mut settings, more);
+    let sink = email(settings);
+    (server, sink)
+}
+
+#[tokio::test]
+async fn a_tokens_lifetime_is_known_in_every_form_that_endpoints_write() {
+    let endpoint = Crm::start("127.0.0.1:0").await.unwrap();
+    // In its last seconds a token is not used: one of so few is fetched for each login.
+    for (lifetime, fetched) in [
+        (json!("20"), 2),
+        (json!("20.5"), 2),
+        (json!(20.5), 2),
+        (json!("3599.5"), 1),
+        (json!(3599.5), 1),
+        (json!("soon"), 1),
+    ] {
+        let (_server, sink) = by_oauth2(&endpoint, json!({})).await;
+        let granted = json!({ "access_token": "first.token", "expires_in": lifetime });
+        endpoint.behave(Behaviour::status(200).body(granted.to_string()));
+        let before = endpoint.received().len();
+        sink.probe().await.unwrap();
+        sink.probe().await.unwrap();
+        assert_eq!(endpoint.received().len() - before, fetched, "{lifetime}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_hangs_is_not_told_as_the_mail_servers_fault() {
+    let endpoint = Crm::start("127.0.0.1:0").await.unwrap();
+    endpoint.behave(Behaviour::hang());
+    let (_server, sink) = by_oauth2(&endpoint, json!({ "timeout": "500ms" })).await;
+    let expected =
+        format!("no token for the login: {} did not answer in time; check smtp.oauth2", endpoint.origin());
+    assert_eq!(away(&attempt(&sink).await), expected);
+    assert_eq!(sink.probe().await.unwrap_err(), expected);
+}
+
 #[tokio::test]
 async fn the_mechanism_that_is_set_is_the_one_that_is_used() {
     let server = server(Privacy::None, Some(("cdr", PASSWORD))).await;
@@ -281,8 +325,8 @@ async fn what_a_server_says_about_the_mail_decides_about_the_push() {
         let report = attempt(&sink).await;
         assert!(retry(&report).reason.contains("broke in the middle of the mail"), "{step:?}: {report:?}");
     }
-    fresh(Mishap::stall(Step::End));
-    assert!(retry(&attempt(&sink).await).reason.ends_with("did not take the mail within 500ms"));
+    fresh(Mishap::stall(Step::Data));
+    assert!(retry(&attempt(&sink).await).reason.ends_with("did not ask for the mail's text within 500ms"));
 }
 
 #[tokio::test]
@@ -298,10 +342,10 @@ async fn a_mail_whose_answer_was_lost_comes_again_under_the_same_id() {
 }
 
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 }

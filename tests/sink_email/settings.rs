@@ -55,6 +55,18 @@ fn every_fault_of_the_settings_is_told_at_once() {
 }
 
 #[test]
+fn a_timeout_that_leaves_no_time_for_the_answer_is_a_fault() {
+    let with_timeout = |timeout: &str| {
+        let mut settings = with(json!({ "url": "smtps://h" }));
+        settings["timeout"] = json!(timeout);
+        settings
+    };
+    email(with_timeout("60s"));
+    let faults = faults(with_timeout("61s"));
+    assert!(faults.len() == 1 && faults[0].starts_with("timeout: is longer than 60s"), "{faults:?}");
+}
+
+#[test]
 fn misspelled_settings_are_named_with_what_was_meant() {
     let settings =
         json!({ "smtp": { "url": "smtp://x", "user_name": "u" }, "form": "a@x.org", "to": ["b@x.org"] });

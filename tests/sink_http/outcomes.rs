@@ -23,13 +23,13 @@ async fn every_status_goes_where_the_table_says() {
     for status in [200, 201, 202, 299] {
         assert_eq!(outcome(status).await, "delivered", "{status}");
     }
-    for status in [404, 405, 408, 409, 425, 500, 502, 503, 504, 599] {
+    for status in [302, 303, 404, 405, 408, 409, 425, 500, 502, 503, 504, 599] {
         assert_eq!(outcome(status).await, "retry", "{status}");
     }
     for status in [400, 413, 414, 415, 422, 431] {
         assert_eq!(outcome(status).await, "reject", "{status}");
     }
-    for status in [300, 301, 302, 303, 307, 308, 401, 403, 407, 429] {
+    for status in [300, 301, 307, 308, 401, 403, 407, 429] {
         assert_eq!(outcome(status).await, "away", "{status}");
     }
 }

@@ -32,7 +32,7 @@ fn call() -> Arc<Push> {
 }
 
 async fn again(sink: &Arc<dyn AnySink>) -> Report {
-    let delivery = Delivery { attempt: 2, ..batch([call()]).first().clone() };
+    let delivery = Delivery { attempt: 2, may_be_there: true, ..batch([call()]).first().clone() };
     sink.deliver(&Batch::new(vec![delivery]).unwrap()).await
 }
 
@@ -313,6 +313,19 @@ async fn bottlecrm_finds_the_contact_in_any_spelling_and_the_call_in_its_text() 
     for (status, body, expected) in errors {
         assert_eq!(outcome("bottlecrm", &crm, CALL, status, body).await, expected, "{status} {body}");
     }
+}
+
+#[tokio::test]
+async fn a_caller_without_a_number_is_nobody_that_a_crm_can_find() {
+    let crm = crm().await;
+    for caller in ["anonymous", "unknown", "user_a7c2", "li.na@example.com"] {
+        let body = json!({ "SessionId": "s", "Direction": 0, "Caller": caller, "EndStatusString": "ok" });
+        for name in ["hubspot", "salesforce", "zoho", "odoo"] {
+            let report = send(&preset(name, &crm), &push("cdr", body.to_string())).await;
+            assert_eq!(receipt(&report), "call: not sent, its when does not hold", "{name} {caller}");
+        }
+    }
+    assert_eq!(asked(&crm), [] as [String; 0]);
 }
 
 #[tokio::test]

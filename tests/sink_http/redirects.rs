@@ -64,13 +64,54 @@ async fn neither_call_nor_login_follows_to_another_host() {
 #[tokio::test]
 async fn a_redirect_that_would_lose_the_call_is_not_followed() {
     let crm = crm().await;
-    for status in [301, 302, 303] {
+    let expected = " to another path; only 307 and 308 keep method and body: correct url or path";
+    crm.behave(Behaviour::status(301).header("location", "/calls/").times(1));
+    let report = attempt(&following(&crm)).await;
+    assert!(away(&report).reason.ends_with(expected), "{report:?}");
+    for status in [302, 303] {
         crm.behave(Behaviour::status(status).header("location", "/calls/").times(1));
         let report = attempt(&following(&crm)).await;
-        let expected = " to another path; only 307 and 308 keep method and body: correct url or path";
-        assert!(away(&report).reason.ends_with(expected), "{report:?}");
+        assert!(retry(&report).reason.contains(expected), "{report:?}");
     }
     assert_eq!(crm.received().len(), 3);
+}
+
+#[tokio::test]
+async fn a_receiver_that_stores_and_leads_on_gets_no_copy_at_every_probe() {
+    let crm = crm().await;
+    let leads_on =
+        |status| Behaviour::status(status).header("location", "https://other.example.com/s3cret?ok");
+    for (status, words) in [(302, "302 Found"), (303, "303 See Other")] {
+        crm.behave(leads_on(status).keeping().times(1));
+        let expected = format!(
+            "the receiver answered {words} to https://other.example.com; it is not followed, as the login would go along: correct url; \
+             or, if that is how it says that it took the call, set classify: [{{ when: \"status == {status}\", as: delivered }}]"
+        );
+        assert_eq!(retry(&attempt(&sink(&crm.url(), json!({}))).await).reason, expected);
+        let when = format!("status == {status}");
+        let told = sink(&crm.url(), json!({ "classify": [{ "when": when, "as": "delivered" }] }));
+        crm.behave(leads_on(status).times(1));
+        assert_eq!(receipt(&attempt(&told).await), format!("HTTP {status}"));
+    }
+    let of_script =
+        r#"status == 302 && headers.location.startsWith("https://script.googleusercontent.com/")"#;
+    let script = sink(
+        &crm.url(),
+        json!({ "classify": [{ "when": of_script, "as": "delivered" }], "success": { "when": "status == 302" } }),
+    );
+    for location in ["https://script.googleusercontent.com/macros/echo?x", "https://accounts.google.com/"] {
+        crm.behave(Behaviour::status(302).header("location", location).times(1));
+        let report = attempt(&script).await;
+        let is_taken = matches!(report.outcomes(), [Outcome::Delivered(_)]);
+        assert_eq!(is_taken, location.contains("googleusercontent"), "{report:?}");
+    }
+    crm.behave(Behaviour::status(200).body("<html>TypeError").times(1));
+    retry(&attempt(&script).await);
+    // Asking stores nothing: a login page is in the way.
+    for settings in [json!({ "method": "GET" }), json!({ "find": { "found": "status == 200" } })] {
+        crm.behave(leads_on(302).only_at("GET /calls").times(1));
+        away(&attempt(&sink(&crm.url(), settings)).await);
+    }
 }
 
 #[tokio::test]

@@ -40,6 +40,13 @@ fn all_faults_come_at_once() {
 }
 
 #[test]
+fn an_attempt_ends_before_its_lane_cuts_it_off() {
+    assert!(build::<HttpSettings>(json!({ "url": "http://h/", "timeout": "100s" })).is_ok());
+    let expected = "timeout: a timeout is at most 100s: the lane ends an attempt after 120s";
+    assert_eq!(faults(json!({ "url": "http://h/", "timeout": "101s" })), [expected]);
+}
+
+#[test]
 fn faults_of_logins_are_told_with_their_places() {
     let places = |mut settings: Value| {
         settings["url"] = json!("http://h/");

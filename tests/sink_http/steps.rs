@@ -44,7 +44,7 @@ fn call(session: &str, caller: &str) -> Arc<Push> {
 }
 
 async fn again(sink: &Arc<dyn AnySink>, push: &Arc<Push>) -> Report {
-    let delivery = Delivery { attempt: 2, ..batch([Arc::clone(push)]).first().clone() };
+    let delivery = Delivery { attempt: 2, may_be_there: true, ..batch([Arc::clone(push)]).first().clone() };
     sink.deliver(&Batch::new(vec![delivery]).unwrap()).await
 }
 
@@ -139,6 +139,21 @@ async fn an_answer_cut_off_after_storing_makes_no_second_call() {
 }
 
 #[tokio::test]
+async fn what_was_stored_and_answered_away_is_there_once() {
+    let crm = crm_with_book().await;
+    let sink = with_steps(&crm, steps());
+    let busy = Behaviour::status(503).header("retry-after", "1");
+    crm.behave(busy.keeping().only_at("POST /calls").times(1));
+    let push = call("s1", "008613800138000");
+    away(&send(&sink, &push).await);
+    // No attempt counts, and the lane knows.
+    let delivery = Delivery { may_be_there: true, ..batch([push]).first().clone() };
+    let report = sink.deliver(&Batch::new(vec![delivery]).unwrap()).await;
+    assert_eq!(receipt(&report), "call: stored by an earlier attempt");
+    assert_eq!(book(&crm).calls.len(), 1);
+}
+
+#[tokio::test]
 async fn a_push_of_before_the_start_and_a_replay_are_looked_for_first() {
     let crm = crm_with_book().await;
     let push = call("s1", "008613800138000");
@@ -148,7 +163,7 @@ async fn a_push_of_before_the_start_and_a_replay_are_looked_for_first() {
     let old = cdr_tests::push_of(cdr_tests::facts("cdr", &body), body);
     let sink = with_steps(&crm, steps());
     assert_eq!(receipt(&send(&sink, &old).await), "call: stored by an earlier attempt");
-    let replay = Delivery { replay: true, ..batch([push]).first().clone() };
+    let replay = Delivery { replay: true, may_be_there: true, ..batch([push]).first().clone() };
     let report = sink.deliver(&Batch::new(vec![replay]).unwrap()).await;
     assert_eq!(receipt(&report), "call: stored by an earlier attempt");
     assert_eq!(book(&crm).calls.len(), 1);

@@ -2,6 +2,7 @@
 
 use cdr_core::Batch;
 use cdr_simulator::s3::Object;
+use jiff::{Timestamp, ToSpan as _};
 use sha2::{Digest, Sha256};
 
 use super::*;
@@ -208,7 +209,7 @@ async fn servers_that_ignore_conditions_get_the_same_bytes_again() {
 async fn the_server_hears_how_to_keep_an_object() {
     let keeping = json!({
         "storage_class": "STANDARD_IA", "sse": "aws:kms", "sse_kms_key": "key-1",
-        "object_lock": { "mode": "governance", "retain": "365d" },
+        "object_lock": { "mode": "governance", "retain": "36500d" },
     });
     for pushes in [[1, 2].map(numbered).to_vec(), (1..=4).map(large).collect()] {
         let server = server().await;
@@ -220,8 +221,51 @@ async fn the_server_hears_how_to_keep_an_object() {
         assert_eq!((kept.encryption.as_deref(), kept.kms_key.as_deref()), (Some("aws:kms"), Some("key-1")));
         let (mode, until) = kept.locked.unwrap();
         // From the arrival on, so that a repeat asks for the same.
-        assert!(mode == "GOVERNANCE" && until.starts_with("2027-03-31T23:30:00"), "{until}");
+        assert!(mode == "GOVERNANCE" && until.starts_with("2126-03-07T23:30:00"), "{until}");
     }
+}
+
+#[tokio::test]
+async fn a_push_that_waited_longer_than_its_lock_was_to_last_arrives_without_one() {
+    let now = Timestamp::now();
+    let day = 24.hours();
+    for (arrival, locked_for_minutes) in [
+        (now - day - 1.minute(), None),
+        (now - day + 10.minutes(), Some(59..=61)),
+        (now - 20.hours(), Some(239..=241)),
+    ] {
+        for body in ["{}".to_owned(), format!(r#"{{"Uui":"{}"}}"#, "x".repeat(6 << 20))] {
+            let server = server().await;
+            let lock = json!({ "object_lock": { "mode": "compliance", "retain": "1d" } });
+            let sink = sink(with(lines(&server), lock));
+            let facts = Facts { received_at: arrival, ..facts("cdr", body.as_bytes()) };
+            let batch = sealed(&sink, [push_at(7, facts, body)]);
+            // As after a crash: another time, another lock, the same object.
+            for _ in 0..2 {
+                delivered(&batch, &sink.deliver(&batch).await);
+            }
+            let until = only(&server).kept.locked.map(|(_, until)| until.parse::<Timestamp>().unwrap());
+            match (until, &locked_for_minutes) {
+                (None, None) => {}
+                (Some(until), Some(minutes)) => {
+                    let left = (until.as_second() - now.as_second() + 30) / 60;
+                    assert!(minutes.contains(&left), "{left}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_object_much_larger_than_ours_is_not_fetched() {
+    let server = server().await;
+    let sink = sink(lines(&server));
+    let batch = sealed(&sink, [1, 2].map(numbered));
+    server.plant(BUCKET, &batch.seal().unwrap().key, &vec![b'x'; 3 << 20]);
+    let report = sink.deliver(&batch).await;
+    assert!(report.outcomes().iter().all(|outcome| matches!(outcome, Outcome::Reject(_))), "{report:?}");
+    assert_eq!(server.requests(), 2, "a put and a look at its head");
 }
 
 #[tokio::test]

@@ -332,3 +332,69 @@ async fn a_machines_role_whose_keys_are_renewed() {
         assert_eq!(machine.given(), given);
     }
 }
+
+/// `~/.aws` whose default profile has its credentials from this command.
+fn home_with_command(command: &str) -> TempDir {
+    home_with(&format!("[default]\ncredential_process = {command}\n"), "")
+}
+
+#[tokio::test]
+async fn a_command_of_the_profile() {
+    let server = server().await;
+    server.know(Keys::temporary(ID, SECRET, TOKEN));
+    let printed = json!({
+        "Version": 1, "AccessKeyId": ID, "SecretAccessKey": SECRET, "SessionToken": TOKEN,
+        "Expiration": "2199-05-02T18:36:00+00:00",
+    });
+    let home = home_with_command(&format!("echo '{printed}'"));
+    let said = child(without_keys(&server), home.path(), &[]).await;
+    all_arrived(&said, &server);
+}
+
+#[tokio::test]
+async fn what_a_command_says_when_it_fails_stays_its_own() {
+    let server = server().await;
+    let fails = format!("echo {SECRET} >&2; exit 3");
+    let garbage = format!("echo '{{ \"Version\": 1, \"{SECRET}\": 2 }}'");
+    let role = format!("[default]\nrole_arn = {ROLE}\nsource_profile = base\n[profile base]\n");
+    for (home, words) in [
+        (home_with_command(&fails), "its credential_process ended with exit status: 3"),
+        (home_with_command(&garbage), "its credential_process printed no JSON"),
+        (home_with(&format!("{role}credential_process = {fails}\n"), ""), "exited with code exit status: 3"),
+    ] {
+        let said = child(without_keys(&server), home.path(), &[]).await;
+        assert_eq!(said.matches(words).count(), 3, "{said}");
+        assert_eq!(said.matches("Untried").count(), 2, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_ends_with_all_that_it_started() {
+    let server = server().await;
+    let notes = TempDir::new().unwrap();
+    let pids = notes.path().join("pids");
+    let home = home_with_command(&format!("sleep 1000 & echo $! >> {}; wait", pids.display()));
+    let settings = with(without_keys(&server), json!({ "timeout": "2s" }));
+    let said = child(settings, home.path(), &[]).await;
+    assert_eq!(said.matches("the profile in ~/.aws did not give any within 1 s").count(), 3, "{said}");
+    assert_eq!(said.matches("Untried").count(), 2, "{said}");
+    let pids = std::fs::read_to_string(pids).unwrap();
+    assert_eq!(pids.lines().count(), 3);
+    for pid in pids.lines() {
+        // One that ended and that nobody has waited for has no command line any more.
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        assert!(command.is_empty(), "{pid} is left behind");
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_do_not_come_are_told_as_such() {
+    let (server, home) = (server().await, TempDir::new().unwrap());
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let settings = with(without_keys(&server), json!({ "timeout": "2s" }));
+    let said = child(settings, home.path(), &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)]).await;
+    let words = "no credentials: AWS_CONTAINER_CREDENTIALS_FULL_URI did not give any within 1 s";
+    assert_eq!(said.matches(words).count(), 3, "{said}");
+    assert_eq!(said.matches("Untried").count(), 2, "{said}");
+}

@@ -50,7 +50,8 @@ impl<'s> Run<'s> {
         for push in pushes {
             let As { attempt, replay } = how;
             let routes = Arc::from(["conformance".to_owned()]);
-            let delivery = Delivery { push: Arc::clone(push), routes, attempt, replay };
+            let may_be_there = attempt > 1 || replay;
+            let delivery = Delivery { push: Arc::clone(push), routes, attempt, replay, may_be_there };
             let size = |batch: &[Delivery]| batch.iter().map(|d| d.push.body().len()).sum::<usize>();
             let batches = open.entry(self.sink.partition(push)).or_default();
             match batches.last_mut() {

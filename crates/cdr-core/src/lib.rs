@@ -18,6 +18,7 @@
 //! * [`registry`]: the kinds of sinks that a program knows, one line each.
 //! * [`setting`]: reading settings so that all faults are told at once, each with its place; [`Secret`].
 //! * [`http_status`]: the one judge of HTTP answers.
+//! * [`oauth`]: how long a token is good.
 #![forbid(unsafe_code)]
 
 pub mod alert;
@@ -26,6 +27,7 @@ pub mod end_status;
 pub mod http_status;
 pub mod intake;
 pub mod json;
+pub mod oauth;
 pub mod push;
 pub mod registry;
 pub mod setting;

@@ -229,6 +229,9 @@ pub struct Delivery {
     pub attempt: u32,
     /// Whether an operator sends it again.
     pub replay: bool,
+    /// Whether the receiver may have it already: an earlier attempt ended without a clear no, also one that ended with
+    /// [`Unavailable`], which no `attempt` counts; nobody knows how one ended; or it is a replay.
+    pub may_be_there: bool,
 }
 
 /// The deliveries of one attempt: at least one, in the order of their positions.

@@ -25,17 +25,12 @@ use sha2::{Digest, Sha256};
 use tokio::{runtime::Handle, sync::mpsc};
 use tracing::{error, warn};
 
+use self::{ending::Ending, errand_now::sink_of, errands::Errands, parked::ParkedSince};
 pub use self::{
     ending::StillEnding,
     errand_now::{ErrandNow, ErrandState},
     errands::ReplayError,
     parked::{Parked, RenameError, RetireError},
-};
-use self::{
-    ending::{Ending, decided},
-    errand_now::sink_of,
-    errands::Errands,
-    parked::ParkedSince,
 };
 use crate::{
     event::Event,
@@ -81,7 +76,7 @@ pub struct Dispatcher {
     /// Temporary lanes.
     errands: Arc<Errands>,
     /// Lanes whose sink is gone, while they finish their attempts. Held by whoever changes which lanes there are.
-    ending: tokio::sync::Mutex<Ending>,
+    ending: Arc<tokio::sync::Mutex<Ending>>,
     parked_since: ParkedSince,
     events: mpsc::UnboundedSender<Event>,
 }
@@ -115,7 +110,7 @@ impl Dispatcher {
         let new_lanes = plan.new_lanes();
         let (lanes, routing) = plan.into_parts();
         let (store, recovery) = Store::open(spool, &new_lanes, routing)?;
-        let ending = tokio::sync::Mutex::default();
+        let ending = Arc::default();
         let errands = Arc::default();
         let parked_since = ParkedSince::new(store.end());
         let store = Arc::new(store);
@@ -133,15 +128,15 @@ impl Dispatcher {
     /// are gone finish their attempts within `grace` and are parked.
     ///
     /// # Errors
-    /// A new lane cannot be registered, or one that is back has not ended; then nothing changed.
+    /// A new lane cannot be registered in time, or one that is back has not ended; then nothing changed.
     pub async fn reload(&self, plan: Plan, grace: Duration) -> Result<(), ReloadError> {
-        let mut ending = self.ending.lock().await;
+        let (mut ending, deadline) = self.hold_lanes().await?;
         let is_back = |lane: &str| {
             let sink = sink_of(lane);
             plan.lanes.iter().any(|plan| plan.name.as_str() == sink) && self.plan_of(sink).is_none()
         };
-        ending.over(is_back).await?;
-        decided(self.store.spool().register_lanes(&plan.new_lanes())).await?;
+        ending.over(is_back, deadline).await?;
+        let mut ending = self.register(ending, plan.new_lanes()).await?;
         let (lanes, routing) = plan.into_parts();
         let stays = |name: &SinkName| lanes.iter().any(|lane| lane.name == *name);
         let gone: Vec<_> = self.lock().extract_if(.., |name, _| !stays(name)).collect();
@@ -247,7 +242,7 @@ impl Dispatcher {
 
     async fn stop_lanes(&self, grace: Duration) {
         let lanes = std::mem::take(&mut *self.lock());
-        let mut tasks: Vec<_> = std::mem::take(&mut *self.ending.lock().await).into_tasks().collect();
+        let mut tasks = Vec::new();
         let handles = lanes.into_values().map(|lane| lane.handle);
         for handle in
             handles.chain(self.errands.without_sink(|_| false).into_iter().map(|(_, handle)| handle))
@@ -256,6 +251,9 @@ impl Dispatcher {
             tasks.push(handle.task);
         }
         join_all(tasks).await;
+        // Last: whoever waits for one of these lanes holds them, perhaps for as long as all of this may take.
+        let ending = std::mem::take(&mut *self.ending.lock().await);
+        join_all(ending.into_tasks()).await;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SinkName, Running>> {
@@ -281,7 +279,7 @@ fn incoming(alert: &Alert) -> Option<Incoming> {
 
 /// On the thread of its lane, where a sink that blocks blocks itself alone.
 async fn send_at_once(name: &SinkName, sink: Arc<dyn AnySink>, lane: &Handle, push: Arc<Push>) {
-    let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: false };
+    let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: false, may_be_there: false };
     let Some(batch) = Batch::new(vec![delivery]) else { return };
     let sending = lane.spawn(async move { sink.deliver(&batch).await });
     let running = sending.abort_handle();

@@ -20,8 +20,8 @@ use crate::{
     window::{Routed, Window},
 };
 
-/// Bytes of bodies that a lane on backlog reads at a time.
-const BACKLOG_BYTES: usize = 1 << 20;
+/// Bytes of bodies that a lane reads from disk at a time.
+pub const BACKLOG_BYTES: usize = 1 << 20;
 
 /// What a lane read.
 pub struct Read {
@@ -173,11 +173,16 @@ impl Store {
     }
 
     /// Single pushes, each for itself: none for one whose bytes are gone, an error for one that the disk does not give at
-    /// present. With that it ends: a disk that fails may take its time for each.
-    pub async fn get(&self, positions: Vec<Position>) -> Vec<Result<Option<Arc<Push>>, ReadError>> {
+    /// present. With that it ends, since a disk that fails may take its time for each; and when there are `most_bytes` of bodies.
+    pub async fn get(
+        &self,
+        positions: Vec<Position>,
+        most_bytes: usize,
+    ) -> Vec<Result<Option<Arc<Push>>, ReadError>> {
         let (spool, id) = (self.spool.clone(), self.id());
         blocking(move || {
             let mut read = Vec::with_capacity(positions.len());
+            let mut bytes = 0;
             for position in positions {
                 let push = match spool.get(stored::spool_position(position)) {
                     Ok(push) => Ok(push.map(|push| stored::from_spool(id, push))),
@@ -185,8 +190,9 @@ impl Store {
                     Err(error) => Err(error),
                 };
                 let failed = push.is_err();
+                bytes += push.as_ref().ok().and_then(Option::as_ref).map_or(0, |push| push.body().len());
                 read.push(push);
-                if failed {
+                if failed || bytes >= most_bytes {
                     break;
                 }
             }

@@ -127,7 +127,8 @@ pub async fn find(
     let mut letters = Vec::with_capacity(meant.len());
     while !meant.is_empty() {
         let some: Vec<Letter> = meant.drain(..meant.len().min(BODIES)).collect();
-        let pushes = dispatcher.pushes().get(some.iter().map(|letter| letter.number).collect()).await;
+        let pushes =
+            dispatcher.pushes().get(some.iter().map(|letter| letter.number).collect(), usize::MAX).await;
         for (mut letter, push) in some.into_iter().zip(pushes) {
             let push = push?;
             let holds = |condition: &Expression| {

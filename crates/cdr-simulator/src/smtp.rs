@@ -22,6 +22,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use mail_parser::MessageParser;
@@ -137,6 +138,7 @@ enum Act {
     Reply(String),
     Cut,
     Stall,
+    Late(Duration),
 }
 
 impl Mishap {
@@ -153,6 +155,11 @@ impl Mishap {
     /// Nothing more comes, and the connection stays.
     pub fn stall(step: Step) -> Self {
         Self::new(step, Act::Stall)
+    }
+
+    /// What is due comes so much later.
+    pub fn late(step: Step, by: Duration) -> Self {
+        Self::new(step, Act::Late(by))
     }
 
     fn new(step: Step, act: Act) -> Self {

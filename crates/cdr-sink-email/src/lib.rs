@@ -29,6 +29,7 @@
 //! | the folder cannot be written | away | |
 #![forbid(unsafe_code)]
 
+mod attempt;
 mod incident;
 mod letter;
 mod mail;

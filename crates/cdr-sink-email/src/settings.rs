@@ -20,6 +20,7 @@ pub use self::smtp::{MechanismSetting, Oauth2Settings, SmtpSettings, TlsSetting}
 
 use crate::{
     EmailSink, GroupBy, Recipient, Way,
+    attempt::LONGEST_TIMEOUT,
     letter::{Link, Numbers, Style, TemplateSettings, Templates, samples},
     outbox::Outbox,
     owed::OwedMails,
@@ -58,7 +59,8 @@ pub struct EmailSettings {
     /// Most mails about calls within an hour, 1 to 120; what is beyond gathers.
     #[serde(default = "max_per_hour")]
     pub max_per_hour: usize,
-    /// Longest time for one mail, from the connection to the server's answer.
+    /// Longest time for what comes before a mail's text, from the connection on: above 0 s, at most 60 s. The answer to the text is
+    /// waited for until the attempt must end, 115 s after it began.
     #[serde(default = "timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub timeout: Duration,
@@ -117,6 +119,9 @@ impl SinkConfig for EmailSettings {
         let mut faults = BuildError::default();
         if self.timeout.is_zero() {
             faults.push("timeout", "no mail is sent in no time; 30s is usual");
+        }
+        if self.timeout > LONGEST_TIMEOUT {
+            faults.push("timeout", "is longer than 60s: too little would be left of an attempt for the answer to the mail; 30s is usual");
         }
         if self.resolve_after < self.group_interval {
             faults.push("resolve_after", "is shorter than group_interval: what still gathers would be over");

@@ -5,7 +5,9 @@
 //! mail was taken or refused is kept for the next one, for a while.
 //!
 //! A mail goes out at most once in an attempt: a kept connection that breaks before the mail's text is replaced by a new one;
-//! once the text is on its way, nothing is sent again.
+//! once the text is on its way, nothing is sent again. Servers look at a text for as long as they like before they answer
+//! (RFC 5321 §4.5.3.2.6 grants them ten minutes), and whoever does not wait for them sends it twice: so `timeout` bounds what
+//! comes before the text, and the answer to it is waited for until the attempt must end.
 
 mod kept;
 mod login;
@@ -115,19 +117,31 @@ impl From<Stopped> for Failed {
 }
 
 impl Server {
-    /// Hands a mail over, within `timeout`.
+    /// Hands a mail over: announces it within `timeout`, and waits for the answer to its text until `end`.
     pub(crate) async fn send(
         &self,
         from: &Address,
         to: &[Recipient],
         mail: &[u8],
+        end: Instant,
     ) -> Result<Accepted, Failed> {
         let deadline = Instant::now() + self.timeout;
-        let Ok(handed_over) = timeout_at(deadline, self.hand_over(deadline, from, to, mail)).await else {
-            let reason = format!("{self} did not take the mail within {:?}", self.timeout);
+        let Ok(announced) = timeout_at(deadline, self.announced(deadline, from, to)).await else {
+            let reason = format!("{self} did not ask for the mail's text within {:?}", self.timeout);
             return Err(Failed::Later(Failure::new(reason)));
         };
-        handed_over
+        let (mut connection, refused) = announced?;
+        let began = Instant::now();
+        let Ok(answer) = timeout_at(end, connection.message(mail)).await else {
+            return Err(self.unanswered(began.elapsed()));
+        };
+        let answer = match answer.map_err(|error| self.content_refused(&error)) {
+            Ok(answer) => answer,
+            Err(stopped) => return Err(self.given_up(connection, stopped).await),
+        };
+        self.kept.keep(connection).await;
+        let words = answer.message().collect::<Vec<_>>().join(" ");
+        Ok(Accepted { answer: one_line(&format!("{} {words}", answer.code()), ANSWER), refused })
     }
 
     /// Connects, logs in and leaves again.
@@ -145,24 +159,6 @@ impl Server {
         };
         let login = if self.login.is_some() { "with login" } else { "without login" };
         format!("{self} ({login}, {privacy})")
-    }
-
-    async fn hand_over(
-        &self,
-        deadline: Instant,
-        from: &Address,
-        to: &[Recipient],
-        mail: &[u8],
-    ) -> Result<Accepted, Failed> {
-        let (mut connection, refused) = self.announced(deadline, from, to).await?;
-        let answer = connection.message(mail).await;
-        let answer = match answer.map_err(|error| self.content_refused(&error)) {
-            Ok(answer) => answer,
-            Err(stopped) => return Err(self.given_up(connection, stopped).await),
-        };
-        self.kept.keep(connection).await;
-        let words = answer.message().collect::<Vec<_>>().join(" ");
-        Ok(Accepted { answer: one_line(&format!("{} {words}", answer.code()), ANSWER), refused })
     }
 
     /// A connection on which the server waits for the mail's text, and for whom it does not take it.
@@ -241,19 +237,19 @@ impl Server {
             _ => "a port that speaks TLS from the start, such as 465, wants smtps://",
         };
         let late = || format!("{self} did not answer within {:?}; {hint}", self.timeout);
-        timeout_at(deadline, self.connect()).await.unwrap_or_else(|_| Err(late()))
+        timeout_at(deadline, self.connect(deadline)).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn connect(&self) -> Result<AsyncSmtpConnection, String> {
-        let connected = match self.connect_once().await {
+    async fn connect(&self, deadline: Instant) -> Result<AsyncSmtpConnection, String> {
+        let connected = match self.connect_once(deadline).await {
             // A token can be taken back before it expires.
-            Err(NoLogin { was_kept: true, .. }) => self.connect_once().await,
+            Err(NoLogin { was_kept: true, .. }) => self.connect_once(deadline).await,
             connected => connected,
         };
         connected.map_err(|error| error.reason)
     }
 
-    async fn connect_once(&self) -> Result<AsyncSmtpConnection, NoLogin> {
+    async fn connect_once(&self, deadline: Instant) -> Result<AsyncSmtpConnection, NoLogin> {
         let hello = ClientId::default();
         let place = (self.host.as_str(), self.port);
         let tls = self.tls().await?;
@@ -272,7 +268,7 @@ impl Server {
             connection.starttls(tls, &hello).await.map_err(|error| self.no_connection(&error))?;
         }
         if let Some(login) = &self.login {
-            self.log_in(&mut connection, login).await?;
+            self.log_in(&mut connection, login, deadline).await?;
         }
         Ok(connection)
     }

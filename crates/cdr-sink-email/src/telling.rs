@@ -3,19 +3,17 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use cdr_core::{Batch, Delivery, Failure, Origin, Outcome, Receipt, Report, Unavailable};
-use tokio::time::Instant;
+use tokio::time::timeout_at;
 
 use crate::{
     EmailSink, Recipient, Way,
+    attempt::Attempt,
     incident::Incident,
     letter::{View, Written},
     mail::{Identity, Mail},
     owed::{About, Owed},
     smtp::{self, Accepted, Failed, Refused, Server},
 };
-
-/// After so long no more mails are begun that only some lack: the lane cuts an attempt off, and then it is not known who was told.
-const ENOUGH: Duration = Duration::from_secs(60);
 
 /// Which of a batch's deliveries.
 type Indexes = Vec<usize>;
@@ -85,16 +83,19 @@ impl EmailSink {
         before: Option<&Incident>,
         progress: &mut Progress,
     ) -> Result<(), String> {
-        let began = Instant::now();
+        let attempt = Attempt::begin();
         let (owed, fresh) = self.owed_and_fresh(batch);
         for (recipients, indexes) in self.groups(batch, &fresh) {
+            if !self.has_time(attempt) {
+                return Ok(());
+            }
             let deliveries: Vec<Delivery> = indexes.iter().map(|&i| batch.deliveries()[i].clone()).collect();
             let to: Vec<Recipient> = recipients.into_iter().cloned().collect();
             let view = View::of(&deliveries, &self.style).going_on(before, batch.was_held(), &self.style);
             let identity = Identity::of(&self.name, &deliveries, before, self.from.email.domain());
             let id = identity.id.clone();
             let about = || deliveries.iter().map(About::of).collect();
-            let outcome = match self.tell_all(&view, identity, &to, about).await {
+            let outcome = match self.tell_all(attempt, &view, identity, &to, about).await {
                 Ok(outcome) => {
                     let known = progress.incident.as_ref();
                     progress.incident = Incident::after(known, &deliveries, 1, &id, &self.style);
@@ -112,10 +113,7 @@ impl EmailSink {
             set(&mut progress.report, &indexes, &outcome);
         }
         for (owed, indexes) in owed {
-            if began.elapsed() > ENOUGH {
-                break;
-            }
-            let outcome = self.tell_rest(&owed).await?;
+            let outcome = self.tell_rest(attempt, &owed).await?;
             if matches!(outcome, Outcome::Delivered(_)) {
                 indexes.iter().for_each(|&i| self.owed.settle(&About::of(&batch.deliveries()[i])));
             }
@@ -130,13 +128,14 @@ impl EmailSink {
         let Some(incident) = incident else { return Outcome::Delivered(Receipt::new("needs no mail")) };
         let identity = Identity::of_end(&self.name, &incident, self.from.email.domain());
         let about = About::End(identity.id.clone());
+        let attempt = Attempt::begin();
         let told = match self.owed.about(&about) {
-            Some(owed) => self.tell_rest(&owed).await.map_err(Failed::Away),
+            Some(owed) => self.tell_rest(attempt, &owed).await.map_err(Failed::Away),
             None => {
                 let to = self.recipients(&incident.routes.iter().cloned().collect::<Vec<_>>());
                 let to: Vec<Recipient> = to.into_iter().cloned().collect();
                 let view = View::over(&incident, self.resolve_after, &self.style);
-                self.tell_all(&view, identity, &to, || HashSet::from([about.clone()])).await
+                self.tell_all(attempt, &view, identity, &to, || HashSet::from([about.clone()])).await
             }
         };
         match told {
@@ -155,6 +154,7 @@ impl EmailSink {
     /// Sends a new mail; it is kept while somebody lacks it.
     async fn tell_all(
         &self,
+        attempt: Attempt,
         view: &View,
         identity: Identity,
         to: &[Recipient],
@@ -162,7 +162,7 @@ impl EmailSink {
     ) -> Result<Outcome, Failed> {
         let mail = self.write(view, identity, to).map_err(Failed::Never)?;
         let told = match &self.way {
-            Way::Smtp(server) => self.send(server, &mail, to).await?,
+            Way::Smtp(server) => self.send(attempt, server, &mail, to).await?,
             Way::Outbox(outbox) => {
                 let receipt = outbox.keep(&mail).await.map(Receipt::new).map_err(Failed::Away)?;
                 Told { receipt, lacking: Vec::new(), put_off: String::new() }
@@ -176,13 +176,19 @@ impl EmailSink {
     }
 
     /// Sends a mail to those who lack it. Whoever is refused for good is told of in the log and the receipt: the others have it.
-    async fn tell_rest(&self, owed: &Owed) -> Result<Outcome, String> {
-        let mut lacking = owed.lacking.lock().await;
+    async fn tell_rest(&self, attempt: Attempt, owed: &Owed) -> Result<Outcome, String> {
+        // Another attempt may be sending it for as long as it likes.
+        let Ok(mut lacking) = timeout_at(attempt.end(), owed.lacking.lock()).await else {
+            return Ok(Outcome::Untried);
+        };
         let Way::Smtp(server) = &self.way else { return Ok(Outcome::Untried) };
         if lacking.is_empty() {
             return Ok(Outcome::Delivered(Receipt::new(owed.mail.id.clone())));
         }
-        let reason = match self.send(server, &owed.mail, &lacking).await {
+        if !self.has_time(attempt) {
+            return Ok(Outcome::Untried);
+        }
+        let reason = match self.send(attempt, server, &owed.mail, &lacking).await {
             Ok(told) => {
                 let outcome = told.outcome();
                 *lacking = told.lacking;
@@ -198,8 +204,15 @@ impl EmailSink {
         Ok(Outcome::Delivered(Receipt::new(format!("{}; {reason}", owed.mail.id))))
     }
 
-    async fn send(&self, server: &Server, mail: &Mail, to: &[Recipient]) -> Result<Told, Failed> {
-        let Accepted { answer, refused } = server.send(&self.from.email, to, &mail.bytes).await?;
+    async fn send(
+        &self,
+        attempt: Attempt,
+        server: &Server,
+        mail: &Mail,
+        to: &[Recipient],
+    ) -> Result<Told, Failed> {
+        let sent = server.send(&self.from.email, to, &mail.bytes, attempt.end()).await;
+        let Accepted { answer, refused } = sent?;
         let (put_off, refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(Refused::is_put_off);
         let lacking = put_off.iter().filter_map(|refused| to.get(refused.index).cloned()).collect();
         let put_off = smtp::list(&put_off);
@@ -220,6 +233,14 @@ impl EmailSink {
             lacking,
             put_off: format!("{server} put off {put_off}; the others have the mail"),
         })
+    }
+
+    /// Whether another mail may be begun in this attempt.
+    fn has_time(&self, attempt: Attempt) -> bool {
+        match &self.way {
+            Way::Smtp(server) => attempt.has_time(server.timeout),
+            Way::Outbox(_) => attempt.has_time(Duration::ZERO),
+        }
     }
 
     fn write(&self, view: &View, identity: Identity, to: &[Recipient]) -> Result<Mail, Failure> {

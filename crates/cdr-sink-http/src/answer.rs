@@ -209,6 +209,18 @@ impl Answer {
             .retry_after(self.retry_after())
     }
 
+    /// Whether it is "see there for what became of it" as much as "not here" (RFC 9110 §15.4.3 and §15.4.4).
+    fn leads_on(&self) -> bool {
+        matches!(self.status, StatusCode::FOUND | StatusCode::SEE_OTHER)
+    }
+
+    /// A failure that tells of such an answer.
+    fn led_on(&self) -> Failure {
+        let (status, leads) = (self.status.as_u16(), self.leads.as_deref().unwrap_or_default());
+        let set = format!("classify: [{{ when: \"status == {status}\", as: delivered }}]");
+        self.failure(&format!("{leads}; or, if that is how it says that it took the call, set {set}"))
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         let value = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
         http_status::retry_after(value, SystemTime::now())
@@ -220,6 +232,8 @@ impl Answer {
 pub(crate) struct Rules {
     /// The first that holds decides.
     pub classify: Vec<(Expression, As)>,
+    /// Whether the request may have stored something: then a 302 or 303 may be how the receiver says that it did.
+    pub may_store: bool,
     /// Holds where the receiver has it already.
     pub already_there: Option<Expression>,
     /// Whether a non-zero `ErrCode` means that it was not taken.
@@ -263,6 +277,10 @@ impl Rules {
             Verdict::Delivered => Ok(self.taken(answer, variables)),
             Verdict::Retry => Ok(Outcome::Retry(answer.failure(""))),
             Verdict::Reject => Ok(Outcome::Reject(answer.failure(""))),
+            // Away would bring it a copy at every probe for ever: no attempt would count.
+            Verdict::Unavailable if self.may_store && answer.leads_on() => {
+                Ok(Outcome::Retry(answer.led_on()))
+            }
             Verdict::Unavailable => Err(answer.away()),
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use cdr_core::{Secret, Unavailable, http_status};
+use cdr_core::{Secret, Unavailable, http_status, oauth::Lifetime};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use serde::Deserialize;
@@ -60,14 +60,6 @@ struct Granted {
     error: Option<String>,
 }
 
-/// Seconds; some say them as a text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Lifetime {
-    Number(f64),
-    Text(String),
-}
-
 impl State {
     /// Before the first token.
     pub fn new(refresh_token: Option<Secret>) -> Self {
@@ -112,12 +104,12 @@ impl OAuth {
             if is_new {
                 tracing::warn!(
                     endpoint = self.endpoint.origin(),
-                    "the token endpoint gave a new refresh token; it is used until the gateway stops, then the one in the settings may be refused"
+                    "the token endpoint gave a new refresh token; it is used until the gateway stops or reloads its configuration, then the one in the settings may be refused"
                 );
                 state.refresh_token = Some(Secret::new(new));
             }
         }
-        let lifetime = granted.expires_in.and_then(|lifetime| lifetime.seconds());
+        let lifetime = granted.expires_in.and_then(|lifetime| lifetime.read());
         let until = lifetime.map(|lifetime| Instant::now() + lifetime.saturating_sub(MARGIN));
         state.token = Some(Token { header: header.clone(), until });
         Ok(header)
@@ -176,17 +168,6 @@ impl OAuth {
     fn away(&self, told: &str) -> Unavailable {
         let origin = self.endpoint.origin();
         Unavailable::new(format!("auth: no token: {origin} {told}; check auth.oauth2"))
-    }
-}
-
-impl Lifetime {
-    fn seconds(&self) -> Option<Duration> {
-        let seconds = match self {
-            Self::Number(seconds) => *seconds,
-            Self::Text(text) => text.parse().ok()?,
-        };
-        // A year is as good as longer.
-        Duration::try_from_secs_f64(seconds.clamp(0.0, 3.2e7)).ok()
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use cdr_core::{BuildError, Secret, SinkConfig, SinkName, setting};
+use cdr_core::{ATTEMPT_DEADLINE, BuildError, Secret, SinkConfig, SinkName, setting};
 use cdr_expression::{Expression, Kind, Names};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use schemars::JsonSchema;
@@ -37,6 +37,10 @@ use crate::{
     wire::Wire,
 };
 use auth::{as_quoted, secret_value};
+
+/// Behind it an attempt can still say what it waited for, before the lane's deadline cuts it off.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(100);
+const _: () = assert!(LONGEST_TIMEOUT.as_secs() < ATTEMPT_DEADLINE.as_secs());
 
 /// Headers that only this sink or the connection may set, with what to do instead.
 const OURS: &[(&str, &str)] = &[
@@ -82,7 +86,7 @@ pub struct HttpSettings {
     pub steps: Vec<StepSettings>,
     /// Pushes for which this expression gives the same go through `steps` one after the other; the customer's number unless set.
     pub lock: Option<String>,
-    /// For a whole attempt, from connecting to the last byte of the answer, all steps together; 30 s unless set.
+    /// For a whole attempt, from connecting to the last byte of the answer, all steps together; 30 s unless set, 100 s at most.
     #[serde(default = "default_timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub timeout: Duration,
@@ -197,11 +201,7 @@ impl SinkConfig for HttpSettings {
         self.take_preset(&place);
         let uri = self.uri(&place);
         let common = self.common(uri.clone().unwrap_or_default(), &place);
-        for (setting, duration) in [("timeout", self.timeout), ("connect_timeout", self.connect_timeout)] {
-            if duration.is_zero() {
-                place.key(setting).fault("no attempt can succeed in no time; leave it out for the default");
-            }
-        }
+        self.check_times(&place);
         let is_plain = self.is_plain();
         let lock = self.lock(&common.names, &place);
         let bundling = self.bundling(&place.key("batch"));
@@ -254,6 +254,17 @@ impl HttpSettings {
                 self.steps = preselected.steps;
                 self.url = self.url.take().or(preselected.url);
             }
+        }
+    }
+
+    fn check_times(&self, place: &Place<'_>) {
+        for (setting, duration) in [("timeout", self.timeout), ("connect_timeout", self.connect_timeout)] {
+            if duration.is_zero() {
+                place.key(setting).fault("no attempt can succeed in no time; leave it out for the default");
+            }
+        }
+        if self.timeout > LONGEST_TIMEOUT {
+            place.key("timeout").fault("a timeout is at most 100s: the lane ends an attempt after 120s");
         }
     }
 

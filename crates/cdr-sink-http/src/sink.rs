@@ -85,11 +85,11 @@ impl HttpSink {
         outcome
     }
 
-    /// Whether this push may have been sent before: by an earlier attempt, by an operator's wish, or by the process before this
-    /// one, which may have ended between the receiver's storing and our noting.
+    /// Whether this push may have been sent before: by what its lane knows, or by the process before this one, which may have
+    /// ended between the receiver's storing and our noting.
     fn in_doubt(&self, delivery: &Delivery) -> bool {
         let since = self.since.get_or_init(Timestamp::now);
-        delivery.attempt > 1 || delivery.replay || delivery.push.facts().received_at < *since
+        delivery.may_be_there || delivery.push.facts().received_at < *since
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use aws_sdk_s3::{
     Client,
     config::{
-        BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-        SharedCredentialsProvider, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
+        BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation,
+        ResponseChecksumValidation, SharedCredentialsProvider, StalledStreamProtectionConfig,
+        retry::RetryConfig, timeout::TimeoutConfig,
     },
 };
 use cdr_core::{Secret, Unavailable};
@@ -18,7 +19,7 @@ use url::{Host, Url};
 
 use crate::{
     settings::{Checksums, S3Settings},
-    sources::Sources,
+    sources::{LOOK, Sources},
 };
 
 /// How long connecting may take: a server that is there answers within this even from the other side of the world.
@@ -56,7 +57,7 @@ impl Access {
             endpoint: settings.endpoint,
             path_style: settings.path_style,
             credentials,
-            sources: Sources::new(settings.profile),
+            sources: Sources::new(settings.profile, settings.timeout),
             checksums: settings.checksums.unwrap_or(match at_aws {
                 true => Checksums::Supported,
                 false => Checksums::Required,
@@ -93,6 +94,8 @@ impl Access {
             .behavior_version(BehaviorVersion::latest())
             .region(region)
             .credentials_provider(credentials)
+            // Longer than a look: the client's own limit would be told as a connection that broke.
+            .identity_cache(IdentityCache::lazy().load_timeout(2 * LOOK).build())
             .force_path_style(self.path_style)
             .request_checksum_calculation(calculation)
             .response_checksum_validation(validation)

@@ -1,6 +1,6 @@
 //! How the server shall keep objects: where, encrypted by what, and until when nobody may remove them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::{
     primitives::DateTime,
@@ -10,6 +10,10 @@ use cdr_archive::Object;
 use cdr_core::BuildError;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+/// S3 takes no lock until a time that is past by its clock (user guide, "Object Lock considerations"), which may be a quarter
+/// of an hour off ours. A lock of which less is left is made this long.
+const SHORTEST_LOCK: Duration = Duration::from_secs(3600);
 
 /// How the server encrypts what it keeps.
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug, JsonSchema)]
@@ -81,18 +85,22 @@ impl Keeping {
         self.sse_kms_key.clone()
     }
 
-    pub fn lock_mode(&self) -> Option<ObjectLockMode> {
-        self.object_lock.map(|lock| match lock.mode {
+    /// How, and until when, nobody may remove an object that is put now. None when that time is over already, as it is for a push
+    /// that waited longer than `retain`: what was promised is kept, and a lock that nobody asked for might outlast the day on
+    /// which the record has to be removed.
+    ///
+    /// From the arrival and not from now on, so that a repeat asks for the same.
+    pub fn lock(&self, object: &Object) -> Option<(ObjectLockMode, DateTime)> {
+        let lock = self.object_lock?;
+        let arrival = object.pushes().last()?.facts().received_at.as_second();
+        let until = arrival.saturating_add_unsigned(lock.retain.as_secs());
+        let now = DateTime::from(SystemTime::now()).secs();
+        let mode = match lock.mode {
             LockMode::Governance => ObjectLockMode::Governance,
             LockMode::Compliance => ObjectLockMode::Compliance,
-        })
-    }
-
-    /// From the arrival and not from now on, so that a repeat asks for the same.
-    pub fn lock_until(&self, object: &Object) -> Option<DateTime> {
-        let arrival = object.pushes().last()?.facts().received_at.as_second();
-        let retain = i64::try_from(self.object_lock?.retain.as_secs()).unwrap_or(i64::MAX);
-        Some(DateTime::from_secs(arrival.saturating_add(retain)))
+        };
+        let shortest = now.saturating_add_unsigned(SHORTEST_LOCK.as_secs());
+        (until > now).then(|| (mode, DateTime::from_secs(until.max(shortest))))
     }
 
     /// S3 takes no locked object without a checksum of its own (user guide, "Object Lock considerations").

@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod helper;
 mod holding;
 mod keeping;
 mod metadata;

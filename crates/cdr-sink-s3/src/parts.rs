@@ -36,6 +36,7 @@ impl S3Sink {
     }
 
     async fn begin(&self, client: &Client, parcel: &Parcel<'_>) -> Result<String, Trouble> {
+        let (lock_mode, locked_until) = self.keeping.lock(parcel.object).unzip();
         let mut begin = client
             .create_multipart_upload()
             .bucket(&self.bucket)
@@ -44,8 +45,8 @@ impl S3Sink {
             .set_storage_class(self.keeping.storage_class())
             .set_server_side_encryption(self.keeping.encryption())
             .set_ssekms_key_id(self.keeping.kms_key())
-            .set_object_lock_mode(self.keeping.lock_mode())
-            .set_object_lock_retain_until_date(self.keeping.lock_until(parcel.object))
+            .set_object_lock_mode(lock_mode)
+            .set_object_lock_retain_until_date(locked_until)
             .set_checksum_algorithm(self.keeping.checksum());
         for (name, value) in parcel.metadata() {
             begin = begin.metadata(name, value);

@@ -3,6 +3,9 @@
 //! The client keeps what it was given until ten seconds before its end, then asks again. Each time all sources are looked at
 //! anew, so that a file that was mended or renewed needs no restart: the SDK's own chain reads `~/.aws` once, and keeps even the
 //! fault that it found there.
+//!
+//! A look has an end, so that a source that hangs is told by its name. What the SDK logs about it meanwhile stays unsaid: of a source
+//! that fails it repeats whatever that said.
 
 use std::{
     error::Error,
@@ -22,7 +25,16 @@ use aws_config::{
 use aws_credential_types::provider::{self, ProvideCredentials, error::CredentialsError, future};
 use aws_sdk_s3::config::Region;
 
-use crate::trouble::{chain, innermost};
+use tokio::time::Instant;
+use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
+
+use crate::{
+    helper::Helper,
+    trouble::{chain, innermost},
+};
+
+/// How long one look at all sources may take; see [`Sources::new`].
+pub(crate) const LOOK: Duration = Duration::from_secs(20);
 
 /// Credentials whose end nobody tells may be a file's that somebody renews: they are used for so long at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -35,6 +47,8 @@ const METADATA_ATTEMPTS: u32 = 2;
 pub(crate) struct Sources {
     /// Nothing but this profile; else whatever AWS's tools would take.
     profile: Option<String>,
+    /// How long one look may take.
+    limit: Duration,
 }
 
 /// A place where credentials may be, as an operator knows it, and what looks there.
@@ -48,8 +62,9 @@ struct Found {
 }
 
 impl Sources {
-    pub(crate) fn new(profile: Option<String>) -> Self {
-        Self { profile }
+    /// A look takes at most half of `timeout`, that of an attempt, so that it is the look that is told of and not the attempt.
+    pub(crate) fn new(profile: Option<String>, timeout: Duration) -> Self {
+        Self { profile, limit: LOOK.min(timeout / 2) }
     }
 
     /// The region that is set beside the credentials: `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile's, the machine's.
@@ -76,10 +91,10 @@ impl Sources {
     }
 
     /// In the order of the SDK's own chain, which does not say which of them it failed at.
-    fn all(&self, config: &ProviderConfig) -> Vec<Source> {
-        let profile = ProfileFileCredentialsProvider::builder().configure(config);
-        if let Some(name) = &self.profile {
-            return vec![("the profile in ~/.aws", Box::new(profile.profile_name(name).build()))];
+    async fn all(&self, config: &ProviderConfig) -> Vec<Source> {
+        let profile = self.in_profile(config).await;
+        if self.profile.is_some() {
+            return vec![profile];
         }
         let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(config);
         let container = EcsCredentialsProvider::builder().configure(config);
@@ -87,11 +102,25 @@ impl Sources {
         let machine = ImdsCredentialsProvider::builder().configure(config).imds_client(machine);
         vec![
             ("AWS_ACCESS_KEY_ID", Box::new(EnvironmentVariableCredentialsProvider::new())),
-            ("the profile in ~/.aws", Box::new(profile.build())),
+            profile,
             ("AWS_WEB_IDENTITY_TOKEN_FILE", Box::new(web_identity.build())),
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", Box::new(container.build())),
             ("the machine's metadata service", Box::new(machine.build())),
         ]
+    }
+
+    async fn in_profile(&self, config: &ProviderConfig) -> Source {
+        let source: Box<dyn ProvideCredentials> = match Helper::of(self.profile.as_deref()).await {
+            Some(helper) => Box::new(helper),
+            None => {
+                let profile = ProfileFileCredentialsProvider::builder().configure(config);
+                Box::new(match &self.profile {
+                    Some(name) => profile.profile_name(name).build(),
+                    None => profile.build(),
+                })
+            }
+        };
+        ("the profile in ~/.aws", source)
     }
 }
 
@@ -102,8 +131,11 @@ impl Found {
             .with_region(Some(self.region.clone()))
             .with_behavior_version(Some(BehaviorVersion::latest()));
         let mut looked_at = Vec::new();
-        for (place, source) in self.sources.all(&config) {
-            match source.provide_credentials().await {
+        let limit = self.sources.limit;
+        let until = Instant::now() + limit;
+        for (place, source) in self.sources.all(&config).await {
+            let look = tokio::time::timeout_at(until, source.provide_credentials());
+            match look.await.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(limit))) {
                 Ok(mut credentials) => {
                     credentials.expiry_mut().get_or_insert_with(|| SystemTime::now() + LOOK_AGAIN);
                     return Ok(credentials);
@@ -112,8 +144,16 @@ impl Found {
                     let why = error.source().map_or_else(|| "has none".to_owned(), innermost);
                     looked_at.push(format!("{place} ({why})"));
                 }
+                Err(CredentialsError::ProviderTimedOut(_)) => {
+                    return Err(CredentialsError::provider_error(format!(
+                        "{place} did not give any within {} s",
+                        limit.as_secs_f32()
+                    )));
+                }
                 Err(error) => {
                     let why = innermost(&error);
+                    // Below a role the SDK runs `credential_process`, and quotes what it said, whatever that holds.
+                    let why = why.split(". Stderr:").next().unwrap_or_default();
                     return Err(CredentialsError::provider_error(format!("{place} fails: {why}")));
                 }
             }
@@ -130,7 +170,7 @@ impl ProvideCredentials for Found {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(self.look())
+        future::ProvideCredentials::new(self.look().with_subscriber(NoSubscriber::new()))
     }
 }
 

@@ -124,7 +124,7 @@ impl S3Sink {
         let failure = Failure::new(format!("{what} ({said})"))
             .quoting(answer.message.as_bytes())
             .retry_after(answer.retry_after);
-        match step == Step::Put && answer.is_about_the_push() {
+        match step == Step::Put && answer.is_about_the_object() {
             true => Trouble::Reject(failure),
             false => Trouble::Retry(failure),
         }
@@ -160,6 +160,10 @@ impl S3Sink {
             "NotImplemented" if self.conditional => format!(
                 "{place} lacks something that we ask for; most likely conditions: set conditional: false"
             ),
+            code if code.starts_with("KMS.") => format!(
+                "{place} cannot encrypt: see that the KMS key (sse_kms_key, or the bucket's own) is enabled and may be used: {}",
+                answer.message
+            ),
             "InvalidRequest" | "InvalidArgument" | "MissingSecurityHeader" => format!(
                 "{place} does not take our way of asking; checksums, conditional, region and path_style change it: {}",
                 answer.message
@@ -191,6 +195,9 @@ impl S3Sink {
             (429 | 503, _) => self.slow_down(),
             (507, _) => format!("{place} is full"),
             _ if judged == Verdict::Unavailable => format!("{place} takes nothing at present"),
+            (400..=499, Step::Put) if !answer.may_pass() && !answer.is_about_the_object() => {
+                format!("{place} refuses an upload, and says nothing against this object: {}", answer.message)
+            }
             _ => return None,
         })
     }
@@ -223,12 +230,32 @@ impl Answer<'_> {
         }
     }
 
-    /// Whether another attempt with the same bytes would meet the same. Bodies that were cut or bent on their way
-    /// come as 400 too, and pass next time.
-    fn is_about_the_push(&self) -> bool {
-        const PASSING: [&str; 5] =
-            ["BadDigest", "InvalidDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"];
-        http_status::judge(self.status, false) == Verdict::Reject && !PASSING.contains(&self.code)
+    /// Whether this object is never taken as it is, while others are. Only what says so plainly: a code that is not known
+    /// here may be about a key, a policy or an account, and must not make dead letters of whole batches. (One that is refused
+    /// alone, while others pass, the lane finds out.)
+    fn is_about_the_object(&self) -> bool {
+        const CODES: [&str; 5] = [
+            "EntityTooLarge",
+            "KeyTooLong",
+            "KeyTooLongError",
+            "MaxMessageLengthExceeded",
+            "MetadataTooLarge",
+        ];
+        self.status == 413 || ((400..=499).contains(&self.status) && CODES.contains(&self.code))
+    }
+
+    /// Whether another attempt may fare better: 404, 408, 409 and 425; a body that was cut or bent on its way, or a part that
+    /// got lost, is a 400.
+    fn may_pass(&self) -> bool {
+        const CODES: [&str; 6] = [
+            "BadDigest",
+            "IncompleteBody",
+            "InvalidDigest",
+            "InvalidPart",
+            "RequestTimeout",
+            "XAmzContentSHA256Mismatch",
+        ];
+        matches!(self.status, 404 | 408 | 409 | 425) || CODES.contains(&self.code)
     }
 }
 

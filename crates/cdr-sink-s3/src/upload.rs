@@ -26,7 +26,7 @@ use cdr_core::{
 };
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
-use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
+use tokio::{io::AsyncReadExt, sync::Mutex, task::spawn_blocking, time::Instant};
 
 use crate::{
     access::Access,
@@ -42,8 +42,10 @@ const SIDE_BY_SIDE: usize = 16;
 /// Most bytes of bodies that are on their way at once.
 const BYTES_AT_ONCE: usize = 16 * 1024 * 1024;
 
-/// An object that is larger is none of ours, and not fetched to be compared.
-const LARGEST: i64 = 512 * 1024 * 1024;
+/// In bytes: what an object of many is beside the bodies at most, for itself (Parquet's columns) and for each push (what is known
+/// about it). See [`Parcel::most`].
+const FRAME: usize = 1024 * 1024;
+const FRAME_OF_A_PUSH: usize = 1024;
 
 /// A bucket that pushes go to.
 pub struct S3Sink {
@@ -180,6 +182,7 @@ impl S3Sink {
         client: &Client,
         parcel: &Parcel<'_>,
     ) -> Result<PutObjectOutput, SdkError<PutObjectError>> {
+        let (lock_mode, locked_until) = self.keeping.lock(parcel.object).unzip();
         let mut put = client
             .put_object()
             .bucket(&self.bucket)
@@ -189,8 +192,8 @@ impl S3Sink {
             .set_storage_class(self.keeping.storage_class())
             .set_server_side_encryption(self.keeping.encryption())
             .set_ssekms_key_id(self.keeping.kms_key())
-            .set_object_lock_mode(self.keeping.lock_mode())
-            .set_object_lock_retain_until_date(self.keeping.lock_until(parcel.object))
+            .set_object_lock_mode(lock_mode)
+            .set_object_lock_retain_until_date(locked_until)
             .set_checksum_algorithm(self.keeping.checksum())
             .set_if_none_match(self.only_new());
         for (name, value) in parcel.metadata() {
@@ -234,18 +237,23 @@ impl S3Sink {
         parcel: &Parcel<'_>,
         head: &HeadObjectOutput,
     ) -> Result<bool, Trouble> {
-        let length = head.content_length().unwrap_or_default();
-        let must_be_equal = parcel.object.raw().is_some();
-        if length > LARGEST || (must_be_equal && length != parcel.bytes.len() as i64) {
+        let may_be_ours = |length: usize| match parcel.object.raw() {
+            Some(_) => length == parcel.bytes.len(),
+            None => length <= parcel.most(),
+        };
+        let length = head.content_length().and_then(|length| usize::try_from(length).ok());
+        if !length.is_none_or(may_be_ours) {
             return Ok(false);
         }
         let get = client.get_object().bucket(&self.bucket).key(parcel.object.key()).send().await;
         let object = get.map_err(|error| self.trouble(Step::Look, error))?;
-        let found = object.body.collect().await.map_err(|_| {
+        // One more than is ours, so that what is longer shows: a server need not tell the length.
+        let most = parcel.most() as u64 + 1;
+        let mut found = Vec::new();
+        object.body.into_async_read().take(most).read_to_end(&mut found).await.map_err(|_| {
             Trouble::Retry(Failure::new("the object that is there already could not be read to its end"))
         })?;
-        let found = found.into_bytes();
-        Ok(found == parcel.bytes || parcel.object.has_same_records(&found))
+        Ok(found == parcel.bytes || (may_be_ours(found.len()) && parcel.object.has_same_records(&found)))
     }
 
     fn no_s3(&self) -> Unavailable {
@@ -283,6 +291,14 @@ impl<'a> Parcel<'a> {
             // The runtime is stopping.
             Err(_) => Err(Trouble::Unavailable(Unavailable::new("the gateway stops"))),
         }
+    }
+
+    /// In bytes: how long an object of the same records may be, whoever compressed it. Twice its bodies, as if nothing were
+    /// compressed and every byte escaped, and what is around them.
+    fn most(&self) -> usize {
+        let bodies: usize = self.object.pushes().iter().map(|push| push.body().len()).sum();
+        let frames = FRAME + FRAME_OF_A_PUSH * self.object.pushes().len();
+        self.bytes.len() + 2 * bodies + frames
     }
 
     pub(crate) fn metadata(&self) -> Vec<(&'static str, String)> {

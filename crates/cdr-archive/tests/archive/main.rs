@@ -37,6 +37,7 @@ fn push(position: u64, action: &str, body: impl Into<Bytes>) -> Arc<Push> {
 }
 
 fn batch(pushes: impl IntoIterator<Item = Arc<Push>>) -> Batch {
-    let first = |push| Delivery { push, routes: Arc::from([]), attempt: 1, replay: false };
+    let first =
+        |push| Delivery { push, routes: Arc::from([]), attempt: 1, replay: false, may_be_there: false };
     Batch::new(pushes.into_iter().map(first).collect()).unwrap()
 }

@@ -45,6 +45,8 @@ pub enum ErrandState {
     Rests,
     /// Nobody runs it, for this reason.
     Parked(String),
+    /// A person ended it, and its lane or the disk has not come to the end: should the process end before, it goes on.
+    Ending,
     /// It is over.
     Ended,
     /// A person ended it.

@@ -4,7 +4,7 @@
 //! is parked: it waits like any lane, and its pushes with it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -13,7 +13,7 @@ use cdr_expression::ExpressionFault;
 use cdr_spool::{ControlError, LaneState};
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tracing::{error, info, warn};
@@ -45,6 +45,8 @@ struct Known {
     running: BTreeMap<String, Running>,
     /// Why nobody can run them, by the names of their lanes.
     stuck: BTreeMap<String, String>,
+    /// Lanes of replays that a person cancelled, until they are forgotten.
+    cancelled: BTreeSet<String>,
     ended: VecDeque<ErrandNow>,
 }
 
@@ -128,7 +130,15 @@ impl Errands {
         gone.map(|(lane, running)| (lane, running.handle)).collect()
     }
 
-    /// Remembers how it ended before its lane goes, so that it is always to be seen.
+    /// Takes out a replay that is to end; none if nobody runs it.
+    fn begin_to_cancel(&self, lane: &str) -> Option<LaneHandle> {
+        let mut known = self.lock();
+        known.cancelled.insert(lane.to_owned());
+        known.running.remove(lane).map(|running| running.handle)
+    }
+
+    /// Remembers how it ended before its lane goes, so that it is always to be seen. Nobody waits for it with a limit: what was
+    /// asked of the spool happens, and until then nobody may run the lane again.
     async fn end(&self, store: &Store, ended: ErrandNow) -> Result<(), ControlError> {
         let lane = ended.lane.clone();
         {
@@ -136,8 +146,9 @@ impl Errands {
             known.ended.push_front(ended);
             known.ended.truncate(REMEMBERED);
         }
-        let retired = decided(store.spool().retire_lane(&lane)).await;
+        let retired = store.spool().retire_lane(&lane).await;
         let mut known = self.lock();
+        known.cancelled.remove(&lane);
         match &retired {
             Ok(()) => drop(known.stuck.remove(&lane)),
             Err(_) => {
@@ -182,9 +193,8 @@ impl Dispatcher {
     /// Sends what is kept of this wish to a sink again: durably, so that it goes on after a restart. Gives its number.
     ///
     /// # Errors
-    /// The sink, the condition or the time is none; or the sink seals; or it could not be made durable.
-    pub async fn begin_replay(&self, sink: &str, wish: Wish) -> Result<u32, ReplayError> {
-        let ending = self.ending.lock().await;
+    /// The sink, the condition or the time is none; or the sink seals; or it could not be made durable, or is not yet.
+    pub async fn begin_replay(self: &Arc<Self>, sink: &str, wish: Wish) -> Result<u32, ReplayError> {
         let (plan, _) = self.plan_of(sink).ok_or_else(|| self.no_such_sink(sink))?;
         if let (Some(from), Some(to)) = (wish.from, wish.to)
             && from >= to
@@ -193,69 +203,83 @@ impl Dispatcher {
         }
         let checked = wish.clone();
         blocking(move || Replay::of(checked, "").map(drop)).await.map_err(ReplayError::Condition)?;
-        if self.errands().iter().filter(|errand| errand.replay().is_some() && errand.is_under_way()).count()
-            >= MOST_REPLAYS
-        {
-            return Err(ReplayError::Many);
-        }
+        // It reads the disk, which may take its time: nobody who changes lanes waits for that.
         if self.seals(plan.sink).await {
             return Err(ReplayError::Seals);
+        }
+        let (held, _) = self.hold_lanes().await?;
+        if self.plan_of(sink).is_none() {
+            return Err(self.no_such_sink(sink));
+        }
+        let is_replay = |errand: &&ErrandNow| errand.replay().is_some() && errand.is_under_way();
+        if self.errands().iter().filter(is_replay).count() >= MOST_REPLAYS {
+            return Err(ReplayError::Many);
         }
         let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
         // An end within a millisecond takes in the whole of it; the replay itself looks at each push.
         let time = (ms(wish.from), ms(wish.to).map(|ms| ms.saturating_add(1)));
-        let lane = decided(self.store.spool().begin_errand(sink, time, replay_facts(wish))).await?;
-        self.start_errands(&ending);
-        let number = number_of(&lane).unwrap_or_default();
-        info!(replay = number, sink, "a replay begins");
-        Ok(number)
+        let (dispatcher, sink) = (Arc::clone(self), sink.to_owned());
+        let beginning = async move {
+            let lane = dispatcher.store.spool().begin_errand(&sink, time, replay_facts(wish)).await?;
+            let number = number_of(&lane).unwrap_or_default();
+            info!(replay = number, sink, "a replay begins");
+            dispatcher.start_errands(&held);
+            Ok(number)
+        };
+        Ok(decided(beginning).await?)
     }
 
     /// Ends a replay where it is, and forgets its dead letters.
     ///
     /// # Errors
-    /// There is no such replay, or it could not be made durable: then it goes on at the next start.
+    /// There is no such replay, or it has not ended yet and will, or it could not be made durable: then it goes on.
     pub async fn cancel_replay(&self, number: u32) -> Result<ErrandNow, ReplayError> {
-        let mut ending = self.ending.lock().await;
+        let (mut ending, deadline) = self.hold_lanes().await?;
         let is_it = |errand: &ErrandNow| errand.id() == Some(number) && errand.is_under_way();
         let is_replay = |errand: &ErrandNow| !errand.errand.as_deref().is_some_and(Errand::is_owed);
         let found = self.errands().into_iter().find(|errand| is_it(errand) && is_replay(errand));
-        let mut found = found.ok_or(ReplayError::Unknown(number))?;
-        let lane = found.lane.clone();
-        let running = self.errands.lock().running.remove(&lane);
-        let status = running.map(|Running { handle: LaneHandle { status, control, task, .. }, .. }| {
-            // One that does not hear it is over at this moment, or ends with its control.
-            let _ = control.try_send(Control::Stop(super::CLOSE_DEADLINE));
-            ending.insert(lane.clone(), task);
-            status
-        });
-        let is_over = ending.over(|name| name == lane).await.is_ok();
-        found.did = status.map_or(found.did, |status| Some(status.snapshot()));
-        let cancelled = ErrandNow { state: ErrandState::Cancelled, ..found };
-        if let Some(task) = ending.take(&lane).filter(|_| !is_over) {
-            ending.insert(lane, self.end_after(task, cancelled));
+        let found = found.ok_or(ReplayError::Unknown(number))?;
+        if found.state == ErrandState::Ending {
             return Err(ReplayError::Ending(number));
         }
-        if let Err(error) = self.errands.end(&self.store, cancelled.clone()).await {
-            self.start_errands(&ending);
-            return Err(error.into());
+        let lane = found.lane.clone();
+        let (tell, told) = oneshot::channel();
+        ending.insert(lane.clone(), self.cancel(found, tell));
+        if ending.over(|name| name == lane, deadline).await.is_err() {
+            return Err(ReplayError::Ending(number));
         }
-        info!(replay = number, sink = cancelled.sink, "a replay was cancelled");
-        Ok(cancelled)
+        // Its task is over: it has told, unless it broke off.
+        let cancelled = told.await.unwrap_or(Err(ControlError::Stopping));
+        Ok(cancelled.inspect_err(|_| self.start_errands(&ending))?)
     }
 
-    /// Forgets a cancelled replay when its lane has ended.
-    fn end_after(&self, lane: JoinHandle<()>, cancelled: ErrandNow) -> JoinHandle<()> {
+    /// Stops what runs a replay, and forgets the replay when that has ended, however long the disk or the sink takes for it.
+    fn cancel(
+        &self,
+        replay: ErrandNow,
+        tell: oneshot::Sender<Result<ErrandNow, ControlError>>,
+    ) -> JoinHandle<()> {
         let (errands, store) = (Arc::clone(&self.errands), Arc::clone(&self.store));
+        let running = errands.begin_to_cancel(&replay.lane);
         tokio::spawn(async move {
-            let _ = lane.await;
-            let lane = cancelled.lane.clone();
-            match errands.end(&store, cancelled).await {
-                Ok(()) => info!(lane, "a replay was cancelled"),
+            let mut cancelled = ErrandNow { state: ErrandState::Cancelled, ..replay };
+            if let Some(LaneHandle { status, control, task, .. }) = running {
+                // One that does not hear it is over at this moment, or ends with its control.
+                let _ = control.try_send(Control::Stop(super::CLOSE_DEADLINE));
+                drop(control);
+                let _ = task.await;
+                cancelled.did = Some(status.snapshot());
+            }
+            let ended = errands.end(&store, cancelled.clone()).await;
+            let (lane, sink) = (cancelled.lane.clone(), cancelled.sink.clone());
+            match &ended {
+                Ok(()) => info!(replay = number_of(&lane), sink, "a replay was cancelled"),
                 Err(error) => {
-                    warn!(lane, %error, "a replay cannot be forgotten; the next start goes on with it")
+                    warn!(lane, %error, "a replay cannot be forgotten; it goes on, at the next reload or start at the latest")
                 }
             }
+            // Who asked may have gone.
+            let _ = tell.send(ended.map(|()| cancelled));
         })
     }
 
@@ -264,12 +288,18 @@ impl Dispatcher {
         let spool = self.store.spool();
         // The lanes first: one that ends meanwhile is then among those that are over.
         let lanes = spool.lanes();
-        let ended: Vec<ErrandNow> = self.errands.lock().ended.iter().cloned().collect();
+        let (mut ended, cancelled) = {
+            let known = self.errands.lock();
+            (known.ended.clone(), known.cancelled.clone())
+        };
+        // What a person cancelled has not ended before the disk has taken it.
         let is_there = |(lane, state): &(String, LaneState)| {
-            state.errand.is_some() && !ended.iter().any(|ended| ended.lane == *lane)
+            let has_ended = || ended.iter().any(|ended| ended.lane == *lane);
+            state.errand.is_some() && (cancelled.contains(lane) || !has_ended())
         };
         let there = lanes.into_iter().filter(is_there);
         let mut errands: Vec<ErrandNow> = there.map(|lane| self.errand_now(lane)).collect();
+        ended.retain(|ended| !errands.iter().any(|there| there.lane == ended.lane));
         errands.sort_by_key(ErrandNow::id);
         errands.extend(ended);
         errands
@@ -278,17 +308,18 @@ impl Dispatcher {
     fn errand_now(&self, (lane, state): (String, LaneState)) -> ErrandNow {
         let parked = self.why_parked(&lane, &state);
         let dead = self.store.spool().count_dead_letters(&lane);
-        let run = self
-            .errands
-            .lock()
-            .running
-            .get(&lane)
-            .map(|running| (Arc::clone(&running.errand), running.handle.status.snapshot()));
+        let (is_cancelled, run) = {
+            let known = self.errands.lock();
+            let run = known.running.get(&lane);
+            let run = run.map(|running| (Arc::clone(&running.errand), running.handle.status.snapshot()));
+            (known.cancelled.contains(&lane), run)
+        };
         let readable =
             || state.errand.as_ref().and_then(|errand| Errand::from_spool(&lane, errand).ok()).map(Arc::new);
         let errand = run.as_ref().map(|(errand, _)| Arc::clone(errand)).or_else(readable);
         let now = ErrandNow { errand, ..now((lane, state), run, dead) };
         match parked {
+            _ if is_cancelled => ErrandNow { state: ErrandState::Ending, ..now },
             Some(why) => ErrandNow { state: ErrandState::Parked(why), ..now },
             None => now,
         }
@@ -380,7 +411,13 @@ impl Dispatcher {
             while let Ok(read) = spool.read(from, 64, 1 << 20) {
                 let pushes = read.pushes.into_iter().map(|push| stored::from_spool(id, push));
                 if let Some(push) = pushes.into_iter().find(|push| push.facts().origin == Origin::Push) {
-                    let delivery = Delivery { push, routes: Arc::from([]), attempt: 1, replay: true };
+                    let delivery = Delivery {
+                        push,
+                        routes: Arc::from([]),
+                        attempt: 1,
+                        replay: true,
+                        may_be_there: true,
+                    };
                     let batch = Batch::new(vec![delivery]);
                     return batch.is_some_and(|batch| {
                         lane::wanted_seal(sink.as_ref(), &batch).is_ok_and(|seal| seal.is_some())

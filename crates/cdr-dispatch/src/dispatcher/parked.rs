@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use cdr_core::{Position, SinkName, sink::InvalidSinkName};
@@ -126,14 +126,19 @@ impl Dispatcher {
     /// Forgets a parked lane and all that it owes: a person decided that its sink does not come back.
     ///
     /// # Errors
-    /// There is no such lane, or it is no parked one, or it could not be made durable.
+    /// There is no such lane, or it is no parked one, or it could not be made durable, or is not yet.
     pub async fn retire(&self, lane: &str) -> Result<(), RetireError> {
-        let mut ending = self.ending.lock().await;
+        let (mut ending, deadline) = self.hold_lanes().await?;
         if self.control_of(lane).is_some() {
             return Err(RetireError::Configured);
         }
-        ending.over(is_of(lane)).await?;
-        Ok(decided(self.store.spool().retire_lane(lane)).await?)
+        ending.over(is_of(lane), deadline).await?;
+        let (store, lane) = (Arc::clone(&self.store), lane.to_owned());
+        let retiring = async move {
+            let _held = ending;
+            store.spool().retire_lane(&lane).await
+        };
+        Ok(decided(retiring).await?)
     }
 
     /// Hands over to the sink `new` all that the parked lane `old` owes: what is open or not read, dead letters, seals and
@@ -141,21 +146,25 @@ impl Dispatcher {
     /// the answer. What both were owed, as when they stood in the configuration together, may come twice.
     ///
     /// # Errors
-    /// There is no such lane, its sink is configured, or it could not be made durable.
-    pub async fn rename(&self, old: &str, new: &str) -> Result<Vec<String>, RenameError> {
+    /// There is no such lane, its sink is configured, or it could not be made durable, or is not yet.
+    pub async fn rename(self: &Arc<Self>, old: &str, new: &str) -> Result<Vec<String>, RenameError> {
         let no_name = |why| RenameError::NoName { name: new.to_owned(), why };
         let new: SinkName = new.parse().map_err(no_name)?;
-        let mut ending = self.ending.lock().await;
+        let (mut ending, deadline) = self.hold_lanes().await?;
         if self.control_of(old).is_some() {
             return Err(RenameError::Configured(old.to_owned()));
         }
-        ending.over(is_of(old)).await?;
-        let until = stored::spool_position(self.parked_since.of(old));
-        let facts = handed_over_facts(old);
-        let names = decided(self.store.spool().hand_over_lane(old, new.as_str(), until, facts)).await?;
-        info!(old, %new, "a parked sink was handed over to another name");
-        self.start_errands(&ending);
-        Ok(names)
+        ending.over(is_of(old), deadline).await?;
+        let (dispatcher, old) = (Arc::clone(self), old.to_owned());
+        let handing_over = async move {
+            let until = stored::spool_position(dispatcher.parked_since.of(&old));
+            let facts = handed_over_facts(&old);
+            let names = dispatcher.store.spool().hand_over_lane(&old, new.as_str(), until, facts).await?;
+            info!(old, %new, "a parked sink was handed over to another name");
+            dispatcher.start_errands(&ending);
+            Ok(names)
+        };
+        Ok(decided(handing_over).await?)
     }
 }
 

@@ -53,6 +53,10 @@ pub struct Open {
     pub goes_alone: bool,
     /// It was sent without a seal and not confirmed.
     pub may_be_there: bool,
+    /// What became of it before is not known here: an earlier process had it, or it was a dead letter.
+    pub has_a_past: bool,
+    /// An attempt on it is under way.
+    pub is_tried: bool,
 }
 
 impl Open {
@@ -65,6 +69,11 @@ impl Open {
     /// Whether it fell before, and others have passed since, of which there were so many by now.
     pub fn fell_while_others_pass(&self, passed: u64) -> bool {
         self.burden() > 0 && self.passed_then < passed
+    }
+
+    /// Whether the sink may have been given it before, so that it may be with the receiver, sealed or not.
+    pub fn was_given(&self) -> bool {
+        self.has_a_past || self.burden() > 0
     }
 
     /// The later it comes as a probe: one that never failed says most about the sink.
@@ -112,7 +121,8 @@ impl Ledger {
     /// Opens a delivery that the spool still knows from an earlier process.
     pub fn recovered(&mut self, position: Position, attempts: u32, spent: Duration, due: Instant) {
         let may_be_there = attempts > 0;
-        self.open.insert(position, Open { attempts, spent, may_be_there, ..Open::default() });
+        self.open
+            .insert(position, Open { attempts, spent, may_be_there, has_a_past: true, ..Open::default() });
         self.waiting.insert((due, position));
     }
 
@@ -140,7 +150,7 @@ impl Ledger {
 
     /// Opens a dead letter again because a person said so, whatever the routes say today.
     pub fn reopened(&mut self, position: Position) {
-        self.open.insert(position, Open { is_wanted: true, ..Open::default() });
+        self.open.insert(position, Open { is_wanted: true, has_a_past: true, ..Open::default() });
         self.waiting.insert((Instant::now(), position));
     }
 
@@ -152,6 +162,13 @@ impl Ledger {
     /// An open delivery, to change it.
     pub fn get_mut(&mut self, position: Position) -> Option<&mut Open> {
         self.open.get_mut(&position)
+    }
+
+    /// Those on which the first attempt ended without a word of the sink, or with one that proves nothing: they may be there, and
+    /// the spool does not know that they were tried.
+    pub fn in_doubt(&self) -> impl Iterator<Item = Position> {
+        let is_in_doubt = |open: &Open| open.attempts == 0 && (open.is_tried || open.may_be_there);
+        self.open.iter().filter(move |(_, open)| is_in_doubt(open)).map(|(&position, _)| position)
     }
 
     /// Lets a failed delivery wait, and lets go of its body if that is long.

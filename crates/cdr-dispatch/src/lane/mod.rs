@@ -63,7 +63,7 @@ pub use self::{
     status::{LaneNow, LaneSnapshot, LaneStatus, PausedNow, UnreadableNow},
     thread::Place,
 };
-use crate::{errand::Errand, event::Event, rate::Rate, retry::RetryPolicy, store::Store};
+use crate::{errand::Errand, event::Event, rate::Rate, retry::RetryPolicy, store::Store, stored};
 
 /// A lane whose own task panicked begins again after this, where the spool knows it to be.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
@@ -389,8 +389,17 @@ impl Lane {
         self.trying += weight(&batch);
         let (sink, store, lane) =
             (Arc::clone(&self.plan.sink), Arc::clone(&self.store), Arc::clone(&self.lane));
+        for push in batch.pushes() {
+            self.mark_tried(push.position(), true);
+        }
         let in_doubt = self.in_doubt(&batch);
         self.attempts.spawn(attempt(sink, store, lane, partition, self.pace.epoch(), batch, in_doubt));
+    }
+
+    fn mark_tried(&mut self, position: Position, is_tried: bool) {
+        if let Some(open) = self.ledger.get_mut(position) {
+            open.is_tried = is_tried;
+        }
     }
 
     /// Pushes of it that may be there already.
@@ -402,13 +411,15 @@ impl Lane {
 
     fn delivery(&mut self, position: Position) -> Option<Delivery> {
         let active = self.pace.active_time();
+        let replay = matches!(self.errand.as_deref(), Some(Errand::Replay(_)));
         let open = self.ledger.get_mut(position)?;
         open.first_tried.get_or_insert(active);
         Some(Delivery {
             push: Arc::clone(open.push.as_ref()?),
             routes: Arc::clone(&open.routes),
             attempt: open.attempts.saturating_add(1),
-            replay: matches!(self.errand.as_deref(), Some(Errand::Replay(_))),
+            replay,
+            may_be_there: replay || open.was_given(),
         })
     }
 
@@ -469,7 +480,7 @@ impl Lane {
         }
     }
 
-    /// Lets attempts under way finish within `grace`; what is cut off counts as not tried.
+    /// Lets attempts under way finish within `grace`, and cuts off the others.
     async fn stop(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         while let Ok(Some(attempted)) = tokio::time::timeout_at(deadline, self.attempts.join_next()).await {
@@ -479,11 +490,36 @@ impl Lane {
         self.attempts.shutdown().await;
         self.give_back_pace();
         self.hand_over();
+        self.record_doubt();
         while self.recordings.next().await.is_some() {}
         self.tell();
         if let Some(delivered) = self.summary.take() {
             self.say_delivered(delivered);
         }
+    }
+
+    /// What the sink may have taken without our knowing counts as one attempt, due at once, of which no time counts towards giving
+    /// up: so the next process, or a sink with other settings, knows that it may be there. What is sealed needs no word: it is
+    /// made again the same.
+    fn record_doubt(&mut self) {
+        let retry = || Recorded::Retry {
+            attempts: 1,
+            spent: Duration::ZERO,
+            due_ms: Timestamp::now().as_millisecond(),
+            answer: "the lane stopped before the sink confirmed it; it may be there".to_owned(),
+        };
+        let seals = self.store.lane(&self.lane).seals;
+        let is_sealed = |position: &Position| {
+            let position = stored::spool_position(*position);
+            seals.iter().any(|seal| seal.positions.binary_search(&position).is_ok())
+        };
+        let in_doubt = self.ledger.in_doubt().filter(|position| !is_sealed(position));
+        let outcomes: Vec<_> = in_doubt.map(|position| (position, retry())).collect();
+        if outcomes.is_empty() {
+            return;
+        }
+        let durable = self.store.record(&self.lane, outcomes);
+        self.recordings.push(Box::pin(durable.map(|()| Vec::new())));
     }
 
     // === telling ===

@@ -7,9 +7,9 @@ use cdr_spool::Outcome;
 use tokio::time::Instant;
 
 use super::{Lane, attempt, ledger::Ledger};
-use crate::{errand::Errand, routing::Goes, window::Routed};
+use crate::{errand::Errand, routing::Goes, store::BACKLOG_BYTES, window::Routed};
 
-/// How many due deliveries are read back from the spool at a time.
+/// How many due deliveries are read back from the spool at a time, if they are small.
 const READ_BACK: usize = 64;
 
 /// How many pushes one look ahead takes in.
@@ -40,7 +40,7 @@ impl Lane {
         if unread.is_empty() {
             return false;
         }
-        let mut read = self.store.get(unread.clone()).await.into_iter();
+        let mut read = self.store.get(unread.clone(), BACKLOG_BYTES).await.into_iter();
         for position in unread {
             match read.next() {
                 Some(Ok(push)) => self.came_back(position, push),
@@ -229,7 +229,7 @@ impl Lane {
         if open.received_at_ms.is_some() || self.must_not_read() {
             return;
         }
-        let read = self.store.get(vec![position]).await.pop();
+        let read = self.store.get(vec![position], usize::MAX).await.pop();
         let Some(open) = self.ledger.get_mut(position) else { return };
         // What cannot be read is told elsewhere; here it only must not be asked for again and again.
         open.received_at_ms = match read {

@@ -96,7 +96,7 @@ impl Lane {
     pub(super) async fn try_sealed(&mut self) {
         while self.may_start() && !self.must_not_read() {
             let Some(batch) = self.next_sealed() else { return };
-            let read = self.store.get(batch.positions.clone()).await;
+            let read = self.store.get(batch.positions.clone(), usize::MAX).await;
             let mut pushes = Vec::with_capacity(read.len());
             let mut lost = Vec::new();
             let mut trouble = None;

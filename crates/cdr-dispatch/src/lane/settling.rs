@@ -36,6 +36,9 @@ impl Lane {
     fn settle(&mut self, attempted: Attempted) {
         let Attempted { partition, positions, weight, began, seal, was_sent, went } = attempted;
         self.trying = self.trying.saturating_sub(weight);
+        for &position in &positions {
+            self.mark_tried(position, false);
+        }
         let report = match went {
             Ok(report) => report,
             Err(why) => {

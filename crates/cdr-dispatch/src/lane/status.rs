@@ -86,7 +86,7 @@ pub struct PausedNow {
 }
 
 /// Counters of a lane since the process started, and where it is now.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LaneSnapshot {
     /// Deliveries that were confirmed.
     pub delivered: u64,

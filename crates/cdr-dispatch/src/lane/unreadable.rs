@@ -159,7 +159,7 @@ async fn gives_others(store: &Store) -> bool {
         return false;
     }
     let newest = Position(store.end().0.saturating_sub(1));
-    store.get(vec![newest]).await.iter().all(Result::is_ok)
+    store.get(vec![newest], usize::MAX).await.iter().all(Result::is_ok)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the lanes promise, on a real spool, with sinks that do as they are told.
 
 mod aside;
+mod doubt;
 mod ending;
 mod errands;
 mod masked;

@@ -27,7 +27,7 @@ async fn quarantined_bytes_that_are_a_push_today_are_delivered_with_the_facts_of
     assert!(!stored.repeat && stored.position != number);
     until_idle(&dispatcher).await;
     assert_eq!((sink.attempts_on("late"), held(&dispatcher)), (1, vec![]));
-    let push = dispatcher.pushes().get(vec![stored.position]).await.remove(0).unwrap().unwrap();
+    let push = dispatcher.pushes().get(vec![stored.position], usize::MAX).await.remove(0).unwrap().unwrap();
     let facts = push.facts();
     assert_eq!((facts.uuid.as_deref(), facts.origin), (Some("uuid-late"), Origin::Push));
     assert_eq!(facts.sender, Some([127, 0, 0, 1].into()));

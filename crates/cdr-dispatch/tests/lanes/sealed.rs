@@ -380,10 +380,44 @@ async fn what_may_be_there_by_itself_goes_into_no_object_after_a_reload() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_be_there_by_itself_goes_into_no_object_after_a_restart() {
+    for answer in [fails, away] {
+        let folder = tempfile::tempdir().unwrap();
+        let (dispatcher, raw) = left_raw(folder.path(), answer).await;
+        dispatcher.stop(Duration::from_secs(5)).await;
+        drop(dispatcher);
+        let after = Sealing::new("a", good);
+        let (dispatcher, _events) = open(folder.path(), plan(vec![sealing(&after)]));
+        push_all(&dispatcher, numbered(7..30)).await;
+        until_idle(&dispatcher).await;
+        each_once(&raw_then_sealed(&raw, &after), 30);
+        dispatcher.stop(Duration::from_secs(5)).await;
+    }
+}
+
+/// Remembers what it is given, and never says how that went.
+struct Silent(Arc<Told>);
+
+impl Sink for Silent {
+    async fn deliver(&self, batch: &Batch) -> Report {
+        self.0.batches.lock().unwrap().push(batch.deliveries().iter().map(session).collect());
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stop_cuts_off_goes_into_no_object_and_is_no_nearer_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    let (dispatcher, raw) = left_raw(folder.path(), fails).await;
-    dispatcher.stop(Duration::from_secs(5)).await;
+    let raw = Told::new();
+    let silent = LanePlan { sink: Arc::new(Silent(Arc::clone(&raw))), ..lane("archive", &raw) };
+    let (dispatcher, _events) = open(folder.path(), plan(vec![silent]));
+    push_all(&dispatcher, numbered(0..7)).await;
+    until("four are under way", || raw.batches().len() == 4).await;
+    dispatcher.stop(Duration::ZERO).await;
+    let tried: Vec<_> = dispatcher.pushes().lane("archive").open.into_values().collect();
+    assert!(tried.iter().all(|open| (open.attempts, open.spent) == (1, Duration::ZERO)), "{tried:?}");
+    assert_eq!(tried.len(), 4, "the others were not tried");
     drop(dispatcher);
+
     let after = Sealing::new("a", good);
     let (dispatcher, _events) = open(folder.path(), plan(vec![sealing(&after)]));
     push_all(&dispatcher, numbered(7..30)).await;

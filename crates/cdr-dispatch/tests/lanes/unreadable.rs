@@ -116,3 +116,16 @@ async fn a_sealed_batch_that_cannot_be_read_waits_for_its_disk_and_is_made_again
     each_once(&objects, PUSHES);
     assert!(sealed.iter().all(|(key, sessions)| objects[key] == *sessions));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_back_at_a_time_has_a_bound_in_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dispatcher, _events) = open(folder.path(), plan(vec![lane("sink", &Told::new())]));
+    let mut positions = Vec::new();
+    for session in ["a", "b", "c"] {
+        positions.push(push(&dispatcher, session).await);
+    }
+    let pushes = dispatcher.pushes();
+    assert_eq!(pushes.get(positions.clone(), 1).await.len(), 1, "one at least");
+    assert_eq!(pushes.get(positions, usize::MAX).await.len(), 3);
+}

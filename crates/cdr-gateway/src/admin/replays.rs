@@ -84,14 +84,21 @@ fn state(errand: &ErrandNow) -> (&'static str, Option<String>) {
         },
         ErrandState::Rests => ("rests", None),
         ErrandState::Parked(why) => ("parked", Some(why.clone())),
+        ErrandState::Ending => {
+            ("ending", Some("it was cancelled, and is over when its sink and the disk let it".to_owned()))
+        }
         ErrandState::Ended => ("over", None),
         ErrandState::Cancelled => ("cancelled", None),
     }
 }
 
-/// An errand as a lane beside that of its sink; none for one that nobody runs.
+/// An errand as a lane beside that of its sink, also one that nobody has begun to run; none for one that is over, or that is
+/// shown as parked.
 pub(super) fn as_lane(errand: &ErrandNow) -> Option<Value> {
-    let lane = errand.did.as_ref().filter(|_| errand.is_under_way())?;
+    if !errand.is_under_way() || matches!(errand.state, ErrandState::Parked(_)) {
+        return None;
+    }
+    let lane = errand.did.clone().unwrap_or_default();
     let by = match errand.errand.as_deref() {
         Some(Errand::HandedOver { by }) => Some(by),
         _ => None,

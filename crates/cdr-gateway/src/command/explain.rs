@@ -102,8 +102,13 @@ impl Explain {
 /// What would leave for the sink; none if it shows nothing of it.
 fn preview(plan: &Plan, push: &Arc<Push>, to: &Destination) -> Option<Preview> {
     let sink = &plan.sinks.iter().find(|sink| sink.lane.name == to.sink)?.lane.sink;
-    let delivery =
-        Delivery { push: Arc::clone(push), routes: Arc::clone(&to.routes), attempt: 1, replay: false };
+    let delivery = Delivery {
+        push: Arc::clone(push),
+        routes: Arc::clone(&to.routes),
+        attempt: 1,
+        replay: false,
+        may_be_there: false,
+    };
     let preview = sink.preview(&Batch::new(vec![delivery])?);
     (!preview.0.is_empty()).then_some(preview)
 }

@@ -167,8 +167,9 @@ impl Work {
     async fn rests_for(&self, time: Duration) {
         let begun = Instant::now();
         loop {
-            let rests_since = begun.max(*self.rests_since.lock().unwrap_or_else(PoisonError::into_inner));
+            // Asked first: who ends notes the time before it counts itself out.
             let is_at_work = self.under_way.load(Ordering::Acquire) > 0;
+            let rests_since = begun.max(*self.rests_since.lock().unwrap_or_else(PoisonError::into_inner));
             let due = if is_at_work { Instant::now() } else { rests_since } + time;
             if due <= Instant::now() {
                 return;

@@ -164,19 +164,22 @@ fn kept(
     kms_key: Option<String>,
     lock: Option<ObjectLockMode>,
     until: Option<Timestamp>,
-) -> Kept {
+) -> S3Result<Kept> {
+    if until.as_ref().is_some_and(|until| *until <= Timestamp::from(SystemTime::now())) {
+        return Err(s3_error!(InvalidArgument, "The retain until date must be in the future!"));
+    }
     let until = until.and_then(|until| {
         let mut text = Vec::new();
         until.format(TimestampFormat::DateTime, &mut text).ok()?;
         String::from_utf8(text).ok()
     });
-    Kept {
+    Ok(Kept {
         storage_class: storage_class.map(|class| class.as_str().to_owned()),
         encryption: encryption.map(|encryption| encryption.as_str().to_owned()),
         kms_key,
         locked: lock.map(|mode| mode.as_str().to_owned()).zip(until),
         in_parts: false,
-    }
+    })
 }
 
 /// The protocol's side of the store.
@@ -221,7 +224,7 @@ impl S3 for Face {
             input.ssekms_key_id,
             input.object_lock_mode,
             input.object_lock_retain_until_date,
-        );
+        )?;
         let object = new_object(&input.key, bytes, input.content_type, kept, metadata(input.metadata));
         let etag = self.store().put(&input.bucket, object, only_new)?;
         ok(PutObjectOutput { e_tag: Some(etag), ..Default::default() })
@@ -313,7 +316,7 @@ impl S3 for Face {
             input.ssekms_key_id,
             input.object_lock_mode,
             input.object_lock_retain_until_date,
-        );
+        )?;
         let upload = Upload {
             bucket: input.bucket.clone(),
             key: input.key.clone(),

@@ -242,6 +242,10 @@ impl Conversation {
             None => Ok(false),
             Some(Act::Cut) => Err(over()),
             Some(Act::Stall) => pending().await,
+            Some(Act::Late(by)) => {
+                tokio::time::sleep(by).await;
+                Ok(false)
+            }
             Some(Act::Reply(reply)) => {
                 self.say(&reply).await?;
                 if reply.starts_with("421") { Err(over()) } else { Ok(true) }

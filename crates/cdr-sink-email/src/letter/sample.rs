@@ -34,5 +34,11 @@ fn delivery(body: String) -> Option<Delivery> {
     };
     let read = Incoming::read(facts, body.into()).ok()?;
     let push = Arc::new(Push::stored(SpoolId([0; 8]), Position(1), read));
-    Some(Delivery { push, routes: Arc::from(["a route".to_owned()]), attempt: 1, replay: false })
+    Some(Delivery {
+        push,
+        routes: Arc::from(["a route".to_owned()]),
+        attempt: 1,
+        replay: false,
+        may_be_there: false,
+    })
 }

@@ -9,6 +9,7 @@ use lettre::transport::smtp::{
     authentication::{Credentials, DEFAULT_MECHANISMS, Mechanism},
     client::AsyncSmtpConnection,
 };
+use tokio::time::Instant;
 
 use super::{
     Server,
@@ -56,10 +57,10 @@ impl Proof {
     }
 
     /// What is shown to the server, and whether it is a token that was kept. The error is in words for the operator.
-    async fn secret(&self) -> Result<(String, bool), String> {
+    async fn secret(&self, deadline: Instant) -> Result<(String, bool), String> {
         let path = match self {
             Self::Password(password, _) => return Ok((password.expose().to_owned(), false)),
-            Self::Tokens(tokens) => return tokens.token().await,
+            Self::Tokens(tokens) => return tokens.token(deadline).await,
             Self::TokenFile(path) => path,
         };
         let unread = |why: &dyn std::fmt::Display| format!("smtp.token_file {}: {why}", path.display());
@@ -84,6 +85,7 @@ impl Server {
         &self,
         connection: &mut AsyncSmtpConnection,
         login: &Login,
+        deadline: Instant,
     ) -> Result<(), NoLogin> {
         let wanted = login.proof.mechanisms();
         if connection.server_info().get_auth_mechanism(wanted).is_none() {
@@ -92,7 +94,9 @@ impl Server {
             let why = format!("{self} offers no login that we speak ({wanted}); does it want TLS first?");
             return Err(why.into());
         }
-        let (secret, was_kept) = login.proof.secret().await?;
+        // It must leave time for the login, and be told apart from a mail server that is late.
+        let token_by = deadline.min(Instant::now() + self.timeout / 2);
+        let (secret, was_kept) = login.proof.secret(token_by).await?;
         let credentials = Credentials::new(login.username.clone(), secret.clone());
         let Err(error) = connection.auth(wanted, &credentials).await else { return Ok(()) };
         if let Proof::Tokens(tokens) = &login.proof {

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cdr_core::Secret;
+use cdr_core::{Secret, oauth::Lifetime};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, StatusCode,
@@ -15,7 +15,10 @@ use hyper::{
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde::Deserialize;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 use url::{Url, form_urlencoded};
 
 /// A token is not used in its last moments: it could expire on its way.
@@ -55,14 +58,20 @@ struct Token {
 #[derive(Deserialize, Default)]
 struct Granted {
     access_token: Option<String>,
-    expires_in: Option<u64>,
+    expires_in: Option<Lifetime>,
     refresh_token: Option<String>,
     error: Option<String>,
 }
 
 impl Tokens {
     /// A token, and whether it is one that was kept. The error is in words for the operator.
-    pub(super) async fn token(&self) -> Result<(String, bool), String> {
+    pub(super) async fn token(&self, deadline: Instant) -> Result<(String, bool), String> {
+        // Those that wait for somebody else's token, too.
+        let in_time = timeout_at(deadline, self.kept_or_new()).await;
+        in_time.unwrap_or_else(|_| Err(self.none("did not answer in time")))
+    }
+
+    async fn kept_or_new(&self) -> Result<(String, bool), String> {
         // Whoever comes while a token is fetched waits for that one.
         let mut state = self.state.lock().await;
         if let Some(token) = &state.token
@@ -78,13 +87,12 @@ impl Tokens {
             if is_new {
                 tracing::warn!(
                     endpoint = self.place(),
-                    "the token endpoint gave a new refresh token; it is used until the gateway stops, then the one in the settings may be refused"
+                    "the token endpoint gave a new refresh token; it is used until the gateway stops or reloads its configuration, then the one in the settings may be refused"
                 );
                 state.refresh_token = Some(Secret::new(new));
             }
         }
-        // A day is as good as longer, and nobody can make it overflow.
-        let lifetime = granted.expires_in.map(|seconds| Duration::from_secs(seconds.min(86_400)));
+        let lifetime = granted.expires_in.and_then(|lifetime| lifetime.read());
         let until = lifetime.map(|lifetime| Instant::now() + lifetime.saturating_sub(MARGIN));
         state.token = Some(Token { text: text.clone(), until });
         Ok((text, false))

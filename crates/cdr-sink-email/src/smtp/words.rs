@@ -1,6 +1,6 @@
 //! What went wrong with a mail server, in words for the operator, and what becomes of the mail.
 
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 
 use cdr_core::Failure;
 use lettre::transport::smtp::Error;
@@ -47,6 +47,15 @@ impl Server {
                 Stopped::Answered(Failed::Never(quoting(format!("{self} refused the mail ({code})"))))
             }
         }
+    }
+
+    /// The server has the text, or most of it, and did not say whether it takes the mail.
+    pub(super) fn unanswered(&self, waited: Duration) -> Failed {
+        let waited_s = waited.as_secs();
+        let reason =
+            format!("{self} had the mail's text and did not say within {waited_s} s whether it takes it");
+        tracing::warn!(server = %self, waited_s, "the mail server had a mail's text and did not say whether it takes it; it is sent again, so people may have it twice");
+        Failed::Later(Failure::new(reason))
     }
 
     /// The conversation ended in the middle: because the server leaves, or for a reason that may be this mail.

@@ -174,7 +174,8 @@ impl Common {
         };
         let request = self.request(&asked, &names, taken, place);
         let when = optional(settings.when.as_deref(), &names, &place.key("when"));
-        let rules = rules(settings, &names, taken, place);
+        let mut rules = rules(settings, &names, taken, place);
+        rules.may_store = request.as_ref().is_some_and(|request| request.method != http::Method::GET);
         let find = settings.find.as_ref().map(|find| self.find(find, &names, taken, &place.key("find")));
         Some(Step {
             name: name.map(str::to_owned),
@@ -326,6 +327,7 @@ fn rules(settings: &StepSettings, names: &Names, taken: &[String], place: &Place
         classify: classify.collect(),
         take: take.collect(),
         already_there: optional(settings.already_there.as_deref(), &of_answer, &place.key("already_there")),
+        may_store: false,
         err_code: settings.success.err_code,
         success: optional(settings.success.when.as_deref(), &of_answer, &place.key("success").key("when")),
     }

@@ -35,8 +35,8 @@ const PAGE: usize = 256;
 /// So often a question is asked in a log out of which segments go. It takes milliseconds; mostly they go seconds apart, and
 /// as fast as the disk syncs when `keep` was made shorter.
 const TRIES: u32 = 8;
-/// Before it is asked for the third time; twice as long each time.
-const PAUSE: Duration = Duration::from_millis(5);
+/// The second time at once, then after so long, and longer each time.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A spool, opened to be searched.
 pub struct Search {
@@ -222,13 +222,11 @@ impl Search {
     /// Asks, and again if a segment went meanwhile.
     fn ask<T>(&mut self, ask: impl Fn(&mut Search) -> Result<T, Failed>) -> Result<T, ReadError> {
         for tried in 0..TRIES {
-            if tried > 1 {
-                thread::sleep(PAUSE * (1 << (tried - 2)));
-            }
             let told = self.ask_at_once(&ask)?;
             if !self.log.has_lost_a_segment().map_err(unreadable)? {
                 return Ok(told);
             }
+            thread::sleep(PAUSE * tried);
             self.look_again()?;
         }
         Err(ReadError::Restless { tries: TRIES })

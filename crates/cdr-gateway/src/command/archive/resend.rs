@@ -114,8 +114,13 @@ impl Resend {
         }
         let routes: Arc<[String]> = Arc::from(["archive replay".to_owned()]);
         for attempt in 1.. {
-            let delivery =
-                Delivery { push: Arc::clone(&push), routes: Arc::clone(&routes), attempt, replay: true };
+            let delivery = Delivery {
+                push: Arc::clone(&push),
+                routes: Arc::clone(&routes),
+                attempt,
+                replay: true,
+                may_be_there: true,
+            };
             let Some(batch) = Batch::new(vec![delivery]) else { break };
             if plan.sink.seal(&batch).is_some() {
                 bail!(
