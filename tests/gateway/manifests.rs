@@ -237,7 +237,7 @@ async fn a_day_waits_for_a_decision_about_its_dead_letters_and_names_those_that_
 async fn look_at(folder: &Path, now: Timestamp) -> Looked {
     let source = config::Source::File(folder.join("gateway.yaml"));
     let archive = config::archives(&source, []).unwrap().remove(0);
-    due::look(&archive, &folder.join("data/spool"), Faulty::Waits, now).await.unwrap()
+    due::look(&archive, &folder.join("data/spool"), Faulty::Waits, None, now).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,4 +289,119 @@ async fn a_manifest_that_cannot_be_written_is_said_once_tried_again_and_holds_up
     until_noted(&gateway, day(0));
     let is_told = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with(told));
     assert_eq!(gateway.log().iter().filter(|line| is_told(line)).count(), 1);
+}
+
+/// A name that leads nowhere fails whoever reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_keep_beside_an_archive_is_never_read() {
+    let folder = tempfile::tempdir().unwrap();
+    days_ago(folder.path(), 2, &[]).await;
+    let put = |key: &str| {
+        let path = folder.path().join("data/archive").join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", &path).unwrap();
+        path
+    };
+    for key in ["dump.tar", "logs/2026/dump.ndjson.gz", "logs/2026/calls.json"] {
+        put(key);
+    }
+    let of_another_spool =
+        format!("cdr/dt={}/c0ffee0000000001-{:020}-{:020}-c0ffee0000000002.ndjson", day(2), 1, 9);
+    let of_another_spool = put(&of_another_spool);
+    let gateway = Process::start(folder.path(), &in_files("ndjson").to_string());
+    until_noted(&gateway, day(0));
+    assert_eq!(days(&manifests(folder.path())), [day(2), day(1)]);
+    gateway.kill();
+
+    fs::remove_file(of_another_spool).unwrap();
+    let (code, findings) = verified(folder.path());
+    assert_eq!((code, &findings["pushes"]), (Some(0), &json!(20)), "{findings}");
+    assert_eq!(findings["foreign"], json!(["dump.tar", "logs/2026/calls.json", "logs/2026/dump.ndjson.gz"]));
+}
+
+/// In `raw` each push is a file by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_archive_waits_for_what_it_was_owed_before_and_knows_what_it_got() {
+    let folder = tempfile::tempdir().unwrap();
+    days_ago(folder.path(), 2, &[]).await;
+    let mut settings = in_files("raw");
+    settings["sinks"]["archive"]["start_at"] = json!("now");
+    let vault = settings["sinks"].as_object_mut().unwrap().remove("archive");
+    settings["sinks"]["vault"] = vault.into();
+    settings["routes"][0]["to"] = json!(["vault"]);
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    let told = gateway.until_logged("the manifest of a day waits for a decision about a parked sink");
+    assert_eq!((&told["day"], &told["owing"]), (&json!(day(2).to_string()), &json!("archive")), "{told}");
+    let by_hand = cli(folder.path(), &["archive", "manifest"], &[]).stdout;
+    assert!(by_hand.contains("cdr-gateway sink rename archive vault"), "{by_hand}");
+    assert_eq!(days(&manifests(folder.path())), []);
+
+    let renamed = ask(&gateway, &["sink", "rename", "archive", "vault"], &[]);
+    assert_eq!(renamed.code, Some(0), "{}", renamed.stderr);
+    until("the days are noted", || (manifests(folder.path()).len() == 2).then_some(()));
+    assert!(manifests(folder.path()).iter().all(|(manifest, _)| manifest.pushes == 10));
+    gateway.kill();
+    let (code, findings) = verified(folder.path());
+    assert_eq!((code, &findings["expected"]), (Some(0), &json!(20)), "{findings}");
+
+    fs::remove_dir_all(folder.path().join("data/archive/_manifest")).unwrap();
+    let file = paths(&folder.path().join("data/archive/cdr"), &format!("{:020}.json", 3)).remove(0);
+    fs::remove_file(file).unwrap();
+    let (code, findings) = verified(folder.path());
+    assert_eq!(code, Some(1), "{findings}");
+    assert!(findings["faults"][0].as_str().unwrap().ends_with("are not there: 3"), "{findings}");
+}
+
+/// Half a day east of those under which they were filed, and half a day west.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_time_zone_makes_nothing_missing() {
+    for timezone in ["Etc/GMT+12", "Etc/GMT-12"] {
+        let folder = tempfile::tempdir().unwrap();
+        days_ago(folder.path(), 3, &[]).await;
+        let mut settings = in_files("ndjson");
+        settings["sinks"]["archive"]["file"]["manifest"] = json!(false);
+        let gateway = Process::start(folder.path(), &settings.to_string());
+        gateway.until_delivered();
+        gateway.kill();
+        settings["timezone"] = json!(timezone);
+        fs::write(folder.path().join("gateway.yaml"), settings.to_string()).unwrap();
+
+        let zone = TimeZone::get(timezone).unwrap();
+        let of = (Timestamp::now() - 48.hours()).to_zoned(zone).date().to_string();
+        let verify = cli(folder.path(), &["archive", "verify", "--from", &of, "--to", &of], &[]);
+        assert_eq!(verify.code, Some(0), "{timezone}: {} {}", verify.stdout, verify.stderr);
+        assert!(verify.stdout.contains("10 of them known to the spool"), "{}", verify.stdout);
+        let noted = look_at(folder.path(), Timestamp::now() + 48.hours()).await.written;
+        assert_eq!(noted.iter().map(|manifest| manifest.pushes).sum::<u64>(), 30, "{timezone}: {noted:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_in_another_place_begins_with_what_lies_there() {
+    let folder = tempfile::tempdir().unwrap();
+    days_ago(folder.path(), 2, &[]).await;
+    let mut settings = in_files("ndjson");
+    settings["sinks"]["archive"]["file"]["manifest"] = json!(false);
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    gateway.until_delivered();
+    gateway.kill();
+    settings["sinks"]["archive"]["file"]["path"] = json!("data/vault");
+    let gateway = Process::start(folder.path(), &settings.to_string());
+    gateway.push("cdr", call("today", "ok").as_bytes(), None);
+    gateway.until_delivered();
+    gateway.kill();
+    let verify = cli(folder.path(), &["archive", "verify"], &[]);
+    assert_eq!(verify.code, Some(0), "{} {}", verify.stdout, verify.stderr);
+    assert!(
+        verify.stderr.contains("20 pushes up to 20 were delivered before all that lies here"),
+        "{}",
+        verify.stderr
+    );
+    let looked = look_at(folder.path(), Timestamp::now() + 48.hours()).await;
+    let told: Vec<_> = looked.written.iter().map(|manifest| (manifest.day, manifest.pushes)).collect();
+    assert_eq!((told, looked.elsewhere), (vec![(day(0), 1)], 20));
+
+    fs::remove_dir_all(folder.path().join("data/vault/cdr")).unwrap();
+    let (code, findings) = verified(folder.path());
+    assert_eq!(code, Some(1), "{findings}");
 }

@@ -90,6 +90,8 @@ pub struct Findings {
     pub manifests: usize,
     /// How many pushes the spool said to be there.
     pub expected: usize,
+    /// How many of them lie under the day before or after their own, since the archive's time zone was another one.
+    pub beside: usize,
     /// Keys that are nothing of ours.
     pub foreign: Vec<String>,
     /// What manifests say was given up, and is still not there.
@@ -120,6 +122,7 @@ pub struct Audit<'a> {
     manifests: BTreeMap<String, Vec<u8>>,
     expected: usize,
     missing: BTreeMap<SpoolKey, Vec<u64>>,
+    beside: usize,
     foreign: Vec<String>,
     absent: Vec<Absent>,
     faults: Vec<Fault>,
@@ -139,6 +142,7 @@ impl<'a> Audit<'a> {
             manifests: BTreeMap::new(),
             expected: 0,
             missing: BTreeMap::new(),
+            beside: 0,
             foreign: Vec::new(),
             absent: Vec::new(),
             faults: Vec::new(),
@@ -150,6 +154,11 @@ impl<'a> Audit<'a> {
         self.passed.insert(key.to_owned());
     }
 
+    /// Notes what is nothing of an archive by its name.
+    pub fn leave(&mut self, key: &str) {
+        self.foreign.push(key.to_owned());
+    }
+
     /// Takes in what lies under a key.
     pub fn take(&mut self, key: &str, bytes: &[u8]) {
         if manifest::is_key(key) {
@@ -157,7 +166,7 @@ impl<'a> Audit<'a> {
             return;
         }
         match self.filing.read(key, bytes) {
-            None => self.foreign.push(key.to_owned()),
+            None => self.leave(key),
             Some(Err(why)) => {
                 self.faults.push(Fault::Unreadable { key: key.to_owned(), why: why.to_string() });
             }
@@ -204,6 +213,28 @@ impl<'a> Audit<'a> {
     /// What was expected of a spool and not found.
     pub fn missing(&self, spool: SpoolId) -> &[u64] {
         self.missing.get(&spool.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// Looks for what is missing of a spool in an object of the day before or after, which is no part of this check: there it lies
+    /// when the archive's time zone was another one. Whether something was found.
+    pub fn look_beside(&mut self, spool: SpoolId, key: &str, bytes: &[u8]) -> bool {
+        let Some(Ok(records)) = self.filing.read(key, bytes) else { return false };
+        let Some(missing) = self.missing.get_mut(&spool.0) else { return false };
+        let before = missing.len();
+        for record in records.iter().filter(|record| record.spool == spool) {
+            let position = record.position.0;
+            let Some(at) = missing.iter().position(|missing| *missing == position) else { continue };
+            missing.remove(at);
+            if !record.is_intact() {
+                self.faults.push(Fault::Bent { position, key: key.to_owned() });
+            }
+        }
+        let found = before - missing.len();
+        self.beside += found;
+        if missing.is_empty() {
+            self.missing.remove(&spool.0);
+        }
+        found > 0
     }
 
     /// What stands in the manifests of a spool.
@@ -270,6 +301,7 @@ impl<'a> Audit<'a> {
             pushes: self.found.len(),
             manifests,
             expected: self.expected,
+            beside: self.beside,
             foreign: self.foreign,
             absent: self.absent,
             faults: self.faults,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cdr_core::{Batch, Batching, Partition, Push, Seal, SpoolId};
+use cdr_core::{Batch, Batching, Partition, Position, Push, Seal, SpoolId};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde_json::json;
 
@@ -107,9 +107,34 @@ impl Filing {
         })
     }
 
-    /// The spool that a key tells; none when it is no key of an archive.
-    pub fn spool_of(&self, key: &str) -> Option<SpoolId> {
-        Some(self.named(key)?.spool)
+    /// Whether something may be an object of an archive, by its name alone, which may have been made under other settings: what
+    /// others keep in the same place is of any size, and not read to learn that it is theirs.
+    pub fn is_object(&self, key: &str) -> bool {
+        match Encoding::of_key(key) {
+            Some(_) => key::may_name_a_push(key),
+            None => key.ends_with(RAW_EXT) && self.named(key).is_some(),
+        }
+    }
+
+    /// Whether it may be one of this spool's.
+    pub fn is_object_of(&self, spool: SpoolId, key: &str) -> bool {
+        let is_of = |named: Option<Named>| match named {
+            Some(named) => named.spool == spool,
+            None => key.contains(&spool.to_string()),
+        };
+        self.is_object(key) && is_of(self.named(key))
+    }
+
+    /// The first position of an object, as its key tells it; none when that is of settings of which nothing is known.
+    pub fn first_of(&self, key: &str) -> Option<Position> {
+        Some(self.named(key)?.position)
+    }
+
+    /// The first position that lies in a place, by the keys of all that lies there: before it something was delivered to another
+    /// place. 0 when they do not tell, or there are none.
+    pub fn begin_of_place<'k>(&self, spool: SpoolId, keys: impl IntoIterator<Item = &'k str>) -> Position {
+        let own = keys.into_iter().filter(|key| self.is_object_of(spool, key));
+        own.map(|key| self.first_of(key).unwrap_or(Position(0))).min().unwrap_or(Position(0))
     }
 
     /// The day that a key tells; none when it tells none.

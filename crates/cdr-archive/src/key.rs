@@ -364,6 +364,14 @@ pub(crate) fn is_safe(key: &str) -> bool {
     key.split('/').all(is_plain) && !key.chars().any(|c| c.is_control() || c == '\\')
 }
 
+/// Whether a key has what every template puts there: 16 hex digits for the spool, 20 for the first position.
+pub(crate) fn may_name_a_push(key: &str) -> bool {
+    let longest =
+        |is_part: fn(&char) -> bool| key.split(|c| !is_part(&c)).map(str::len).max().unwrap_or_default();
+    longest(char::is_ascii_hexdigit) >= Part::Spool.most()
+        && longest(char::is_ascii_digit) >= Part::First.most()
+}
+
 /// The push that a key names: that of a raw object, or the first of many.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Named {

@@ -4,10 +4,11 @@
 //! [`due`] is one look, that of `archive manifest` too; here is who looks when. A look goes through a day of the log and
 //! reads a day of the archive, so it is made when a day is over and, as far as memory tells, nothing of it is open: once a
 //! day. While it fails or has to wait it is made again, ever more rarely. It runs beside the runtime's threads, and what
-//! it meets disturbs no delivery. [`delivered`] is the log's side of it.
+//! it meets disturbs no delivery. [`delivered`] is the log's side of it, and [`lanes`] whose its lanes are.
 
 pub mod delivered;
 pub mod due;
+mod lanes;
 
 use std::{
     collections::BTreeMap,
@@ -61,8 +62,17 @@ impl Progress {
         self.wait = (2 * self.wait).min(LATEST);
     }
 
-    fn came(&mut self, sink: &str, looked: Looked) {
-        let Looked { written, next, waits } = looked;
+    /// `is_open` is whether memory, too, says that something of the day is open.
+    fn came(&mut self, sink: &str, looked: Looked, is_open: bool) {
+        let Looked { written, elsewhere, next, waits } = looked;
+        if elsewhere > 0 && waits.is_none() {
+            warn!(
+                sink,
+                pushes = elsewhere,
+                "manifests begin with the first push that lies here; what was delivered before it stands in none: to another path, \
+                 bucket or prefix, or it is missing"
+            );
+        }
         for manifest in &written {
             let (key, pushes, objects) = (manifest.key(), manifest.pushes, manifest.objects.len());
             info!(sink, key, pushes, objects, absent = manifest.absent, "the manifest of a day was written");
@@ -76,6 +86,11 @@ impl Progress {
         }
         self.look_later();
         match waits {
+            Waits::Open if !is_open && self.is_news(&format!("{next} open")) => info!(
+                sink, day = %next,
+                "the manifest of a day waits: by the spool's log something of it is owed to the archive, though no lane has it open now; \
+                 it is looked at again"
+            ),
             Waits::Open => {
                 debug!(sink, day = %next, "the manifest of a day waits for what is still owed to the archive");
             }
@@ -84,7 +99,12 @@ impl Progress {
                 "the manifest of a day waits for a decision about its dead letters (cdr-gateway dead list --sink {sink}); in the \
                  end it says that they are absent"
             ),
-            Waits::DeadLetters { .. } => {}
+            Waits::Parked { owing } if self.is_news(&format!("{next} {owing}")) => warn!(
+                sink, day = %next, owing,
+                "the manifest of a day waits for a decision about a parked sink that owes pushes of it, which may be this archive's \
+                 (cdr-gateway sink rename {owing} {sink}, or cdr-gateway sink retire {owing})"
+            ),
+            Waits::DeadLetters { .. } | Waits::Parked { .. } => {}
         }
     }
 
@@ -210,9 +230,14 @@ impl Manifests {
         if let Ok(looked) = &looked {
             self.has_come_to(number, looked.next);
         }
+        let filing = self.archives[number].holding.filing();
+        let oldest_open = self.owed(&sink).0.map(|at| filing.day(at));
         let Some(progress) = self.progress.get_mut(&sink) else { return };
         match looked {
-            Ok(looked) => progress.came(&sink, looked),
+            Ok(looked) => {
+                let is_open = oldest_open.is_some_and(|open| open <= looked.next);
+                progress.came(&sink, looked, is_open);
+            }
             Err(error) => {
                 progress.failed(&sink, &error);
                 if self.is_current() {
@@ -226,12 +251,14 @@ impl Manifests {
     async fn looked(&self, number: usize) -> Option<anyhow::Result<Looked>> {
         let (engine, archives) = (Arc::clone(&self.engine), Arc::clone(&self.archives));
         let runtime = Handle::current();
+        let from = self.progress.get(&archives[number].sink).and_then(|progress| progress.next);
         let look = move || {
             let spool = &engine.started_with.spool.path;
             runtime.block_on(engine.unless_stopping(due::look(
                 &archives[number],
                 spool,
                 Faulty::Waits,
+                from,
                 Timestamp::now(),
             )))
         };

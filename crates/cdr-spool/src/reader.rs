@@ -143,6 +143,8 @@ pub enum Logged {
     },
     /// A delivery became something.
     Outcome {
+        /// The number of the lane.
+        number: u32,
         /// The lane, by the name that it had then.
         lane: String,
         /// The push.
@@ -159,7 +161,9 @@ pub enum Logged {
     },
     /// A dead letter was woken.
     Reopened {
-        /// The lane.
+        /// The number of the lane.
+        number: u32,
+        /// The lane, by the name that it had then.
         lane: String,
         /// The push.
         position: Position,
@@ -232,6 +236,8 @@ pub struct CheckpointLane {
     pub number: u32,
     /// Its name.
     pub name: String,
+    /// Where it began to read: what came before was never its business.
+    pub began: Position,
     /// The first position that it had not read.
     pub next: Position,
     /// What it had open.
@@ -240,6 +246,8 @@ pub struct CheckpointLane {
     pub dead: Vec<Position>,
     /// What it had sealed and not closed.
     pub seals: Vec<Seal>,
+    /// What it is for, if it is temporary.
+    pub errand: Option<Errand>,
 }
 
 impl LogReader {
@@ -462,10 +470,12 @@ fn logged(entry: Entry, sealed: &mut SealedKeys, mut tell: impl FnMut(Logged)) {
             let lane = |known: entry::KnownLane| CheckpointLane {
                 number: known.lane,
                 name: known.name,
+                began: known.began,
                 next: known.next,
                 open: known.open.into_iter().map(|(position, _)| position).collect(),
                 dead: known.dead,
                 seals: known.seals,
+                errand: known.errand,
             };
             let lanes = checkpoint.lanes.into_iter().map(lane).collect();
             tell(Logged::Checkpoint { end: checkpoint.end, lanes });
@@ -478,8 +488,8 @@ fn logged_run(number: u32, lane: &str, run: &Run, sealed: &mut SealedKeys, tell:
     for position in run.positions() {
         let lane = lane.to_owned();
         match sealed.whole(number, position, run.item.clone()).into_outcome() {
-            Some(outcome) => tell(Logged::Outcome { lane, position, outcome }),
-            None => tell(Logged::Reopened { lane, position }),
+            Some(outcome) => tell(Logged::Outcome { number, lane, position, outcome }),
+            None => tell(Logged::Reopened { number, lane, position }),
         }
     }
 }

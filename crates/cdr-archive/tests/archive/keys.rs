@@ -185,3 +185,23 @@ fn a_key_of_another_template_names_no_push() {
         assert_eq!(filing.key().push_of(key), None, "{key}");
     }
 }
+
+#[test]
+fn an_object_is_known_by_its_name_whatever_the_settings_of_its_time() {
+    let today = filing(Settings::default());
+    let push = || push(7, "cdr", r#"{"SessionId":"s"}"#);
+    for key in [
+        "{spool}-{first}-{sha}.{ext}",
+        "a/{sha}{first}{spool}.{ext}",
+        "{date}/{first}/{session}_{spool}{sha}.{ext}",
+    ] {
+        let key = with_key(Layout::Ndjson, key).seal("", &batch([push()])).unwrap().key;
+        assert!(today.is_object(&key) && today.is_object_of(SPOOL, &key), "{key}");
+        assert!(!today.is_object_of(cdr_core::SpoolId([7; 8]), &key), "{key}");
+    }
+    let raw = raw_key(&filing(Settings { layout: Layout::Raw, ..Settings::default() }), push());
+    assert!(today.is_object_of(SPOOL, &raw) && !today.is_object_of(cdr_core::SpoolId([7; 8]), &raw));
+    let others =
+        ["dump.tar", "logs/2026-03-31.ndjson.gz", "c0ffee0000000001.json", "20260331/part-00000.parquet"];
+    assert_eq!(others.into_iter().find(|key| today.is_object(key)), None);
+}

@@ -6,7 +6,8 @@
 mod resend;
 
 use anyhow::bail;
-use cdr_archive::{Absent, Audit, Findings, Holding, Manifest};
+use cdr_archive::{Absent, Audit, Fault, Findings, Holding, Manifest, manifest::is_key};
+use cdr_core::SpoolId;
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, civil::Date};
 use serde_json::json;
@@ -15,7 +16,7 @@ use super::{Common, Ended, Said, kept::Kept};
 use crate::{
     config::{self, Archive},
     manifests::{
-        delivered::Delivered,
+        delivered::{Delivered, DeliveredPush, Stretch},
         due::{self, Faulty, Looked, Waits},
     },
 };
@@ -112,29 +113,61 @@ impl Days {
         self.from.is_none_or(|from| day >= from) && self.to.is_none_or(|to| day <= to)
     }
 
-    /// Whether an object may hold pushes of these days; what tells no day may.
-    fn may_hold(self, holding: &dyn Holding, key: &str) -> bool {
+    /// Whether what lies under a key is filed under these days; what tells no day may be.
+    fn name(self, holding: &dyn Holding, key: &str) -> bool {
         holding.filing().day_of(key).is_none_or(|day| self.hold(day))
+    }
+
+    /// Whether it may hold pushes of these days: where the archive's time zone was another one, they are filed under the day
+    /// before or after.
+    fn may_hold(self, holding: &dyn Holding, key: &str) -> bool {
+        let near =
+            |day: Date| [day.yesterday(), day.tomorrow()].into_iter().flatten().any(|day| self.hold(day));
+        self.name(holding, key) || holding.filing().day_of(key).is_some_and(near)
     }
 }
 
 async fn verify(common: &Common, archive: &Archive, days: Days) -> Ended {
     // Before the archive is looked at: what is delivered meanwhile is there, too.
-    let delivered = Delivered::read(&Kept::find(common)?.at.spool, &archive.sink, Timestamp::MIN)
+    let delivered = Delivered::read(&Kept::find(common)?.at.spool, &archive.sink, Stretch::ALL, |_| None)
         .inspect(|delivered| delivered.damage().iter().for_each(|damage| eprintln!("passed over: {damage}")))
         .inspect_err(|error| eprintln!("{error:#}; so the archive is checked by itself alone"))
         .ok();
     let holding = archive.holding.as_ref();
     let mut audit = Audit::new(holding.filing());
-    for key in holding.keys().await.map_err(anyhow::Error::msg)? {
-        match days.may_hold(holding, &key) {
-            true => audit.take(&key, &holding.read(&key).await.map_err(anyhow::Error::msg)?),
-            false => audit.pass(&key),
+    let keys = holding.keys().await.map_err(anyhow::Error::msg)?;
+    for key in &keys {
+        if !is_key(key) && !holding.filing().is_object(key) {
+            audit.leave(key);
+        } else if days.name(holding, key) {
+            audit.take(key, &holding.read(key).await.map_err(anyhow::Error::msg)?);
+        } else {
+            audit.pass(key);
         }
     }
     if let Some(delivered) = &delivered {
-        for push in delivered.pushes().filter(|push| days.hold(holding.filing().day(push.received_at))) {
-            audit.expect(delivered.spool(), push.position, archive.sha256_of(&push));
+        let spool = delivered.spool();
+        let begin = begin_of(archive, spool, &keys);
+        let of_days = |push: &DeliveredPush| days.hold(holding.filing().day(push.received_at));
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            delivered.pushes().filter(of_days).partition(|push| push.position >= begin);
+        here.iter().for_each(|push| audit.expect(spool, push.position, archive.sha256_of(push)));
+        if let Some(last) = elsewhere.last() {
+            eprintln!(
+                "{} pushes up to {} were delivered before all that lies here: under another path, bucket or prefix, or they are missing",
+                elsewhere.len(),
+                last.position
+            );
+        }
+        let beside = |key: &&String| {
+            holding.filing().is_object_of(spool, key)
+                && !days.name(holding, key)
+                && days.may_hold(holding, key)
+        };
+        for key in keys.iter().filter(beside) {
+            if !audit.missing(spool).is_empty() {
+                audit.look_beside(spool, key, &holding.read(key).await.map_err(anyhow::Error::msg)?);
+            }
         }
     }
     let mut findings = audit.end();
@@ -143,8 +176,18 @@ async fn verify(common: &Common, archive: &Archive, days: Days) -> Ended {
     if findings.is_good() { Ok(()) } else { Err(Said.into()) }
 }
 
+/// The first position that must lie here, by all the keys. Manifests vouch for the whole; before there is one, the archive may
+/// have been another place.
+fn begin_of(archive: &Archive, spool: SpoolId, keys: &[String]) -> u64 {
+    let folder = cdr_archive::manifest::folder_of(spool);
+    match keys.iter().any(|key| key.starts_with(&folder)) {
+        true => 0,
+        false => archive.holding.filing().begin_of_place(spool, keys.iter().map(String::as_str)).0,
+    }
+}
+
 fn tell(common: &Common, archive: &Archive, findings: &Findings) {
-    let Findings { objects, pushes, manifests, expected, foreign, absent, faults } = findings;
+    let Findings { objects, pushes, manifests, expected, beside, foreign, absent, faults } = findings;
     if common.wants_json() {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         let absent: Vec<_> = absent
@@ -154,12 +197,22 @@ fn tell(common: &Common, archive: &Archive, findings: &Findings) {
         say!(
             "{}",
             json!({ "sink": archive.sink, "objects": objects, "pushes": pushes, "manifests": manifests,
-                "expected": expected, "foreign": foreign, "absent": absent, "faults": faults })
+                "expected": expected, "beside": beside, "foreign": foreign, "absent": absent, "faults": faults })
         );
         return;
     }
     for fault in faults {
         say!("{fault}");
+    }
+    if faults.iter().any(|fault| matches!(fault, Fault::Bent { .. })) && !archive.is_masked {
+        eprintln!(
+            "what was delivered while the sink had a `mask` is not what arrived: no fault, if there was one"
+        );
+    }
+    if *beside > 0 {
+        eprintln!(
+            "{beside} pushes lie under the day before or after theirs: the archive's time zone was another one"
+        );
     }
     for key in foreign {
         eprintln!("{key} is nothing of this archive, and was passed over");
@@ -187,7 +240,7 @@ async fn manifest(common: &Common, archive: &Archive, faulty: Faulty) -> Ended {
     let kept = Kept::find(common)?;
     let mut is_first = true;
     loop {
-        let looked = due::look(archive, &kept.at.spool, faulty, Timestamp::now()).await?;
+        let looked = due::look(archive, &kept.at.spool, faulty, None, Timestamp::now()).await?;
         looked.written.iter().for_each(|manifest| tell_written(common, manifest));
         if looked.written.is_empty() {
             if !common.wants_json() {
@@ -227,6 +280,11 @@ fn tell_waits(kept: &Kept, archive: &Archive, looked: &Looked, is_first: bool) {
             "{none}: that of {next} waits for a decision about {count} dead letters until {} (cdr-gateway dead list --sink {})",
             kept.local(*until),
             archive.sink
+        ),
+        Some(Waits::Parked { owing }) => say!(
+            "{none}: that of {next} waits for a decision about {owing}, which is not configured and owes pushes of the day \
+             (cdr-gateway sink rename {owing} {sink}, or cdr-gateway sink retire {owing})",
+            sink = archive.sink
         ),
         None if is_first => say!("{none}"),
         None => {}

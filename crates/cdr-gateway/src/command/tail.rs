@@ -110,8 +110,8 @@ impl View<'_> {
                 self.remember(&stored::from_spool(SpoolId([0; 8]), push), position);
                 (!carried).then_some((position, Event::Arrived))
             }
-            Logged::Outcome { lane, position, outcome } => Some((position, Event::Became(lane, outcome))),
-            Logged::Reopened { lane, position } => Some((position, Event::Reopened(lane))),
+            Logged::Outcome { lane, position, outcome, .. } => Some((position, Event::Became(lane, outcome))),
+            Logged::Reopened { lane, position, .. } => Some((position, Event::Reopened(lane))),
             Logged::Quarantine { quarantine: StoredQuarantine { position, reason, .. }, carried: false } => {
                 Some((position, Event::Quarantined(reason)))
             }

@@ -1,6 +1,6 @@
 //! The sinks that archive, as places that can be read back.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use cdr_archive::Holding;
 use cdr_core::{SettingFault, SinkConfig, SinkName, setting};
@@ -22,6 +22,8 @@ pub struct Archive {
     pub holding: Box<dyn Holding>,
     /// It does not hold what came, but that with numbers masked.
     pub is_masked: bool,
+    /// The names of all sinks that are configured.
+    pub configured: Arc<[String]>,
 }
 
 impl fmt::Debug for Archive {
@@ -44,7 +46,8 @@ impl Archive {
 pub(super) fn all(layers: &Layers) -> Result<Vec<Archive>, Vec<SettingFault>> {
     let mut faults = Faults::default();
     let mut archives = Vec::new();
-    for name in layers.names(&path(["sinks"])) {
+    let configured: Arc<[String]> = layers.names(&path(["sinks"])).into();
+    for name in configured.iter().cloned() {
         let kinds = layers.names(&path(["sinks", &name]));
         let is = |kind: &str| kinds.iter().any(|known| known == kind);
         let built = if is(FileSettings::KIND) {
@@ -56,7 +59,12 @@ pub(super) fn all(layers: &Layers) -> Result<Vec<Archive>, Vec<SettingFault>> {
             continue;
         };
         let is_masked = layers.get(&path(["sinks", &name, "mask"])).is_some_and(|mask| !mask.is_null());
-        archives.extend(faults.take(built).map(|holding| Archive { sink: name, holding, is_masked }));
+        archives.extend(faults.take(built).map(|holding| Archive {
+            sink: name,
+            holding,
+            is_masked,
+            configured: Arc::clone(&configured),
+        }));
     }
     if faults.0.is_empty() { Ok(archives) } else { Err(faults.0) }
 }

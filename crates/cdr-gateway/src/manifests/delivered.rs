@@ -1,16 +1,17 @@
 //! What the spool's log says of one sink: what was delivered, what is open, what was given up.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     path::Path,
 };
 
 use anyhow::Context as _;
 use cdr_core::SpoolId;
 use cdr_dispatch::stored;
-use cdr_spool::{CheckpointLane, LogReader, Logged, Outcome, ReadError};
+use cdr_spool::{LogReader, Logged, Outcome, ReadError};
 use jiff::Timestamp;
 
+use super::lanes::Lanes;
 use crate::traced::moment;
 
 /// What the log says of one sink, as far as it is kept.
@@ -25,13 +26,40 @@ pub struct Delivered {
     given_up: BTreeMap<u64, Option<Timestamp>>,
     late: BTreeSet<String>,
     damage: BTreeSet<String>,
+    sink: String,
+    lanes: Lanes,
+    stretch: Stretch,
+    /// The first position that is left out, and the arrival of the oldest push that is.
+    beyond: Option<(u64, Timestamp)>,
+}
+
+/// Of which pushes somebody wants to know; the log is read to its end all the same, since what became of them may stand anywhere.
+#[derive(Clone, Copy)]
+pub struct Stretch {
+    /// The log is read from a little before this time on.
+    pub since: Timestamp,
+    /// What arrived before this time, and was delivered since, is late.
+    pub from: Timestamp,
+    /// What arrived from this time on is left out.
+    pub until: Option<Timestamp>,
+}
+
+impl Stretch {
+    /// All that is kept.
+    pub const ALL: Self = Self { since: Timestamp::MIN, from: Timestamp::MIN, until: None };
 }
 
 struct Known {
     received_at: Timestamp,
     sha256: [u8; 32],
-    /// The log has it where it came in, and so all that became of it.
-    is_whole: bool,
+}
+
+/// What became of pushes in one lane.
+#[derive(Default)]
+struct Became {
+    delivered: BTreeSet<u64>,
+    given_up: BTreeMap<u64, Option<Timestamp>>,
+    late: BTreeSet<String>,
 }
 
 /// A push that was delivered.
@@ -70,12 +98,19 @@ fn log(path: &Path, since: Timestamp) -> anyhow::Result<LogReader> {
 }
 
 impl Delivered {
-    /// Goes through the log of the spool at this path, from a little before this time on. Blocks.
+    /// Goes through the log of the spool at this path. `end_of_day` says when the day of an arrival ends: without an end the stretch
+    /// ends with the day of the first push in it. Blocks.
     ///
     /// # Errors
     /// There is no spool, or it cannot be read.
-    pub fn read(path: &Path, sink: &str, since: Timestamp) -> anyhow::Result<Self> {
-        let log = log(path, since)?;
+    pub fn read(
+        path: &Path,
+        sink: &str,
+        stretch: Stretch,
+        end_of_day: impl Fn(Timestamp) -> Option<Timestamp>,
+    ) -> anyhow::Result<Self> {
+        let now = lanes_at_the_end(path)?;
+        let log = log(path, stretch.since)?;
         let mut told = Self {
             spool: stored::spool_id(log.identity()),
             known: BTreeMap::new(),
@@ -84,62 +119,89 @@ impl Delivered {
             given_up: BTreeMap::new(),
             late: BTreeSet::new(),
             damage: BTreeSet::new(),
+            sink: sink.to_owned(),
+            lanes: Lanes::default(),
+            stretch,
+            beyond: None,
         };
-        let mut lanes = Lanes { sink, ..Lanes::default() };
+        // Whose an ended lane was may show only behind what it did.
+        let mut became: BTreeMap<u32, Became> = BTreeMap::new();
+        let may_be_ours = |number: u32| now.sink(number).is_none_or(|of| of == sink);
+        let mut is_first = true;
         for read in log {
-            match read {
-                Ok(read) => told.take(&mut lanes, since, moment(read.at_ms), read.what),
+            let (at, entry) = match read {
+                Ok(read) => (moment(read.at_ms), read.what),
                 Err(error @ (ReadError::Damaged { .. } | ReadError::DamagedLog { .. })) => {
                     told.damage.insert(error.to_string());
+                    continue;
                 }
                 Err(error) => return Err(error).context("the spool cannot be read"),
+            };
+            told.lanes.follow(&entry);
+            match entry {
+                Logged::Push { push, .. } => {
+                    let received_at = moment(push.received_at_ms);
+                    if told.stretch.until.is_none() && received_at >= stretch.from {
+                        told.stretch.until = end_of_day(received_at);
+                    }
+                    told.learn(push.position.0, Known { received_at, sha256: push.key.sha256 });
+                }
+                Logged::Checkpoint { lanes, .. } if is_first => {
+                    is_first = false;
+                    for lane in lanes.into_iter().filter(|lane| may_be_ours(lane.number)) {
+                        let dead = lane.dead.into_iter().map(|position| (position.0, None));
+                        became.entry(lane.number).or_default().given_up.extend(dead);
+                    }
+                }
+                Logged::Outcome { number, position, outcome, .. }
+                    if may_be_ours(number) && !told.is_left_out(position.0) =>
+                {
+                    let arrived = told.known.get(&position.0).map(|known| known.received_at);
+                    let is_late = arrived.is_none_or(|at| at < stretch.from) && at >= stretch.since;
+                    became.entry(number).or_default().close(position.0, at, outcome, is_late);
+                }
+                Logged::Reopened { number, position, .. } if may_be_ours(number) => {
+                    became.entry(number).or_default().given_up.remove(&position.0);
+                }
+                // What a replay gave up was no part of what is owed; of the rest nobody can decide any more.
+                Logged::LaneRetired { number } if told.lanes.is_replay(number) => {
+                    became.entry(number).or_default().given_up.clear();
+                }
+                Logged::LaneRetired { number } => {
+                    let given_up = &mut became.entry(number).or_default().given_up;
+                    given_up.values_mut().for_each(|since| *since = None);
+                }
+                _ => {}
             }
         }
-        // Only now: a lane can begin behind what it reads.
-        let owed = told.known.iter().filter(|(position, known)| lanes.owes(**position, known.is_whole));
-        told.open = owed.map(|(&position, _)| position).collect();
+        for (_, became) in became.into_iter().filter(|(number, _)| told.lanes.sink(*number) == Some(sink)) {
+            told.delivered.extend(became.delivered);
+            told.given_up.extend(became.given_up);
+            told.late.extend(became.late);
+        }
+        let owed = told.known.keys().copied().filter(|&position| told.lanes.owe(sink, position));
+        told.open = owed.collect();
         Ok(told)
     }
 
-    fn take(&mut self, lanes: &mut Lanes<'_>, since: Timestamp, at: Timestamp, entry: Logged) {
-        match entry {
-            Logged::Push { push, carried } => {
-                let received_at = moment(push.received_at_ms);
-                let known = Known { received_at, sha256: push.key.sha256, is_whole: !carried };
-                self.known.entry(push.position.0).or_insert(known);
-            }
-            Logged::Checkpoint { lanes: all, .. } if lanes.next.is_none() => {
-                let dead = lanes.begin(&all);
-                self.given_up.extend(dead.into_iter().map(|position| (position, None)));
-            }
-            Logged::LaneRegistered { name, next, .. } if name == lanes.sink => lanes.next = Some(next.0),
-            Logged::Outcome { lane, position, outcome } if lanes.is_of(&lane) && outcome.is_final() => {
-                lanes.closed.insert(position.0);
-                self.close(position.0, since, at, outcome);
-            }
-            Logged::Reopened { lane, position } if lanes.is_of(&lane) => {
-                lanes.closed.remove(&position.0);
-                self.given_up.remove(&position.0);
-            }
-            _ => {}
+    fn learn(&mut self, position: u64, push: Known) {
+        if self.stretch.until.is_none_or(|until| push.received_at < until) {
+            self.known.entry(position).or_insert(push);
+            return;
         }
+        let (first, oldest) = self.beyond.unwrap_or((position, push.received_at));
+        self.beyond = Some((first.min(position), oldest.min(push.received_at)));
     }
 
-    fn close(&mut self, position: u64, since: Timestamp, at: Timestamp, outcome: Outcome) {
-        match outcome {
-            Outcome::Delivered { receipt } => {
-                self.delivered.insert(position);
-                let is_early = self.known.get(&position).is_none_or(|known| known.received_at < since);
-                self.late.extend(receipt.filter(|_| is_early && at >= since));
-            }
-            Outcome::Dead { .. } => {
-                self.given_up.insert(position, Some(at));
-            }
-            Outcome::Discarded => {
-                self.given_up.insert(position, None);
-            }
-            Outcome::Passed | Outcome::Retry { .. } => {}
-        }
+    /// What is not known and lies before may be carried, and come yet.
+    fn is_left_out(&self, position: u64) -> bool {
+        self.beyond.is_some_and(|(first, _)| position >= first) && !self.known.contains_key(&position)
+    }
+
+    /// The end of the stretch, and the arrival of the oldest push behind it; none when all is known.
+    pub fn until(&self) -> Option<(Timestamp, Timestamp)> {
+        let (_, oldest) = self.beyond?;
+        Some((self.stretch.until?, oldest))
     }
 
     /// The spool.
@@ -168,7 +230,7 @@ impl Delivered {
         })
     }
 
-    /// Receipts of what arrived earlier than the log was asked for, and was delivered since.
+    /// Receipts of what arrived before the stretch, and was delivered since.
     pub fn late(&self) -> impl Iterator<Item = &str> {
         self.late.iter().map(String::as_str)
     }
@@ -178,51 +240,42 @@ impl Delivered {
         self.known.values().map(|known| known.received_at).min()
     }
 
+    /// The oldest push that a lane owes whose sink is none of these, and that may yet be handed over to this one: that sink, and
+    /// when the push arrived.
+    pub fn parked(&self, driven: &[String]) -> Option<(&str, Timestamp)> {
+        let owed = self.known.iter().filter_map(|(&position, known)| {
+            Some((self.lanes.parked(&self.sink, driven, position)?, known.received_at))
+        });
+        owed.min_by_key(|(_, received_at)| *received_at)
+    }
+
     /// The arrival of the oldest push that is neither delivered nor given up nor passed; what is open is kept.
     pub fn oldest_open(&self) -> Option<Timestamp> {
         self.open.iter().filter_map(|position| self.known.get(position)).map(|known| known.received_at).min()
     }
 }
 
-/// The lanes that deliver to the sink, and what they have done.
-#[derive(Default)]
-struct Lanes<'a> {
-    sink: &'a str,
-    /// What its own lane had not read where the log first tells of it, and the temporary ones; and what they had open.
-    next: Option<u64>,
-    errands_next: Option<u64>,
-    open: HashSet<u64>,
-    closed: HashSet<u64>,
+impl Became {
+    fn close(&mut self, position: u64, at: Timestamp, outcome: Outcome, is_late: bool) {
+        match outcome {
+            Outcome::Delivered { receipt } => {
+                self.delivered.insert(position);
+                self.late.extend(receipt.filter(|_| is_late));
+            }
+            Outcome::Dead { .. } => {
+                self.given_up.insert(position, Some(at));
+            }
+            Outcome::Discarded => {
+                self.given_up.insert(position, None);
+            }
+            Outcome::Passed | Outcome::Retry { .. } => {}
+        }
+    }
 }
 
-impl Lanes<'_> {
-    /// Temporary lanes (replays, what was set aside or left by another sink) bear the sink's name, `~` and a number.
-    fn is_of(&self, lane: &str) -> bool {
-        lane == self.sink || lane.rsplit_once('~').is_some_and(|(sink, _)| sink == self.sink)
-    }
-
-    /// Begins with what a checkpoint says; gives the dead letters that there were.
-    fn begin(&mut self, all: &[CheckpointLane]) -> Vec<u64> {
-        let mut dead = Vec::new();
-        for lane in all.iter().filter(|lane| self.is_of(&lane.name)).collect::<Vec<_>>() {
-            self.open.extend(lane.open.iter().map(|position| position.0));
-            dead.extend(lane.dead.iter().map(|position| position.0));
-            let next = Some(lane.next.0);
-            match lane.name == self.sink {
-                true => self.next = next,
-                false => {
-                    self.errands_next = self.errands_next.map_or(next, |earlier| next.min(Some(earlier)))
-                }
-            }
-        }
-        dead
-    }
-
-    fn owes(&self, position: u64, is_whole: bool) -> bool {
-        let is_behind = |next: Option<u64>| next.is_some_and(|next| position >= next);
-        let was_owed = is_behind(self.next)
-            || self.open.contains(&position)
-            || (is_whole && is_behind(self.errands_next));
-        was_owed && !self.closed.contains(&position)
-    }
+/// The lanes as the newest checkpoint has them, and what came behind it.
+fn lanes_at_the_end(path: &Path) -> anyhow::Result<Lanes> {
+    let mut lanes = Lanes::default();
+    log(path, Timestamp::MAX)?.flatten().for_each(|read| lanes.follow(&read.what));
+    Ok(lanes)
 }

@@ -120,7 +120,7 @@ fn a_reader_sees_everything_in_order_while_the_gateway_runs() {
     let outcomes: Vec<(u64, Outcome)> = entries
         .iter()
         .filter_map(|e| match e {
-            Logged::Outcome { lane, position, outcome } if lane == "crm" => {
+            Logged::Outcome { lane, position, outcome, .. } if lane == "crm" => {
                 Some((position.0, outcome.clone()))
             }
             _ => None,

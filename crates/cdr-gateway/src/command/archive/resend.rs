@@ -47,7 +47,9 @@ impl Resend {
         let holding = archive.holding.as_ref();
         let keys = holding.keys().await.map_err(anyhow::Error::msg)?;
         let wanted = keys.into_iter().filter(|key| {
-            self.after.as_ref().is_none_or(|after| key > after) && self.days.may_hold(holding, key)
+            self.after.as_ref().is_none_or(|after| key > after)
+                && holding.filing().is_object(key)
+                && self.days.may_hold(holding, key)
         });
         let (mut sent, mut done) = (0_u64, self.after.clone());
         for key in wanted {

@@ -150,7 +150,7 @@ impl Model {
                     }
                 }
                 Logged::Quarantine { quarantine, .. } => drop(self.quarantined.remove(&quarantine.position)),
-                Logged::Outcome { lane, position, .. } | Logged::Reopened { lane, position } => {
+                Logged::Outcome { lane, position, .. } | Logged::Reopened { lane, position, .. } => {
                     self.lanes[of(lane)].doubted.insert(*position);
                 }
                 Logged::Sealed { lane, seal } => self.lanes[of(lane)].doubted_seals.push(seal.clone()),
