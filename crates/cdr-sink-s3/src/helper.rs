@@ -83,7 +83,7 @@ impl Helper {
             None => Vec::new(),
         };
         let status = child.wait().await.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
-        group.is_over();
+        group.let_go();
         match status.success() {
             true => credentials(&printed),
             false => Err(failed(format!("ended with {status}: run it by hand to see what it says"))),
@@ -113,7 +113,7 @@ impl Group {
     }
 
     /// Its number may be somebody else's from now on.
-    fn is_over(mut self) {
+    fn let_go(mut self) {
         self.0 = None;
     }
 }
