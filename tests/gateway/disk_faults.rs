@@ -150,7 +150,8 @@ async fn pushes_that_the_disk_does_not_give_wait_and_the_others_go_on() {
         (lane["unread"] == 0 && lane["open"] == lane["unreadable"]).then_some(())
     });
     let stuck = unreadable().unwrap() as usize;
-    assert!(stuck < 100 && crm.kept() + stuck == 800, "{} delivered, {stuck} unreadable", crm.kept());
+    // Two stretches of 32 KiB at the most: the place may lie on the border of two.
+    assert!(stuck < 400 && crm.kept() + stuck == 800, "{} delivered, {stuck} unreadable", crm.kept());
     assert_eq!(push(&gateway, "fresh"), 0);
 
     let ready = gateway.ask("GET", "/readyz");
