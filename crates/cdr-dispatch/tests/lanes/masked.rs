@@ -136,13 +136,15 @@ async fn what_was_sealed_under_a_lost_key_is_never_given_up_and_holds_up_nobody(
     until("it failed", || !delivered(&saw).is_empty()).await;
     let other = json!({ "numbers": "hash", "key": "the other key of 16 bytes" });
     for (round, now) in [other, serde_json::Value::Null].into_iter().enumerate() {
-        let (lost, saw_lost) = impatient(&now);
+        let (lost, _) = impatient(&now);
         dispatcher.reload(plan(vec![lost]), Duration::from_secs(5)).await.unwrap();
         until("it waits", || snapshot(&dispatcher, "archive").now.unmended.is_some()).await;
         let attempts = || snapshot(&dispatcher, "archive").attempts;
         for number in 0..3 {
             push_with(&dispatcher, &format!("fresh-{round}-{number}")).await;
-            until("a fresh one passes", || delivered(&saw_lost).len() == number + 1).await;
+            // The sink of before may take it: a lane hears of a reload when it comes to it.
+            let passed = (3 * round + number + 1) as u64;
+            until("a fresh one passes", || snapshot(&dispatcher, "archive").delivered == passed).await;
         }
         let tried = attempts();
         // Many times longer than it would take to give up.
